@@ -1,0 +1,261 @@
+//! Input and Output: all that crosses the wall of the core.
+//!
+//! No payload byte ever does: the caller keeps the bytes and the core names them by index.
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+use crate::{BootId, Configuration, LogIndex, Message, NodeId, PersistTicket, Position, Term, Ticket};
+
+/// What an entry is to the core.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    /// Opaque to the core.
+    Normal,
+    /// The first entry of a leader's term (§6.4); no payload.
+    Noop,
+    /// A configuration, active from the moment it is appended (§4.1).
+    Configuration(Configuration),
+}
+
+/// All that the core knows of one entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntryShape {
+    /// Where it stands.
+    pub position: Position,
+    /// What it is.
+    pub kind: EntryKind,
+    /// Size of its encoded bytes, for flow control. For entries that the core makes itself: zero.
+    pub bytes: u32,
+}
+
+/// Term and vote: what must be on disk before anyone hears of it (Figure 3.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HardState {
+    /// The latest term seen.
+    pub term: Term,
+    /// Whom this node voted for in `term`.
+    pub vote: Option<NodeId>,
+}
+
+/// One write of the ordered stream. Parts happen in this order: hard state, truncation, append. The caller makes all
+/// of it durable, then answers [`Input::Persisted`]. Several writes may be answered by the newest ticket alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Persist {
+    /// Dense from 1 in each life.
+    pub ticket: PersistTicket,
+    /// New term or vote.
+    pub hard_state: Option<HardState>,
+    /// Drop this entry and all that follow.
+    pub truncate_from: Option<LogIndex>,
+    /// Append these, contiguous. Their bytes came with the input that was just handled; `Noop` and `Configuration`
+    /// entries of a leader are the core's own, and the caller encodes them.
+    pub append: Vec<EntryShape>,
+}
+
+/// A run of entries of one term: it reaches to the entry before the next run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// The first index of the run.
+    pub first: LogIndex,
+    /// The term of all its entries.
+    pub term: Term,
+}
+
+/// What a boot read back from the disk, after everything in it was synced.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Saved {
+    /// Term and vote.
+    pub hard_state: HardState,
+    /// The entry before the first one kept; zero for a log from its beginning.
+    pub start: Position,
+    /// The shape of the log after `start`, ascending in index and term.
+    pub runs: Vec<Run>,
+    /// The last index; `start.index` if the log is empty.
+    pub last: LogIndex,
+    /// Every configuration entry in the log (and the one in force at `start`), ascending by index.
+    pub configurations: Vec<(LogIndex, Configuration)>,
+    /// A lower bound of the commit index; only a hint, never above `last`.
+    pub committed: LogIndex,
+}
+
+/// The world speaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Nothing but `now`: a timeout may be due.
+    Timeout,
+    /// An authenticated peer said this. `entries` are the shapes that the caller parsed from the bytes that came with
+    /// an append; they must be exactly those that the message announces, else the message is refused.
+    Message {
+        /// Who said it, proven by the connection it came on.
+        from: NodeId,
+        /// What was said.
+        message: Message,
+        /// The shapes of the entries that came along.
+        entries: Vec<EntryShape>,
+    },
+    /// Found a new log: this node is the only voter of its first entry. Legal once, on an empty log.
+    Found,
+    /// Append one entry of `bytes` bytes. `term`: only if this node leads in exactly that term (fencing).
+    Propose {
+        /// Names the proposal in [`Output::Done`].
+        ticket: Ticket,
+        /// Encoded size, for flow control.
+        bytes: u32,
+        /// Fence.
+        term: Option<Term>,
+    },
+    /// A linearizable read barrier (§6.4), from any member.
+    Read {
+        /// Names the read in [`Output::ReadReady`] or [`Output::Done`].
+        ticket: Ticket,
+    },
+    /// Change who votes and who learns. Through joint consensus where voters differ, left automatically (§4.3).
+    Change {
+        /// Names the change in [`Output::Done`]; done when the final configuration is committed.
+        ticket: Ticket,
+        /// The configuration the caller saw, by the index of its entry: compare-and-set.
+        expected: LogIndex,
+        /// The voters to be.
+        voters: BTreeSet<NodeId>,
+        /// The learners to be.
+        learners: BTreeSet<NodeId>,
+    },
+    /// Hand leadership to `to`, or to the most up-to-date voter (§3.10).
+    Transfer {
+        /// Names the transfer in [`Output::Done`].
+        ticket: Ticket,
+        /// The heir.
+        to: Option<NodeId>,
+    },
+    /// Everything up to this write is durable.
+    Persisted {
+        /// The newest durable write.
+        ticket: PersistTicket,
+    },
+    /// A link to this peer came up under this boot id (proven by Hello). A hint: resend now; also the peer's fence.
+    PeerUp {
+        /// The peer.
+        peer: NodeId,
+        /// Its boot.
+        boot: BootId,
+    },
+    /// The link is gone. Only a hint: nothing in flight will be answered.
+    PeerDown {
+        /// The peer.
+        peer: NodeId,
+    },
+}
+
+/// How a local request ended. Every ticket ends exactly once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Committed at this position. (Transfer: the heir leads, `position` is zero.)
+    Committed {
+        /// Where.
+        position: Position,
+    },
+    /// Refused before anything was appended: safe to retry.
+    Rejected(Reject),
+    /// It was appended, and overwritten by another leader: it will never be committed.
+    Lost,
+}
+
+/// Why a local request was refused. State is unchanged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reject {
+    /// This node does not lead; maybe that one does.
+    NotLeader {
+        /// A hint.
+        leader: Option<NodeId>,
+    },
+    /// The leader cannot reach a quorum at the moment.
+    NoQuorum,
+    /// The fence named another term.
+    WrongTerm,
+    /// Too many bytes wait for commit; retry later.
+    Overloaded,
+    /// A configuration change is in flight, or the own-term entry is not committed yet.
+    ChangeInProgress,
+    /// The configuration is not the one the caller saw.
+    ConfigurationChanged,
+    /// The wished configuration is illegal (no voters, a voter that is also a learner).
+    IllegalConfiguration,
+    /// Leadership is being handed over; retry with the heir.
+    Transferring,
+    /// The heir is unknown, not a voter, or did not catch up in time.
+    BadHeir,
+    /// The log is not empty.
+    NotEmpty,
+    /// This node's Raft has stopped.
+    Halted,
+}
+
+/// Why this node's Raft stopped: its own state can no longer be trusted. The agent lives on and says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Halt {
+    /// A leader's log conflicts with an entry that is committed here.
+    ConflictBelowCommit {
+        /// The first index in conflict.
+        index: LogIndex,
+    },
+    /// The caller broke the contract of [`Input::Persisted`].
+    StorageContract,
+    /// What the disk gave back contradicts itself.
+    BadSaved(&'static str),
+}
+
+/// The core asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Write this, in order.
+    Persist(Persist),
+    /// Send this now; by construction all that it promises is durable. An append announces a range of entries whose
+    /// bytes the caller adds; if they are no longer what the message says, it drops the message.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        message: Message,
+    },
+    /// The commit index is now this.
+    Committed {
+        /// The new commit index.
+        index: LogIndex,
+    },
+    /// A proposal was appended here; its end comes as `Done`. Follows the `Persist` that carries the entry.
+    Accepted {
+        /// Which.
+        ticket: Ticket,
+        /// Where it stands.
+        position: Position,
+    },
+    /// A local request ended.
+    Done {
+        /// Which.
+        ticket: Ticket,
+        /// How.
+        outcome: Outcome,
+    },
+    /// A read may be served once the state is applied up to `index`.
+    ReadReady {
+        /// Which.
+        ticket: Ticket,
+        /// Apply at least this far first.
+        index: LogIndex,
+    },
+    /// Term, role or known leader changed: see `status`.
+    RoleChanged,
+    /// The configuration in force changed (appended, or reverted by a truncation): see `status`.
+    ConfigurationChanged,
+    /// A peer said what it must not; nothing changed.
+    Alarm {
+        /// Who.
+        from: NodeId,
+        /// What was wrong, for the log.
+        what: &'static str,
+    },
+    /// This node's Raft has stopped for good in this life.
+    Halted(Halt),
+}
