@@ -1,0 +1,220 @@
+//! An identity from a directory: `ca.pem`, `cert.pem`, `key.pem`, checked against each other before anything uses them.
+//! Never asks the network, and never gives the key out except to TLS.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ring::digest::{SHA256, digest};
+use rustls::RootCertStore;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::{CertsError, ClusterId, Date, Issued, Subject, files, provider};
+
+/// The largest number of certificates in a file that are looked at.
+const CHAIN_MAX: usize = 8;
+
+/// A checked certificate with its key and the authority that vouches for it.
+pub struct Identity {
+    subject: Subject,
+    not_before: Date,
+    not_after: Date,
+    fingerprint: [u8; 32],
+    chain: Vec<CertificateDer<'static>>,
+    roots: Arc<RootCertStore>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity")
+            .field("subject", &self.subject)
+            .field("not_after", &self.not_after)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The three files of an identity.
+pub(crate) struct Paths {
+    pub(crate) ca: PathBuf,
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+impl Paths {
+    pub(crate) fn of(dir: &Path) -> Self {
+        Self { ca: dir.join("ca.pem"), cert: dir.join("cert.pem"), key: dir.join("key.pem") }
+    }
+}
+
+impl Identity {
+    /// Reads and checks the identity in `dir` by this machine's clock.
+    pub fn load(dir: &Path) -> Result<Self, CertsError> {
+        let paths = Paths::of(dir);
+        let next = "copy it from the directory made by `quorate certs issue`";
+        let ca = files::read(&paths.ca, "the authority to trust", next)?;
+        let cert = files::read(&paths.cert, "the certificate of this agent or client", next)?;
+        files::refuse_loose(&paths.key)?;
+        let key = files::read(&paths.key, "the private key of this agent or client", next)?;
+        Self::check(&paths, &ca, &cert, &key, Date::now())
+    }
+
+    /// Checks an identity that never was on disk, by this machine's clock.
+    pub fn from_issued(issued: &Issued) -> Result<Self, CertsError> {
+        let (ca, cert, key) = (&issued.ca_pem, &issued.cert_pem, &issued.key_pem);
+        Self::check(&Paths::of(Path::new("")), ca.as_bytes(), cert.as_bytes(), key.as_bytes(), Date::now())
+    }
+
+    /// Takes an identity as it is: key and certificate fit, but dates and chain are the caller's business.
+    #[doc(hidden)]
+    pub fn unchecked(issued: &Issued) -> Result<Self, CertsError> {
+        let (ca, cert, key) = (&issued.ca_pem, &issued.cert_pem, &issued.key_pem);
+        Self::parse(&Paths::of(Path::new("")), ca.as_bytes(), cert.as_bytes(), key.as_bytes())
+    }
+
+    fn check(paths: &Paths, ca: &[u8], cert: &[u8], key: &[u8], now: Date) -> Result<Self, CertsError> {
+        let identity = Self::parse(paths, ca, cert, key)?;
+        // The dates come first: their errors name a date, verification's would only say "invalid".
+        if now < identity.not_before {
+            let path = paths.cert.clone();
+            return Err(CertsError::NotYetValid { path, not_before: identity.not_before, now });
+        }
+        if now > identity.not_after {
+            let path = paths.cert.clone();
+            return Err(CertsError::Expired { path, not_after: identity.not_after, now });
+        }
+        identity.verify_chain(now).map_err(|why| CertsError::OtherAuthority {
+            certificate: paths.cert.clone(),
+            authority: paths.ca.clone(),
+            why,
+        })?;
+        Ok(identity)
+    }
+
+    fn parse(paths: &Paths, ca: &[u8], cert: &[u8], key: &[u8]) -> Result<Self, CertsError> {
+        let chain = certificates(&paths.cert, cert)?;
+        let mut roots = RootCertStore::empty();
+        for root in certificates(&paths.ca, ca)? {
+            roots.add(root).map_err(|_| malformed(&paths.ca, "it is no certificate of an authority"))?;
+        }
+        let key =
+            PrivateKeyDer::from_pem_slice(key).map_err(|_| malformed(&paths.key, "it holds no private key in PEM"))?;
+        CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider()).map_err(|why| match why {
+            rustls::Error::InconsistentKeys(_) => {
+                CertsError::KeyMismatch { key: paths.key.clone(), certificate: paths.cert.clone() }
+            }
+            _ => malformed(&paths.key, "it holds no private key of a known kind"),
+        })?;
+        // `certificates` never answers with none.
+        let leaf = &chain[0];
+        let (_, parsed) = X509Certificate::from_der(leaf)
+            .map_err(|_| malformed(&paths.cert, "it is not a well-formed certificate"))?;
+        let subject =
+            Subject::from_x509(&parsed).map_err(|source| CertsError::Subject { path: paths.cert.clone(), source })?;
+        let (not_before, not_after) = dates(&parsed);
+        let fingerprint = fingerprint(leaf);
+        Ok(Self { subject, not_before, not_after, fingerprint, chain, roots: Arc::new(roots), key })
+    }
+
+    /// Whether the chain leads to our authority and may be used as the subject needs it.
+    fn verify_chain(&self, now: Date) -> Result<(), String> {
+        let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now.unix().max(0).unsigned_abs()));
+        let leaf = EndEntityCert::try_from(&self.chain[0]).map_err(|e| e.to_string())?;
+        let algorithms = provider().signature_verification_algorithms;
+        let mut usages = vec![KeyUsage::client_auth()];
+        if self.subject.is_agent() {
+            usages.push(KeyUsage::server_auth());
+        }
+        for usage in usages {
+            leaf.verify_for_usage(algorithms.all, &self.roots.roots, &self.chain[1..], time, usage, None, None)
+                .map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Whose identity this is.
+    pub fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    /// The cluster it belongs to.
+    pub fn cluster(&self) -> ClusterId {
+        self.subject.cluster
+    }
+
+    /// The first second at which the certificate is valid.
+    pub fn not_before(&self) -> Date {
+        self.not_before
+    }
+
+    /// The last second at which the certificate is valid.
+    pub fn not_after(&self) -> Date {
+        self.not_after
+    }
+
+    /// SHA-256 of the certificate.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        self.fingerprint
+    }
+
+    /// The certificate, and intermediates if there are any.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
+    /// The authorities this identity trusts.
+    pub fn roots(&self) -> Arc<RootCertStore> {
+        self.roots.clone()
+    }
+
+    pub(crate) fn key(&self) -> PrivateKeyDer<'static> {
+        self.key.clone_key()
+    }
+}
+
+/// All certificates in a PEM file: at least one, at most [`CHAIN_MAX`].
+pub(crate) fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertsError> {
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).take(CHAIN_MAX + 1).collect();
+    let all = all.map_err(|_| malformed(path, "its PEM is damaged"))?;
+    match all.len() {
+        0 => Err(malformed(path, "it holds no PEM certificate")),
+        1..=CHAIN_MAX => Ok(all),
+        _ => Err(malformed(path, "it holds too many certificates")),
+    }
+}
+
+/// Begin and end of a certificate.
+pub(crate) fn dates(parsed: &X509Certificate<'_>) -> (Date, Date) {
+    let validity = parsed.validity();
+    (Date::from_unix(validity.not_before.timestamp()), Date::from_unix(validity.not_after.timestamp()))
+}
+
+/// SHA-256 of a certificate.
+pub(crate) fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest(&SHA256, certificate).as_ref());
+    bytes
+}
+
+/// Whether `certificate` is signed by `authority`, at a moment when both are valid if such a moment exists.
+pub(crate) fn signed_by(
+    certificate: &CertificateDer<'_>,
+    authority: &CertificateDer<'_>,
+    at: Date,
+) -> Result<(), String> {
+    let anchor = anchor_from_trusted_cert(authority).map_err(|e| e.to_string())?;
+    let leaf = EndEntityCert::try_from(certificate).map_err(|e| e.to_string())?;
+    let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(at.unix().max(0).unsigned_abs()));
+    let algorithms = provider().signature_verification_algorithms;
+    leaf.verify_for_usage(algorithms.all, &[anchor], &[], time, KeyUsage::client_auth(), None, None)
+        .map(|_| ())
+        .map_err(|e| e.to_string())
+}
+
+fn malformed(path: &Path, why: &str) -> CertsError {
+    CertsError::Malformed { path: path.to_owned(), why: why.to_owned() }
+}
