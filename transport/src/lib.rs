@@ -1,1 +1,66 @@
-//! placeholder
+//! One QUIC endpoint per agent: authenticated peers, framed streams, datagrams, and the streams of clients.
+//! Never knows what the bytes mean.
+//!
+//! # Shape
+//!
+//! [`Endpoint::bind`] gives a handle (cheap to clone) and [`Events`], the one queue of everything that happens. All
+//! tasks run on the caller's tokio runtime, which is best a current-thread one.
+//!
+//! ```text
+//! Endpoint::bind(Options) -> Result<(Endpoint, Events), BindError>      inside a tokio runtime
+//! Events::recv().await -> Option<Event>       Events::try_recv() -> Option<Event>
+//! endpoint.local_addr() -> SocketAddr         endpoint.node() -> u64
+//! endpoint.set_log_id(LogId)                  from the next handshake on
+//! endpoint.set_identity(Arc<Identity>) -> Result<(), CertsError>        new handshakes only, both directions
+//! endpoint.dial(addr, expected: Option<u64>).await -> Result<PeerInfo, DialError>     one attempt, <= 3 s
+//! endpoint.keep(node, addr)                   one outgoing connection, redialled for ever with back-off
+//! endpoint.unkeep(node)                       stop that, and close the outgoing connection
+//! endpoint.disconnect(node, Refused)          close every connection of a node
+//! endpoint.send(node, Bytes) / send_parts(node, Vec<Bytes>) -> Result<(), SendError>  never blocks
+//! endpoint.send_bulk(node, Vec<Bytes>) -> Result<(), SendError>         never blocks; dials on first use
+//! endpoint.send_bulk_wait(node, Vec<Bytes>).await                       waits for room
+//! endpoint.datagram(node, Bytes) -> Result<(), SendError>
+//! endpoint.exchange(node, Bytes).await -> Result<Bytes, ExchangeError>  one stream, one answer, one deadline
+//! endpoint.rtt(node) -> Option<Duration>      endpoint.peers() -> Vec<PeerInfo>
+//! endpoint.stats() -> Stats                   endpoint.close(Reason).await
+//!
+//! rpc::RpcClient::new(&Identity)? or endpoint.rpc_client()
+//! client.connect(addr, deadline).await -> Result<RpcConnection, DialError>
+//! connection.welcome() -> &RpcWelcome         connection.open().await -> Result<RpcStream, RpcError>
+//! stream.recv().await -> Result<Option<Bytes>, RpcError>       stream.send(Vec<Bytes>).await
+//! stream.split() -> (RpcRecv, RpcSend)
+//! ```
+//!
+//! # Protocols
+//!
+//! | ALPN | who may dial | carries |
+//! |---|---|---|
+//! | `quorate-peer/1` | agents | frames both ways on the first stream, datagrams, exchanges and probes on further streams |
+//! | `quorate-bulk/1` | agents | large frames both ways on the first stream |
+//! | `quorate-rpc/1` | clients and agents | each stream a conversation of frames, begun by the dialler |
+//!
+//! A frame is a `u32` length (big endian, never 0) and that many bytes. On `peer` and `bulk` the first frames are
+//! Hello (dialler), Welcome (acceptor), Ready (dialler); on `rpc` they are Hello and Welcome. A peer exists for the
+//! caller only after that ([`Event::PeerUp`]): a QUIC dialler believes itself connected before its certificate was
+//! looked at.
+//!
+//! # Which connection carries what
+//!
+//! Two agents may hold two connections, one dialled by each; none is closed in favour of the other. A side sends on
+//! the connection it dialled while that lives, else on the other one; so frames are in order as long as the choice
+//! does not change, and may be lost or overtake each other when a connection comes or goes.
+#![warn(missing_docs)]
+
+mod close;
+mod error;
+mod event;
+mod key;
+mod options;
+mod sanitize;
+
+pub use close::{Code, Reason, Refused};
+pub use error::{BindError, DialError, ExchangeError, SendError};
+pub use event::PeerInfo;
+pub use key::{KeyError, NodeKey, node_id};
+pub use options::{Gate, Limits, LocalNode, LogId, OpenGate, Options, PeerHello, Secrets};
+pub use sanitize::sanitize;
