@@ -1,1 +1,156 @@
-//! placeholder
+//! The write-ahead log: term, vote and entries on disk, durable before anyone hears of them.
+//!
+//! It never knows what a payload means, never runs a thread of its own, and never repairs: what is damaged is named.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `entry` | the batch of records that is the same on every node |
+//! | `frame` | its local envelope, bound to a place in a file |
+//! | `segment` | the file that holds frames |
+//! | `meta` | identity, term and vote, in two copies |
+//! | `recover` | what a start may believe of all these |
+//! | `view` | which segment holds which entries in force |
+//! | `writer`, `reader` | the two doors |
+//! | `disk`, `os`, `sim` | the one door to storage, the real one and the treacherous one |
+//!
+//! # A directory
+//!
+//! `lock`, `meta.a`, `meta.b` and segments, see the modules for the bytes. Other files are not touched.
+//!
+//! # Order on disk
+//!
+//! A new segment: prepared under a temporary name, synced; the segment before cut to its frames, synced; renamed;
+//! directory synced; both copies of the meta, synced; then the first frame. A truncation is a new segment whose base
+//! index is the first dropped entry: nothing is rewritten in place.
+
+mod disk;
+mod entry;
+mod error;
+mod frame;
+mod meta;
+mod options;
+mod os;
+mod reader;
+mod recover;
+mod segment;
+mod view;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::sync::Arc;
+
+pub use disk::{Disk, File, Lock};
+pub use entry::{
+    CHAIN_GENESIS, ENTRY_BYTES_MAX, ENTRY_HEADER_BYTES, ENTRY_PAYLOAD_BYTES_MAX, Entry, EntryError, EntryFields,
+    EntryHeader, EntryKind, decode_header,
+};
+pub use error::Error;
+pub use meta::{META_BYTES, Meta, Start, Tail};
+pub use options::Options;
+pub use os::OsDisk;
+pub use reader::Reader;
+pub use recover::Recovered;
+pub use segment::{SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES};
+pub use writer::{Batch, Writer};
+
+use error::Context;
+use meta::MetaFiles;
+use reader::Shared;
+use segment::Name;
+use view::View;
+
+/// The file whose lock says that a process uses the directory.
+const LOCK_FILE: &str = "lock";
+
+/// A log that was opened.
+pub struct Opened {
+    /// Writes; there is only one.
+    pub writer: Writer,
+    /// Reads; clone it.
+    pub reader: Reader,
+    /// The meta, with the boot epoch of this life.
+    pub meta: Meta,
+    /// What was found.
+    pub recovered: Recovered,
+}
+
+/// Does the directory hold a log?
+///
+/// # Errors
+/// If it cannot be listed.
+pub fn exists(disk: &Arc<dyn Disk>) -> Result<bool, Error> {
+    Ok(first_trace(&list(disk.as_ref())?).is_some())
+}
+
+/// Makes a log in an empty directory: durable, with both copies of its meta, when this returns. A crash on the way
+/// leaves either no log or this one.
+///
+/// # Errors
+/// [`Error::Exists`] if there is any trace of a log, [`Error::Locked`], or IO.
+pub fn create(disk: &Arc<dyn Disk>, meta: Meta) -> Result<(), Error> {
+    let _lock = lock(disk.as_ref())?;
+    if let Some(file) = first_trace(&list(disk.as_ref())?) {
+        return Err(Error::Exists { file: file.to_owned() });
+    }
+    MetaFiles::create(disk.as_ref(), &Meta { tail: None, ..meta })
+}
+
+/// Opens a log: takes the lock, reads the meta and every entry, cuts a torn tail, makes durable all that it reports,
+/// and counts the boot epoch up.
+///
+/// # Errors
+/// [`Error::Missing`], [`Error::Locked`], [`Error::Corrupt`] with file and offset, [`Error::Newer`], or IO. Then
+/// nothing but a torn tail was changed.
+pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Opened, Error> {
+    let lock = lock(disk.as_ref())?;
+    let options = options.clamped();
+    let names = list(disk.as_ref())?;
+    if first_trace(&names).is_none() {
+        return Err(Error::Missing);
+    }
+    let (mut files, mut meta) = MetaFiles::open(disk.as_ref(), &names)?;
+    let view = View::new(meta.start, options.index_every_bytes);
+    let shared = Arc::new(Shared::new(disk.clone(), view));
+    let scan = recover::scan(disk.as_ref(), &names, &meta, &shared)?;
+    for name in names.iter().filter(|n| segment::classify(n) == Name::Leftover) {
+        disk.remove(name).context("remove", name)?;
+    }
+    // Names that a killed process left unsynced count from here on.
+    disk.sync_dir().context("sync", "the data directory")?;
+    meta.boot_epoch += 1;
+    meta.tail =
+        (scan.newest_seq != 0).then_some(Tail { seq: scan.newest_seq, uid: scan.newest.uid, durable: scan.newest.len });
+    files.write(&meta)?;
+    let writer = Writer::new(writer::Parts {
+        disk,
+        options,
+        shared: shared.clone(),
+        meta,
+        files,
+        last: scan.recovered.last,
+        newest: scan.newest,
+        newest_seq: scan.newest_seq,
+        lock,
+    });
+    Ok(Opened { writer, reader: Reader::new(shared), meta, recovered: scan.recovered })
+}
+
+fn list(disk: &dyn Disk) -> Result<Vec<String>, Error> {
+    disk.list().context("list", "the data directory")
+}
+
+/// The first file that only a log leaves, under its final name.
+fn first_trace(names: &[String]) -> Option<&str> {
+    let is_trace = |n: &&String| meta::FILES.contains(&n.as_str()) || matches!(segment::classify(n), Name::Segment(_));
+    names.iter().find(is_trace).map(String::as_str)
+}
+
+fn lock(disk: &dyn Disk) -> Result<Box<dyn Lock>, Error> {
+    match disk.lock(LOCK_FILE) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Error::Locked),
+        other => other.context("lock", LOCK_FILE),
+    }
+}

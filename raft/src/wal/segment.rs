@@ -1,0 +1,173 @@
+//! The segment file: its name and the header block it starts with.
+//!
+//! It never holds entries of two lives: a truncation and every start of the agent begin a new segment, so that no
+//! byte is ever written twice with different contents and what was never written stays zero.
+//!
+//! # Name
+//!
+//! `<seq:016x>-<base index:020>-<uid:016x>.wal`. `seq` rises by one with each segment of a node. While a segment is
+//! being prepared its name ends in `.wal.tmp`; such a file is worthless after a crash.
+//!
+//! # Header block, version 1 (little-endian, [`SEGMENT_HEADER_BYTES`] bytes)
+//!
+//! | at | bytes | field |
+//! |---:|---:|---|
+//! | 0 | 8 | magic `QUORWAL\0` |
+//! | 8 | 4 | version, 1 |
+//! | 12 | 4 | compatible features, 0: unknown ones are ignored |
+//! | 16 | 4 | incompatible features, 0: unknown ones refuse the file |
+//! | 20 | 4 | bytes of this block |
+//! | 24 | 16 | cluster id |
+//! | 40 | 8 | node id |
+//! | 48 | 16 | log id |
+//! | 64 | 8 | uid: random, seeds the checksums of all frames |
+//! | 72 | 8 | seq, from 1 |
+//! | 80 | 8 | base index: of the first entry; entries from here on in older segments are superseded |
+//! | 88 | 8 | uid of the segment before; 0 if this is the first |
+//! | 96 | 8 | final length of the segment before |
+//! | 104 | 3984 | zeros |
+//! | 4092 | 4 | seal: CRC32C of bytes 0..4092; stands here in every version |
+//!
+//! The block is written and synced before the file gets its name, so a damaged block is always corruption.
+
+use bytes::{Buf, BufMut};
+use crc32c::crc32c;
+
+use super::error::Error;
+use crate::NodeId;
+
+/// Bytes of the block at the start of each segment.
+pub const SEGMENT_HEADER_BYTES: usize = 4096;
+/// Most bytes of one segment: frames hold offsets in 32 bits, and a bound keeps repair units small. 1 GiB.
+pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+
+const MAGIC: [u8; 8] = *b"QUORWAL\0";
+const VERSION: u32 = 1;
+const CRC_AT: usize = SEGMENT_HEADER_BYTES - 4;
+const FIELDS_END: usize = 104;
+const SUFFIX: &str = ".wal";
+/// Ends the name of a file that is being prepared.
+pub(super) const TMP_SUFFIX: &str = ".tmp";
+
+/// What a segment says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SegmentHeader {
+    pub(super) cluster: [u8; 16],
+    pub(super) node: NodeId,
+    pub(super) log_id: [u8; 16],
+    pub(super) uid: u64,
+    pub(super) seq: u64,
+    pub(super) base_index: u64,
+    pub(super) previous: Previous,
+}
+
+/// The segment before, as the next one remembers it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Previous {
+    pub(super) uid: u64,
+    pub(super) len: u64,
+}
+
+impl SegmentHeader {
+    pub(super) fn name(&self) -> String {
+        format!("{:016x}-{:020}-{:016x}{SUFFIX}", self.seq, self.base_index, self.uid)
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(SEGMENT_HEADER_BYTES);
+        out.put_slice(&MAGIC);
+        out.put_u32_le(VERSION);
+        out.put_u32_le(0);
+        out.put_u32_le(0);
+        out.put_u32_le(SEGMENT_HEADER_BYTES as u32);
+        out.put_slice(&self.cluster);
+        out.put_u64_le(self.node.get());
+        out.put_slice(&self.log_id);
+        out.put_u64_le(self.uid);
+        out.put_u64_le(self.seq);
+        out.put_u64_le(self.base_index);
+        out.put_u64_le(self.previous.uid);
+        out.put_u64_le(self.previous.len);
+        out.resize(CRC_AT, 0);
+        let crc = crc32c(&out);
+        out.put_u32_le(crc);
+        out
+    }
+
+    /// Reads the block of the file `name` and checks that it belongs to that name.
+    pub(super) fn decode(bytes: &[u8], name: &str) -> Result<Self, Error> {
+        let corrupt = |what: &str| Error::corrupt(name, 0, what);
+        if bytes.len() < SEGMENT_HEADER_BYTES {
+            return Err(corrupt("the file is shorter than its header block"));
+        }
+        let mut b = &bytes[..SEGMENT_HEADER_BYTES];
+        if b[..8] != MAGIC {
+            return Err(corrupt("the header block does not start as a segment does"));
+        }
+        if (&b[CRC_AT..]).get_u32_le() != crc32c(&b[..CRC_AT]) {
+            return Err(corrupt("the checksum of the header block does not match"));
+        }
+        let rest_is_zero = b[FIELDS_END..CRC_AT].iter().all(|b| *b == 0);
+        b.advance(8);
+        let version = b.get_u32_le();
+        let _compatible = b.get_u32_le();
+        let incompatible = b.get_u32_le();
+        let block = b.get_u32_le();
+        if version != VERSION || incompatible != 0 {
+            let what = format!("segment version {version}, incompatible features {incompatible:#x}");
+            return Err(Error::Newer { file: name.to_owned(), what });
+        }
+        let mut cluster = [0; 16];
+        let mut log_id = [0; 16];
+        b.copy_to_slice(&mut cluster);
+        let node = NodeId::new(b.get_u64_le()).ok_or_else(|| corrupt("the node id is zero"))?;
+        b.copy_to_slice(&mut log_id);
+        let header = Self {
+            cluster,
+            node,
+            log_id,
+            uid: b.get_u64_le(),
+            seq: b.get_u64_le(),
+            base_index: b.get_u64_le(),
+            previous: Previous { uid: b.get_u64_le(), len: b.get_u64_le() },
+        };
+        if block as usize != SEGMENT_HEADER_BYTES || !rest_is_zero || header.seq == 0 || header.base_index == 0 {
+            return Err(corrupt("the fields of the header block contradict each other"));
+        }
+        if header.name() != name {
+            return Err(corrupt("the header block belongs to a file of another name"));
+        }
+        Ok(header)
+    }
+}
+
+/// What a directory entry is to the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Name {
+    /// A segment, with its seq.
+    Segment(u64),
+    /// Left behind by a crash: worthless.
+    Leftover,
+    /// Ends like a segment but is none.
+    Strange,
+    /// Nothing of the log's.
+    Foreign,
+}
+
+pub(super) fn classify(name: &str) -> Name {
+    if let Some(stem) = name.strip_suffix(TMP_SUFFIX) {
+        let ours = stem.ends_with(SUFFIX) || super::meta::FILES.contains(&stem);
+        return if ours { Name::Leftover } else { Name::Foreign };
+    }
+    let Some(stem) = name.strip_suffix(SUFFIX) else { return Name::Foreign };
+    let mut parts = stem.split('-');
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(seq), Some(base), Some(uid), None) if seq.len() == 16 && base.len() == 20 && uid.len() == 16 => {
+            match u64::from_str_radix(seq, 16) {
+                Ok(seq) => Name::Segment(seq),
+                Err(_) => Name::Strange,
+            }
+        }
+        _ => Name::Strange,
+    }
+}

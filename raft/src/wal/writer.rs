@@ -1,0 +1,366 @@
+//! The writer: one thread's door to append, truncate and persist, with group commit.
+//!
+//! It never reports anything durable before the sync returned, and never goes on after a failed write or sync: what
+//! the system threw away then, no later call can tell.
+
+use std::io;
+use std::sync::Arc;
+
+use super::disk::{Disk, File, Lock};
+use super::entry::{Entry, EntryHeader};
+use super::error::{Context, Error};
+use super::frame;
+use super::meta::{Meta, MetaFiles, Tail};
+use super::options::Options;
+use super::reader::{Reader, Shared};
+use super::segment::{Previous, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, SegmentHeader, TMP_SUFFIX};
+use super::view::Segment;
+use crate::{HardState, LogIndex};
+
+/// Most bytes of frames in one batch: it goes into one segment as a whole.
+const BATCH_BYTES_MAX: u64 = SEGMENT_BYTES_MAX - SEGMENT_HEADER_BYTES as u64;
+
+/// One write of the ordered stream. Its parts happen in the order of the fields.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// The identity of the log; set once, with or before the first entry.
+    pub log_id: Option<[u8; 16]>,
+    /// New term or vote.
+    pub hard_state: Option<HardState>,
+    /// Drop this entry and all that follow.
+    pub truncate_from: Option<LogIndex>,
+    /// Append these, contiguous.
+    pub append: Vec<Entry>,
+}
+
+/// The only writer of a log. Dropping it releases the lock of the directory and syncs nothing.
+pub struct Writer {
+    disk: Arc<dyn Disk>,
+    options: Options,
+    shared: Arc<Shared>,
+    reader: Reader,
+    meta: Meta,
+    files: MetaFiles,
+    last: Option<EntryHeader>,
+    /// The segment of this life that takes frames; `None` before the first one.
+    active: Option<Active>,
+    /// The newest segment, final as soon as it is not the active one.
+    newest: Previous,
+    newest_seq: u64,
+    failed: Option<String>,
+    _lock: Box<dyn Lock>,
+}
+
+/// The segment that takes frames.
+struct Active {
+    file: Arc<dyn File>,
+    name: String,
+    uid: u64,
+    /// Frames end here.
+    end: u64,
+    /// Zeros are written up to here.
+    prepared: u64,
+    /// A sync returned with everything up to here.
+    durable: u64,
+    /// Frames may reach up to here.
+    capacity: u64,
+}
+
+/// A segment that is whole on disk and has no name yet.
+struct Prepared {
+    header: SegmentHeader,
+    tmp: String,
+    active: Active,
+}
+
+pub(super) struct Parts {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) options: Options,
+    pub(super) shared: Arc<Shared>,
+    pub(super) meta: Meta,
+    pub(super) files: MetaFiles,
+    pub(super) last: Option<EntryHeader>,
+    pub(super) newest: Previous,
+    pub(super) newest_seq: u64,
+    pub(super) lock: Box<dyn Lock>,
+}
+
+impl Writer {
+    pub(super) fn new(parts: Parts) -> Self {
+        Self {
+            disk: parts.disk,
+            options: parts.options,
+            reader: Reader::new(parts.shared.clone()),
+            shared: parts.shared,
+            meta: parts.meta,
+            files: parts.files,
+            last: parts.last,
+            active: None,
+            newest: parts.newest,
+            newest_seq: parts.newest_seq,
+            failed: None,
+            _lock: parts.lock,
+        }
+    }
+
+    /// The meta as it is on disk.
+    #[must_use]
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// The last entry that was written.
+    #[must_use]
+    pub fn last(&self) -> Option<&EntryHeader> {
+        self.last.as_ref()
+    }
+
+    /// Writes a batch. Log id, hard state and truncation are durable when this returns, entries after the next
+    /// [`sync`](Self::sync). Many writes may share one sync.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] and [`Error::RefusedEntry`]: the batch contradicts the log. [`Error::NotPrepared`]: no
+    /// space. In these cases nothing was written and the writer lives. After any other error it is dead: abort.
+    pub fn write(&mut self, batch: &Batch) -> Result<(), Error> {
+        self.check_alive()?;
+        let plan = self.check(batch)?;
+        let prepared = match self.prepare(&plan) {
+            Err(error) if !error.is_retriable() => return Err(self.fail(error)),
+            other => other?,
+        };
+        self.carry_out(batch, &plan, prepared).map_err(|error| self.fail(error))
+    }
+
+    /// Makes every entry written so far durable, with one `fdatasync`; without new entries it costs nothing.
+    ///
+    /// # Errors
+    /// Any: the writer is dead; abort.
+    pub fn sync(&mut self) -> Result<(), Error> {
+        self.check_alive()?;
+        let Some(active) = &mut self.active else { return Ok(()) };
+        if active.durable == active.end {
+            return Ok(());
+        }
+        match active.file.sync_data().context("sync", &active.name) {
+            Ok(()) => {
+                active.durable = active.end;
+                Ok(())
+            }
+            Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    fn check_alive(&self) -> Result<(), Error> {
+        self.failed.as_ref().map_or(Ok(()), |why| Err(Error::Poisoned(why.clone())))
+    }
+
+    fn fail(&mut self, error: Error) -> Error {
+        self.failed = Some(error.to_string());
+        error
+    }
+}
+
+/// What a batch needs, decided before anything is written.
+struct Plan {
+    /// The meta after log id and hard state.
+    meta: Meta,
+    /// Entries from here on are dropped.
+    truncate_from: Option<LogIndex>,
+    /// The entry before the first one appended.
+    before: Option<EntryHeader>,
+    /// Bytes of frames.
+    bytes: u64,
+}
+
+impl Writer {
+    /// Is the batch legal? Changes nothing.
+    fn check(&self, batch: &Batch) -> Result<Plan, Error> {
+        let mut meta = self.meta;
+        if let Some(id) = batch.log_id {
+            if meta.log_id.is_some_and(|known| known != id) {
+                return Err(Error::Refused("the log has another log id; a new history needs a new directory"));
+            }
+            meta.log_id = Some(id);
+        }
+        if let Some(new) = batch.hard_state {
+            let old = meta.hard_state;
+            if new.term < old.term {
+                return Err(Error::Refused("the term would go back"));
+            }
+            if new.term == old.term && old.vote.is_some() && new.vote != old.vote {
+                return Err(Error::Refused("the vote of a term would change"));
+            }
+            meta.hard_state = new;
+        }
+        let next = self.reader.last_index().next();
+        let truncate_from = batch.truncate_from.filter(|from| *from != next);
+        let mut before = self.last;
+        if let Some(from) = truncate_from {
+            if from > next || from < self.reader.first_index() {
+                return Err(Error::Refused("the truncation begins outside the log"));
+            }
+            before = self.reader.header(from.prev())?;
+        }
+        let mut bytes = 0_u64;
+        let mut last = before;
+        for entry in &batch.append {
+            meta.check_next(entry, last.as_ref())
+                .map_err(|source| Error::RefusedEntry { index: entry.header().index, source })?;
+            bytes += frame::framed_len(entry.bytes().len());
+            last = Some(*entry.header());
+        }
+        if bytes > BATCH_BYTES_MAX {
+            return Err(Error::Refused("the batch exceeds the largest segment; write it in parts"));
+        }
+        Ok(Plan { meta, truncate_from, before, bytes })
+    }
+
+    /// Makes room: zeros in the active segment, or a new segment if that is full or history changes.
+    fn prepare(&mut self, plan: &Plan) -> Result<Option<Prepared>, Error> {
+        let base = match (plan.truncate_from, plan.bytes) {
+            (Some(from), _) => from,
+            (None, 0) => return Ok(None),
+            (None, bytes) => match &mut self.active {
+                Some(active) if active.end + bytes <= active.capacity => {
+                    let grown = active.grow(active.end + bytes, &self.options)?;
+                    self.shared.view_mut().bytes += grown;
+                    return Ok(None);
+                }
+                _ => self.reader.last_index().next(),
+            },
+        };
+        self.prepare_segment(base, plan).map(Some)
+    }
+
+    fn prepare_segment(&mut self, base: LogIndex, plan: &Plan) -> Result<Prepared, Error> {
+        let Some(log_id) = plan.meta.log_id else {
+            return Err(Error::Refused("the log has no log id yet"));
+        };
+        let seq = self.newest_seq + 1;
+        let header = SegmentHeader {
+            cluster: self.meta.cluster,
+            node: self.meta.node,
+            log_id,
+            uid: self.options.uid(self.meta.boot_epoch, seq),
+            seq,
+            base_index: base.0,
+            previous: self.active.as_ref().map_or(self.newest, |a| Previous { uid: a.uid, len: a.end }),
+        };
+        let name = header.name();
+        let tmp = format!("{name}{TMP_SUFFIX}");
+        let made = self.fill_segment(&header, name, &tmp, plan.bytes);
+        if made.is_err() {
+            // Best effort, for the space: what stays is removed at the next try or the next start.
+            let _ = self.disk.remove(&tmp);
+        }
+        Ok(Prepared { header, active: made?, tmp })
+    }
+
+    fn fill_segment(&self, header: &SegmentHeader, name: String, tmp: &str, bytes: u64) -> Result<Active, Error> {
+        let start = SEGMENT_HEADER_BYTES as u64;
+        match self.disk.remove(tmp) {
+            // What an earlier try left.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).preparing(tmp),
+            _ => {}
+        }
+        let file = self.disk.create(tmp).preparing(tmp)?;
+        file.write_at(&header.encode(), 0).preparing(tmp)?;
+        let mut active = Active {
+            file,
+            name,
+            uid: header.uid,
+            end: start,
+            prepared: start,
+            durable: start,
+            capacity: self.options.segment_bytes.max(start + bytes),
+        };
+        match active.grow(start + bytes.max(1), &self.options) {
+            Err(Error::Io { source, .. }) => return Err(source).preparing(tmp),
+            other => other?,
+        };
+        active.file.sync_all().preparing(tmp)?;
+        Ok(active)
+    }
+
+    /// From here on every failure is fatal.
+    fn carry_out(&mut self, batch: &Batch, plan: &Plan, prepared: Option<Prepared>) -> Result<(), Error> {
+        if plan.meta != self.meta {
+            let mut meta = plan.meta;
+            meta.tail = self.tail();
+            self.files.write(&meta)?;
+            self.meta = meta;
+        }
+        if let Some(prepared) = prepared {
+            self.switch(prepared)?;
+            self.last = plan.before;
+        }
+        self.append(&batch.append)
+    }
+
+    /// Seals the active segment and makes the prepared one the newest, all of it durable.
+    fn switch(&mut self, prepared: Prepared) -> Result<(), Error> {
+        if let Some(old) = self.active.take() {
+            // The next segment vouches for this one as a whole, so it must be durable before that has a name.
+            old.file.set_len(old.end).context("cut", &old.name)?;
+            old.file.sync_all().context("sync", &old.name)?;
+            self.shared.view_mut().bytes -= old.prepared - old.end;
+        }
+        let Prepared { header, tmp, active } = prepared;
+        self.disk.rename(&tmp, &active.name).context("rename", &tmp)?;
+        self.disk.sync_dir().context("sync", "the data directory")?;
+        self.newest = Previous { uid: header.uid, len: active.end };
+        self.newest_seq = header.seq;
+        let segment = Segment { name: active.name.clone(), seq: header.seq, uid: header.uid };
+        {
+            let mut view = self.shared.view_mut();
+            view.bytes += active.prepared;
+            view.begin(Arc::new(segment), header.base_index, active.end);
+        }
+        self.active = Some(active);
+        // Only now may an entry in it be acked: were the file to vanish, the meta would tell.
+        self.meta.tail = self.tail();
+        self.files.write(&self.meta)
+    }
+
+    fn append(&mut self, entries: &[Entry]) -> Result<(), Error> {
+        let (Some(active), Some(last)) = (&mut self.active, entries.last()) else { return Ok(()) };
+        let mut frames = Vec::with_capacity((active.prepared - active.end) as usize);
+        for entry in entries {
+            let at = active.end + frames.len() as u64;
+            frame::encode(&mut frames, active.uid, at, active.durable as u32, entry);
+        }
+        assert!(active.end + frames.len() as u64 <= active.prepared, "frames beyond the prepared zeros");
+        active.file.write_at(&frames, active.end).context("write", &active.name)?;
+        let mut view = self.shared.view_mut();
+        for entry in entries {
+            let end = active.end + frame::framed_len(entry.bytes().len());
+            view.push(entry.header(), active.end, end);
+            active.end = end;
+        }
+        self.last = Some(*last.header());
+        Ok(())
+    }
+
+    fn tail(&self) -> Option<Tail> {
+        if self.newest_seq == 0 {
+            return None;
+        }
+        let durable = self.active.as_ref().map_or(self.newest.len, |a| a.durable);
+        Some(Tail { seq: self.newest_seq, uid: self.newest.uid, durable })
+    }
+}
+
+impl Active {
+    /// Writes zeros ahead until frames may reach `wanted`; returns by how much the file grew. A full disk changes
+    /// nothing: zeros beyond `prepared` are as good as none.
+    fn grow(&mut self, wanted: u64, options: &Options) -> Result<u64, Error> {
+        let before = self.prepared;
+        let step = options.prepare_bytes.max(1);
+        while self.prepared < wanted {
+            let len = step.min(self.capacity - self.prepared);
+            self.file.write_at(&vec![0; len as usize], self.prepared).growing(&self.name)?;
+            self.prepared += len;
+        }
+        Ok(self.prepared - before)
+    }
+}
