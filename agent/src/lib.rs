@@ -2,6 +2,13 @@
 //!
 //! placeholder: the map of the house is written when it stands.
 
+pub mod api;
+#[cfg(feature = "agent")]
+pub mod config;
+#[cfg(feature = "agent")]
+pub mod descriptor;
+pub mod duration;
 pub mod limits;
+pub mod offsets;
 pub mod record;
 pub mod wire;
