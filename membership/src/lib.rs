@@ -1,1 +1,55 @@
-//! placeholder
+//! Who is in the cluster: SWIM gossip on `foca`, with Serf's semantics on top, as a pure core.
+//!
+//! It opens no socket, reads no clock, draws no entropy, writes no log line, and knows nothing of Raft. Time and seeds
+//! are arguments, maps are ordered: the same inputs and the same seed give the same outputs.
+//!
+//! ```text
+//!    Input ──► Membership::handle ──► poll_output ──► Output
+//!              poll_timeout ──► wake me then with Input::Timeout
+//! ```
+//!
+//! `foca` finds out who answers: probes, suspicion, dissemination. This crate adds what it lacks (architecture §8):
+//!
+//! - **names, versions and tags** as records beside foca's updates, and **left** told from **failed** by an intent;
+//! - **exchanges** of whole tables over a stream, on contact and periodically: gossip alone never tells everybody;
+//! - **probes repeated over a stream** when their datagram got no answer, so that loss looks like loss;
+//! - **reconnection**: foca stops all timers when nobody is left, so two nodes that were cut apart would stay apart;
+//! - at least eight transmissions of each piece of news, however small the cluster;
+//! - patience with itself: a process that slept judges nobody by what it missed.
+//!
+//! Who is who is proven by the caller's handshake ([`Input::Contact`]); a datagram speaks only for the connection it
+//! came on, and whatever is said about others is hearsay: [`Member::proven`] tells which is which.
+
+#![warn(missing_docs)]
+
+mod broadcast;
+mod codec;
+mod error;
+mod exchange;
+mod hearing;
+mod identity;
+mod io;
+mod keeping;
+mod member;
+mod membership;
+mod options;
+mod packet;
+mod record;
+mod roster;
+mod status;
+mod swim;
+mod tables;
+mod tags;
+mod timers;
+mod types;
+mod wire;
+
+pub use error::Error;
+pub use io::{Event, Input, Output};
+pub use member::{Member, NAME_BYTES_MAX, State, VERSION_BYTES_MAX};
+pub use membership::{Local, Membership};
+pub use options::Options;
+pub use packet::PACKET_BYTES_MAX;
+pub use status::{Counters, Counts, Phase, Status};
+pub use tags::{KEY_BYTES_MAX, TAGS_BYTES_MAX, TAGS_MAX, Tags, VALUE_BYTES_MAX};
+pub use types::{Mono, Now};

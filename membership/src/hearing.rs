@@ -1,0 +1,132 @@
+//! Hearing: what a datagram may say, and what is taken out before foca hears of it.
+//!
+//! It never trusts a datagram for more than the connection that it came on.
+
+use crate::io::Output;
+use crate::membership::Membership;
+use crate::packet::{self, FocaPacket};
+use foca::{Message, State};
+use std::time::Duration;
+
+/// The first wait between two renewals; it doubles up to [`RENEW_WAIT_MAX`], and starts again after a calm of that.
+const RENEW_WAIT_MIN: Duration = Duration::from_secs(1);
+const RENEW_WAIT_MAX: Duration = Duration::from_secs(60);
+
+impl Membership {
+    /// A datagram came.
+    pub(crate) fn hear(&mut self, from: u64, bytes: &[u8]) {
+        if self.departed {
+            return;
+        }
+        let mut packet = match packet::decode(bytes) {
+            Ok(packet) => packet,
+            Err(malformed) => return self.alarm(from, malformed.0),
+        };
+        let src = packet.foca.header.src;
+        if src.node != from {
+            return self.alarm(from, "a datagram that speaks for another node than its connection");
+        }
+        let contact = self.roster.get(from).and_then(|entry| entry.contact.as_ref());
+        match contact.map(|contact| src.life.cmp(&contact.life)) {
+            Some(std::cmp::Ordering::Equal) => {}
+            Some(std::cmp::Ordering::Greater) => {
+                return self.alarm(from, "a datagram that speaks for a later life than its connection has proven");
+            }
+            // Of a former process, late; or of somebody for whom there was no room.
+            Some(std::cmp::Ordering::Less) | None => {
+                self.counters.refused += 1;
+                return;
+            }
+        }
+        self.counters.datagrams_received += 1;
+        // Records first: then a member that foca is about to announce is known by name.
+        for record in std::mem::take(&mut packet.records) {
+            self.hear_record(from, record, true);
+        }
+        let Some(changed) = self.censor(from, &mut packet.foca) else { return };
+        let encoded;
+        let foca_bytes = if changed {
+            let Ok(bytes) = packet.foca.encode() else { return };
+            encoded = bytes;
+            encoded.as_slice()
+        } else {
+            packet::foca_bytes(bytes)
+        };
+        let known = self.roster.get(from).and_then(|entry| entry.seen);
+        let scan = !packet.foca.members.is_empty()
+            || known.is_none_or(|seen| {
+                seen.identity != src
+                    || seen.incarnation != packet.foca.header.src_incarnation
+                    || seen.liveness != State::Alive
+            });
+        let mut effects = self.swim.hear(&packet.foca.header, foca_bytes);
+        effects.scan |= scan;
+        self.carry_out(effects);
+    }
+
+    /// Takes out what must not reach foca; says whether there was anything, or nothing if no part may reach it.
+    fn censor(&mut self, from: u64, packet: &mut FocaPacket) -> Option<bool> {
+        let me = *self.swim.identity();
+        if packet.header.message == Message::TurnUndead && packet.header.dst == me && !self.may_renew() {
+            return None;
+        }
+        let count = packet.members.len();
+        let mut impostor = false;
+        let may_renew = self.may_renew();
+        let (roster, mut room) = (&self.roster, self.room());
+        packet.members.retain(|member| {
+            let id = member.id();
+            if id.node == me.node {
+                impostor |= id.rank() > me.rank();
+                // Of former identities foca would keep an entry, of ours it hears what it must refute.
+                return *id == me && (member.state() != State::Down || may_renew);
+            }
+            if roster.get(id.node).is_some() {
+                return true;
+            }
+            let fits = room > 0;
+            room = room.saturating_sub(1);
+            fits
+        });
+        if impostor {
+            self.alarm(from, "somebody speaks for a later life of this node: is its data directory in use twice?");
+        }
+        Some(packet.members.len() != count)
+    }
+
+    /// How many more members there is room for.
+    pub(crate) fn room(&self) -> usize {
+        self.options.members_max.saturating_sub(self.roster.len())
+    }
+
+    pub(crate) fn may_renew(&self) -> bool {
+        self.now.mono >= self.renew_from
+    }
+
+    /// This node came back from the dead: those who can hear it are told so, for foca does not know who they are.
+    pub(crate) fn renewed(&mut self) {
+        self.counters.renewals += 1;
+        let calm = self.now.mono >= self.renew_from.after(RENEW_WAIT_MAX);
+        self.renew_wait =
+            if calm { RENEW_WAIT_MIN } else { (self.renew_wait * 2).clamp(RENEW_WAIT_MIN, RENEW_WAIT_MAX) };
+        self.renew_from = self.now.mono.after(self.renew_wait);
+        self.roster.observe(self.swim.me(), self.now);
+        let connected = self.roster.visible().filter(|entry| entry.member.connected && entry.member.node != self.me);
+        let identities = connected.filter_map(|entry| entry.seen).map(|seen| seen.identity);
+        let identities: Vec<_> = identities.take(self.options.fanout * 2).collect();
+        for identity in identities {
+            let effects = self.swim.announce(identity);
+            self.carry_out(effects);
+        }
+    }
+
+    /// A probe got no answer by datagram: the same ping goes over a stream, and so does its answer.
+    pub(crate) fn repeat_probe(&mut self, timer: &crate::timers::FocaTimer) {
+        let Some((target, ping)) = self.swim.unanswered(timer) else { return };
+        let Some(entry) = self.roster.get(target.node).filter(|entry| entry.is_present()) else { return };
+        let bytes = crate::exchange::datagram(&packet::wrap(ping));
+        let addr = entry.member.addr;
+        self.counters.probes_repeated += 1;
+        self.outbox.push_back(Output::Exchange { to: target.node, addr, bytes });
+    }
+}

@@ -1,0 +1,221 @@
+//! Keeping: what is done because time passed. Gossip, exchanges, reconnection, leaving, forgetting.
+//!
+//! It never wakes without need: each timer is set only while there is something to do for it.
+
+use crate::identity::Identity;
+use crate::io::Output;
+use crate::member::State;
+use crate::membership::Membership;
+use crate::roster::is_dialable;
+use crate::status::Phase;
+use crate::timers::Due;
+use rand::RngExt;
+use std::time::Duration;
+
+/// The most failed members dialled at once while this node is alone.
+const REDIALS_MAX: usize = 8;
+/// Up to this many present members every tick dials a failed one; beyond, as often as Serf: failed / present.
+const REDIAL_ALWAYS: usize = 10;
+/// How soon after joining the first exchange with a random member follows; the next waits double up to the period.
+pub(crate) const EXCHANGE_WAIT_MIN: Duration = Duration::from_secs(1);
+/// To how many members a leaving node gives its table.
+const FAREWELLS_MAX: usize = 3;
+
+impl Membership {
+    /// A process that was not run for a while missed the answers to its probes: that time does not count.
+    pub(crate) fn forgive_own_sleep(&mut self) {
+        let tolerance = (self.options.probe_period * 2).max(Duration::from_secs(1));
+        if let Some(first) = self.timers.first_foca()
+            && self.now.mono > first.after(tolerance)
+        {
+            self.counters.stalls += 1;
+            self.timers.postpone_foca(self.now.mono.since(first));
+        }
+    }
+
+    /// Does all that is due.
+    pub(crate) fn run_due(&mut self) {
+        while let Some(timer) = self.timers.pop_foca(self.now.mono) {
+            self.repeat_probe(&timer);
+            let effects = self.swim.timer(timer);
+            self.carry_out(effects);
+        }
+        while let Some(due) = self.timers.pop_own(self.now.mono) {
+            match due {
+                Due::Gossip => self.gossip(),
+                Due::Exchange => self.exchange_with_someone(),
+                Due::Reconnect => self.reconnect(),
+                Due::Introduce => {
+                    if let Some(at) = self.roster.introduce_overdue(self.now) {
+                        self.timers.set(Due::Introduce, at);
+                    }
+                }
+                Due::Leave => self.leave_further(),
+                Due::Reap => self.reap(),
+            }
+        }
+    }
+
+    /// Sets the timers for which there is something to do, and clears the others.
+    pub(crate) fn arm(&mut self) {
+        let now = self.now.mono;
+        if self.phase == Phase::Left {
+            self.timers.clear_all();
+            return;
+        }
+        let alone = self.is_alone();
+        let news = self.swim.backlog() > 0 || !self.broadcasts.is_empty();
+        if !news || alone {
+            self.timers.clear(Due::Gossip);
+        } else if !self.timers.is_set(Due::Gossip) {
+            let next = self.last_gossip.map_or(now, |last| last.after(self.options.gossip_interval).max(now));
+            self.timers.set(Due::Gossip, next);
+        }
+        if alone || self.departed {
+            self.timers.clear(Due::Exchange);
+            self.exchange_wait = EXCHANGE_WAIT_MIN;
+        } else if !self.timers.is_set(Due::Exchange) {
+            let wait = self.exchange_wait.min(self.options.exchange_period(self.roster.present()));
+            let at = now.after(self.jitter(wait));
+            self.timers.set(Due::Exchange, at);
+            self.exchange_wait = wait * 2;
+        }
+        if self.departed || !(alone || self.roster.failed() > 0) {
+            self.timers.clear(Due::Reconnect);
+        } else if !self.timers.is_set(Due::Reconnect) {
+            let at = now.after(self.jitter(self.options.reconnect_interval));
+            self.timers.set(Due::Reconnect, at);
+        }
+        if let Some(at) = self.roster.take_introduce_at() {
+            self.timers.set_at_latest(Due::Introduce, at);
+        }
+        if self.roster.take_gone() {
+            // The true deadline is found when it is looked for; until then it is at least this far.
+            let soonest = self.options.tombstone_timeout.min(crate::roster::STRANGER_TIMEOUT);
+            self.timers.set_at_latest(Due::Reap, now.after(soonest));
+        }
+        if self.phase == Phase::Leaving {
+            let told = if self.departed { !news } else { !self.broadcasts.contains(self.me) };
+            if told || alone {
+                self.timers.set_at_latest(Due::Leave, now);
+            }
+        }
+    }
+
+    /// `period` and up to a fifth more or less.
+    fn jitter(&mut self, period: Duration) -> Duration {
+        let us = u64::try_from(period.as_micros()).unwrap_or(u64::MAX);
+        Duration::from_micros(us - us / 5 + self.rng.random_range(0..=us / 5 * 2))
+    }
+
+    fn gossip(&mut self) {
+        self.last_gossip = Some(self.now.mono);
+        let effects = self.swim.gossip();
+        self.carry_out(effects);
+    }
+
+    /// Some of these nodes, in random order.
+    fn choose(&mut self, mut nodes: Vec<u64>, count: usize) -> Vec<u64> {
+        let count = count.min(nodes.len());
+        for i in 0..count {
+            let j = self.rng.random_range(i..nodes.len());
+            nodes.swap(i, j);
+        }
+        nodes.truncate(count);
+        nodes
+    }
+
+    fn exchange_with_someone(&mut self) {
+        let present: Vec<u64> = self.roster.others().map(|entry| entry.member.node).collect();
+        for node in self.choose(present, 1) {
+            self.exchange_with(node);
+        }
+    }
+
+    fn failed(&self) -> Vec<u64> {
+        self.members().filter(|member| member.state == State::Failed).map(|member| member.node).collect()
+    }
+
+    fn reconnect(&mut self) {
+        if self.is_alone() {
+            self.outbox.push_back(Output::SeedsWanted);
+            let failed = self.failed();
+            for node in self.choose(failed, REDIALS_MAX) {
+                self.retry(node);
+            }
+            return;
+        }
+        let (failed, present) = (self.roster.failed(), self.roster.present());
+        if failed > 0 && (present <= REDIAL_ALWAYS || self.rng.random_range(0..present) < failed) {
+            let failed = self.failed();
+            for node in self.choose(failed, 1) {
+                self.retry(node);
+            }
+        }
+    }
+
+    /// Tries to reach a member that we hold for failed.
+    pub(crate) fn retry(&mut self, node: u64) {
+        let Some(entry) = self.roster.get(node) else { return };
+        let (connected, addr) = (entry.member.connected, entry.member.addr);
+        if connected && let Some(seen) = entry.seen {
+            // We can talk, but one of us holds the other for dead: this settles it.
+            let effects = self.swim.announce(seen.identity);
+            self.carry_out(effects);
+            self.exchange_with(node);
+        } else if is_dialable(addr) {
+            self.outbox.push_back(Output::Reconnect { node, addr });
+        }
+    }
+
+    /// The intent to leave is spread first, so that nobody takes what follows for a failure.
+    pub(crate) fn leave(&mut self) {
+        if self.phase != Phase::Member {
+            return;
+        }
+        self.phase = Phase::Leaving;
+        self.publish(|record| record.leaving = true);
+        self.farewell();
+        self.timers.set(Due::Leave, self.now.mono.after(self.options.leave_patience));
+    }
+
+    fn farewell(&mut self) {
+        let present: Vec<u64> = self.roster.others().map(|entry| entry.member.node).collect();
+        for node in self.choose(present, FAREWELLS_MAX) {
+            self.exchange_with(node);
+        }
+    }
+
+    fn leave_further(&mut self) {
+        if self.phase != Phase::Leaving {
+            return;
+        }
+        if !self.departed && !self.is_alone() {
+            self.departed = true;
+            let effects = self.swim.leave();
+            self.carry_out(effects);
+            self.farewell();
+            self.timers.set(Due::Leave, self.now.mono.after(self.options.leave_patience));
+            return;
+        }
+        if !self.departed {
+            self.departed = true;
+            let effects = self.swim.leave();
+            self.carry_out(effects);
+        }
+        self.phase = Phase::Left;
+        self.outbox.push_back(Output::LeaveDone);
+    }
+
+    fn reap(&mut self) {
+        let (forget, next): (Vec<Identity>, _) = self.roster.reap(self.now, self.options.tombstone_timeout);
+        for identity in forget {
+            let effects = self.swim.forget(identity);
+            self.carry_out(effects);
+            self.broadcasts.remove(identity.node);
+        }
+        if let Some(at) = next {
+            self.timers.set(Due::Reap, at);
+        }
+    }
+}

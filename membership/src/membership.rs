@@ -1,0 +1,403 @@
+//! Membership, the conductor: routes inputs to foca and to the roster, and carries their effects out.
+//!
+//! It never decides what a record or an update is worth: `roster` and foca do.
+
+use crate::broadcast::Broadcasts;
+use crate::error::Error;
+use crate::identity::Identity;
+use crate::io::{Event, Input, Output};
+use crate::keeping::EXCHANGE_WAIT_MIN;
+use crate::member::{Member, State, is_name, is_version};
+use crate::options::Options;
+use crate::packet;
+use crate::record::{LAMPORT_LIMIT, Record};
+use crate::roster::{Contact, Merge, Roster, is_dialable};
+use crate::status::{Counters, Counts, Phase, Status};
+use crate::swim::{Effects, Swim};
+use crate::tags::Tags;
+use crate::timers::{Due, Timers};
+use crate::types::{Life, Mono, Now};
+use foca::Message;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Up to this many present members a contact always exchanges tables; beyond, only if it is news.
+const SMALL_CLUSTER: usize = 32;
+
+/// Who this node is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// Its node id, also its Raft id; not zero.
+    pub node: u64,
+    /// Its human name.
+    pub name: String,
+    /// Where others shall dial it; unspecified until that is known.
+    pub addr: SocketAddr,
+    /// Boot epoch: greater than in every former life; persisted by the caller before this core is made.
+    pub epoch: u64,
+    /// Random per process.
+    pub boot: u64,
+    /// Software version.
+    pub version: String,
+    /// Its tags.
+    pub tags: Tags,
+}
+
+/// The core. See the crate's page for its shape.
+#[derive(Debug)]
+pub struct Membership {
+    pub(crate) options: Options,
+    pub(crate) me: u64,
+    pub(crate) swim: Swim,
+    pub(crate) roster: Roster,
+    pub(crate) broadcasts: Broadcasts,
+    pub(crate) timers: Timers,
+    pub(crate) outbox: VecDeque<Output>,
+    pub(crate) rng: SmallRng,
+    pub(crate) now: Now,
+    pub(crate) lamport: u64,
+    pub(crate) phase: Phase,
+    /// Foca was told to leave: from here on nothing that comes in can bring this node back.
+    pub(crate) departed: bool,
+    /// Being declared failed is not believed before this, so that a peer that holds a higher identity of this node
+    /// cannot drive it through renewals without end.
+    pub(crate) renew_from: Mono,
+    pub(crate) renew_wait: Duration,
+    pub(crate) last_gossip: Option<Mono>,
+    /// The next wait between two exchanges: short after joining, when everybody's table still fills.
+    pub(crate) exchange_wait: Duration,
+    /// Where the next table starts, for those that do not fit one message.
+    pub(crate) table_cursor: u64,
+    pub(crate) counters: Counters,
+}
+
+impl Membership {
+    /// A core that knows nobody yet. Its first [`poll_timeout`](Self::poll_timeout) is `now`: it wants seeds.
+    pub fn new(options: Options, local: Local, seed: u64, now: Now) -> Result<Self, Error> {
+        options.validate()?;
+        if local.node == 0 {
+            return Err(Error::ZeroNode);
+        }
+        if !is_name(&local.name) {
+            return Err(Error::Name(local.name));
+        }
+        if !is_version(&local.version) {
+            return Err(Error::Version(local.version));
+        }
+        let life = Life { epoch: local.epoch, boot: local.boot };
+        let identity = Identity { node: local.node, life, bump: 0, addr: local.addr };
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let swim = Swim::new(identity, &options, SmallRng::seed_from_u64(rng.random()));
+        let mut roster = Roster::new(local.node, options.members_max, options.introduction_patience);
+        let record = Record {
+            node: local.node,
+            life,
+            lamport: 1,
+            leaving: false,
+            addr: local.addr,
+            name: local.name.clone(),
+            version: local.version.clone(),
+            tags: local.tags,
+        };
+        let mut broadcasts = Broadcasts::default();
+        broadcasts.push(&record, options.transmissions(1));
+        let contact = Contact { life, name: local.name, addr: local.addr, version: local.version };
+        roster.contact(local.node, contact, now);
+        roster.merge(record, now);
+        roster.observe(swim.me(), now);
+        // Users need not be told that they are here.
+        roster.drain_events();
+        let mut timers = Timers::default();
+        timers.set(Due::Reconnect, now.mono);
+        Ok(Self {
+            me: local.node,
+            swim,
+            roster,
+            broadcasts,
+            timers,
+            outbox: VecDeque::new(),
+            rng,
+            now,
+            lamport: 1,
+            phase: Phase::Member,
+            departed: false,
+            renew_from: Mono(0),
+            renew_wait: Duration::ZERO,
+            last_gossip: None,
+            exchange_wait: EXCHANGE_WAIT_MIN,
+            table_cursor: 0,
+            counters: Counters::default(),
+            options,
+        })
+    }
+
+    /// The world speaks. Time never goes back: an earlier `now` counts as the latest one.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        self.now = Now { mono: now.mono.max(self.now.mono), wall_us: now.wall_us };
+        if self.phase == Phase::Left {
+            if let Input::Exchange { from, .. } = input {
+                self.outbox.push_back(Output::ExchangeReply { to: from, bytes: crate::exchange::nothing() });
+            }
+            return;
+        }
+        self.forgive_own_sleep();
+        match input {
+            Input::Timeout => {}
+            Input::Datagram { from, bytes } => self.hear(from, &bytes),
+            Input::Contact { node, name, addr, epoch, boot, version } => {
+                self.contact(node, Contact { life: Life { epoch, boot }, name, addr, version });
+            }
+            Input::Lost { node } => self.lost(node),
+            Input::Exchange { from, bytes } => self.answer_exchange(from, &bytes),
+            Input::ExchangeReply { from, bytes } => self.hear_exchange_reply(from, &bytes),
+            Input::SetTags(tags) => self.publish(|record| record.tags = tags),
+            Input::SetAddr(addr) => self.publish(|record| record.addr = addr),
+            Input::Leave => self.leave(),
+            Input::Witness { lamport } => self.witness(lamport),
+        }
+        self.run_due();
+        self.tell();
+        self.arm();
+    }
+
+    /// The core asks; empty it after each [`handle`](Self::handle).
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outbox.pop_front()
+    }
+
+    /// When to call [`handle`](Self::handle) with [`Input::Timeout`] if nothing else happens.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Mono> {
+        self.timers.next()
+    }
+
+    /// All members by node id, this node included, and those who failed or left until they are forgotten.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.roster.visible().map(|entry| &entry.member)
+    }
+
+    /// One member.
+    #[must_use]
+    pub fn member(&self, node: u64) -> Option<&Member> {
+        self.roster.get(node).filter(|entry| entry.seen.is_some()).map(|entry| &entry.member)
+    }
+
+    /// How many members are present (alive, suspect or leaving), this node included.
+    #[must_use]
+    pub fn alive_count(&self) -> usize {
+        self.roster.present()
+    }
+
+    /// It is present: neither gone nor declared failed, though perhaps suspect or leaving.
+    #[must_use]
+    pub fn is_alive(&self, node: u64) -> bool {
+        self.roster.get(node).is_some_and(|entry| entry.is_present())
+    }
+
+    /// Where the others were last known to be, without those who left: what to dial at the next start.
+    #[must_use]
+    pub fn addresses(&self) -> BTreeMap<u64, SocketAddr> {
+        let others = self.members().filter(|member| member.node != self.me && member.state != State::Left);
+        others.filter(|member| is_dialable(member.addr)).map(|member| (member.node, member.addr)).collect()
+    }
+
+    /// The Lamport clock: greater than or equal to all that was heard.
+    #[must_use]
+    pub fn lamport(&self) -> u64 {
+        self.lamport
+    }
+
+    /// A picture for people, metrics and policies.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let mut counts = Counts::default();
+        for member in self.members() {
+            *match member.state {
+                State::Alive => &mut counts.alive,
+                State::Suspect => &mut counts.suspect,
+                State::Leaving => &mut counts.leaving,
+                State::Left => &mut counts.left,
+                State::Failed => &mut counts.failed,
+            } += 1;
+        }
+        Status {
+            node: self.me,
+            phase: self.phase,
+            alone: self.is_alone(),
+            lamport: self.lamport,
+            counts,
+            members: self.members().cloned().collect(),
+            name_conflicts: self.roster.name_conflicts(),
+            updates_backlog: self.swim.backlog(),
+            records_backlog: self.broadcasts.len(),
+            counters: self.counters,
+        }
+    }
+
+    pub(crate) fn is_alone(&self) -> bool {
+        self.roster.others().next().is_none()
+    }
+
+    pub(crate) fn alarm(&mut self, from: u64, what: &'static str) {
+        self.counters.refused += 1;
+        self.outbox.push_back(Output::Alarm { from, what });
+    }
+
+    /// A connection with a proven peer is up.
+    fn contact(&mut self, node: u64, contact: Contact) {
+        if node == 0 || node == self.me {
+            return self.alarm(node, "a connection with this node's own id");
+        }
+        if !is_name(&contact.name) || !is_version(&contact.version) {
+            return self.alarm(node, "a connection with an illegal name or version");
+        }
+        if self.departed {
+            return;
+        }
+        let entry = self.roster.get(node);
+        if entry.is_none() && self.roster.is_full() {
+            return self.alarm(node, "no room for another member: raise members_max");
+        }
+        if entry.and_then(|entry| entry.contact.as_ref()).is_some_and(|known| contact.life < known.life) {
+            // The connection of a former process, reported late.
+            return;
+        }
+        let was_present = entry.is_some_and(|entry| entry.is_present() && entry.life() == Some(contact.life));
+        let known = entry.and_then(|entry| entry.seen).filter(|seen| seen.identity.life >= contact.life);
+        let life = contact.life;
+        let addr = contact.addr;
+        self.roster.contact(node, contact, self.now);
+        let identity = known.map_or(Identity { node, life, bump: 0, addr }, |seen| seen.identity);
+        if known.is_none() {
+            let effects = self.swim.apply(vec![foca::Member::alive(identity)], true);
+            self.carry_out(effects);
+        }
+        if !was_present {
+            // It answers with a sample of its table, or with the news that it holds us for dead.
+            let effects = self.swim.announce(identity);
+            self.carry_out(effects);
+        }
+        if !was_present || self.roster.present() <= SMALL_CLUSTER {
+            self.exchange_with(node);
+        }
+    }
+
+    fn lost(&mut self, node: u64) {
+        self.roster.lost(node);
+        if !self.departed
+            && let Some(entry) = self.roster.get(node)
+            && entry.is_present()
+            && is_dialable(entry.member.addr)
+        {
+            self.outbox.push_back(Output::Reconnect { node, addr: entry.member.addr });
+        }
+    }
+
+    pub(crate) fn witness(&mut self, lamport: u64) {
+        self.lamport = self.lamport.max(lamport.min(LAMPORT_LIMIT - 2));
+    }
+
+    /// Changes this node's own record and spreads it.
+    pub(crate) fn publish(&mut self, change: impl FnOnce(&mut Record)) {
+        let Some(mut record) = self.roster.get(self.me).and_then(|entry| entry.record.clone()) else { return };
+        self.lamport = (self.lamport + 1).min(LAMPORT_LIMIT - 1);
+        record.lamport = self.lamport;
+        change(&mut record);
+        self.broadcasts.push(&record, self.options.transmissions(self.roster.present()));
+        self.roster.merge(record, self.now);
+    }
+
+    /// A record from a peer, of whomever; `spread`: pass it on if it is news. Says whether it was.
+    pub(crate) fn hear_record(&mut self, from: u64, record: Record, spread: bool) -> bool {
+        if record.node == self.me {
+            self.hear_record_of_me(from, &record);
+            return false;
+        }
+        let (lamport, copy) = (record.lamport, spread.then(|| record.clone()));
+        match self.roster.merge(record, self.now) {
+            Merge::News => {
+                self.witness(lamport);
+                if let Some(record) = copy {
+                    self.broadcasts.push(&record, self.options.transmissions(self.roster.present()));
+                }
+                true
+            }
+            Merge::Stale => false,
+            Merge::Refused(what) => {
+                self.alarm(from, what);
+                false
+            }
+        }
+    }
+
+    /// Only this node speaks for itself: what else is said of this life is overruled by a later record.
+    fn hear_record_of_me(&mut self, from: u64, record: &Record) {
+        let Some(mine) = self.roster.get(self.me).and_then(|entry| entry.record.as_ref()) else { return };
+        if record.life > mine.life {
+            self.alarm(from, "somebody speaks for a later life of this node: is its data directory in use twice?");
+        } else if record.life == mine.life
+            && (record.lamport > mine.lamport || (record.lamport == mine.lamport && record != mine))
+        {
+            self.witness(record.lamport);
+            self.publish(|_| {});
+        }
+    }
+
+    /// Carries out what foca wants, and takes over what changed in its table.
+    pub(crate) fn carry_out(&mut self, effects: Effects) {
+        for (after, timer) in effects.timers {
+            self.timers.push_foca(self.now.mono.after(after), timer);
+        }
+        if effects.renewed {
+            self.renewed();
+        }
+        if effects.scan {
+            let mut seen: Vec<_> = self.swim.seen().collect();
+            seen.sort_unstable_by_key(|seen| seen.identity.node);
+            for seen in seen {
+                self.roster.observe(seen, self.now);
+            }
+        }
+        if self.roster.get(self.me).and_then(|entry| entry.seen) != Some(self.swim.me()) {
+            self.roster.observe(self.swim.me(), self.now);
+        }
+        for (header, foca) in effects.packets {
+            let to = header.dst.node;
+            // A packet may ask us to probe whomever it names: only members are dialled.
+            let Some(entry) = self.roster.get(to).filter(|entry| entry.seen.is_some()) else { continue };
+            let addr = entry.member.addr;
+            let present = entry.is_present();
+            let mut bytes = packet::wrap(&foca);
+            if header.message == Message::Announce {
+                if let Some(record) = self.roster.get(self.me).and_then(|entry| entry.record.as_ref()) {
+                    packet::append(&mut bytes, &record.to_bytes());
+                }
+            } else if present {
+                self.broadcasts.fill(&mut bytes);
+            }
+            self.counters.datagrams_sent += 1;
+            self.outbox.push_back(Output::Datagram { to, addr, bytes });
+        }
+    }
+
+    /// Turns what the roster derived into outputs.
+    fn tell(&mut self) {
+        for event in self.roster.drain_events() {
+            if let Event::Suspected(member) = &event
+                && !self.departed
+            {
+                // It may only have missed some datagrams: a table over a stream tells it of the suspicion, and its own
+                // table comes back with the answer to it.
+                self.exchange_with(member.node);
+            }
+            self.outbox.push_back(Output::Event(event));
+        }
+        if self.roster.take_addresses_changed() {
+            self.outbox.push_back(Output::SaveMembers);
+        }
+        self.swim.resize(self.roster.present(), &self.options);
+    }
+}

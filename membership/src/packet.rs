@@ -1,0 +1,140 @@
+//! One gossip datagram: a packet of foca and, in the room that it leaves, records of members.
+//!
+//! ```text
+//! datagram  version u8 = 1 | foca length u16 | foca packet | record*        at most 1150 bytes together
+//! record    length u16 | record (see `record`)
+//! ```
+//!
+//! It never decides what is news. A packet is read as a whole before foca sees it, so that what a peer may not say can
+//! be taken out.
+
+use crate::codec::PacketCodec;
+use crate::identity::Identity;
+use crate::record::Record;
+use crate::wire::{self, Malformed};
+use bytes::{Buf, BufMut};
+use foca::{Codec, Header, Member, Message};
+
+/// The size no gossip datagram exceeds, in bytes: what QUIC carries in one packet of 1200 bytes with the longest
+/// connection ids. The same in the whole cluster, so it is not an option.
+pub const PACKET_BYTES_MAX: usize = 1150;
+
+const VERSION: u8 = 1;
+const PREFIX_BYTES: usize = 1 + 2;
+
+/// What foca may use of a datagram. Never changed at run time: foca asserts that its buffer keeps this size.
+pub(crate) const FOCA_BYTES_MAX: usize = PACKET_BYTES_MAX - PREFIX_BYTES;
+
+/// What foca says in one packet.
+#[derive(Debug)]
+pub(crate) struct FocaPacket {
+    pub(crate) header: Header<Identity>,
+    pub(crate) members: Vec<Member<Identity>>,
+}
+
+/// A datagram, read.
+#[derive(Debug)]
+pub(crate) struct Packet {
+    pub(crate) foca: FocaPacket,
+    pub(crate) records: Vec<Record>,
+}
+
+/// Wraps a foca packet; records follow with [`append`].
+pub(crate) fn wrap(foca: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(foca.len()).expect("foca keeps its packet size");
+    assert!(foca.len() <= FOCA_BYTES_MAX, "foca keeps its packet size");
+    let mut out = Vec::with_capacity(PACKET_BYTES_MAX);
+    out.put_u8(VERSION);
+    out.put_u16(len);
+    out.put_slice(foca);
+    out
+}
+
+/// Appends an encoded record if it fits; says whether it did.
+pub(crate) fn append(packet: &mut Vec<u8>, record: &[u8]) -> bool {
+    if packet.len() + 2 + record.len() > PACKET_BYTES_MAX {
+        return false;
+    }
+    packet.put_u16(u16::try_from(record.len()).expect("shorter than a packet"));
+    packet.put_slice(record);
+    true
+}
+
+/// Reads a whole datagram.
+pub(crate) fn decode(mut bytes: &[u8]) -> wire::Result<Packet> {
+    if bytes.len() > PACKET_BYTES_MAX {
+        return Err(Malformed("datagram of more than 1150 bytes"));
+    }
+    if wire::get_u8(&mut bytes)? != VERSION {
+        return Err(Malformed("unknown version of the gossip protocol"));
+    }
+    let len = usize::from(wire::get_u16(&mut bytes)?);
+    if bytes.len() < len {
+        return Err(Malformed("ends early"));
+    }
+    let (foca, mut rest) = bytes.split_at(len);
+    let foca = decode_foca(foca)?;
+    let mut records = Vec::new();
+    while !rest.is_empty() {
+        let len = usize::from(wire::get_u16(&mut rest)?);
+        if rest.len() < len {
+            return Err(Malformed("ends early"));
+        }
+        let (mut record, after) = rest.split_at(len);
+        records.push(Record::decode(&mut record)?);
+        if !record.is_empty() {
+            return Err(Malformed("bytes after a record"));
+        }
+        rest = after;
+    }
+    Ok(Packet { foca, records })
+}
+
+/// The part of a datagram, read before, that is foca's.
+pub(crate) fn foca_bytes(datagram: &[u8]) -> &[u8] {
+    match datagram {
+        [_, high, low, rest @ ..] => rest.get(..usize::from(u16::from_be_bytes([*high, *low]))).unwrap_or(rest),
+        _ => &[],
+    }
+}
+
+fn decode_foca(mut bytes: &[u8]) -> wire::Result<FocaPacket> {
+    let header = PacketCodec.decode_header(&mut bytes)?;
+    let mut members = Vec::new();
+    match header.message {
+        // We never send these: records ride in our own envelope.
+        Message::Broadcast => return Err(Malformed("foca broadcasts are not part of this protocol")),
+        Message::Announce | Message::TurnUndead => {}
+        _ => {
+            if bytes.has_remaining() {
+                for _ in 0..wire::get_u16(&mut bytes)? {
+                    members.push(PacketCodec.decode_member(&mut bytes)?);
+                }
+            }
+        }
+    }
+    if bytes.has_remaining() {
+        return Err(Malformed("bytes after the members"));
+    }
+    Ok(FocaPacket { header, members })
+}
+
+/// The header of a packet that our own foca made.
+pub(crate) fn own_header(mut foca: &[u8]) -> Option<Header<Identity>> {
+    PacketCodec.decode_header(&mut foca).ok()
+}
+
+impl FocaPacket {
+    /// The bytes to hand to foca, after what the sender may not say was taken out.
+    pub(crate) fn encode(&self) -> wire::Result<Vec<u8>> {
+        let mut out = Vec::with_capacity(PACKET_BYTES_MAX);
+        PacketCodec.encode_header(&self.header, &mut out)?;
+        if !matches!(self.header.message, Message::Announce | Message::TurnUndead) {
+            out.put_u16(u16::try_from(self.members.len()).map_err(|_| Malformed("too many members"))?);
+            for member in &self.members {
+                PacketCodec.encode_member(member, &mut out)?;
+            }
+        }
+        Ok(out)
+    }
+}

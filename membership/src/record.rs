@@ -1,0 +1,83 @@
+//! A record: what a member says of itself, spread by gossip beside foca's own updates.
+//!
+//! ```text
+//! node u64 | epoch u64 | boot u64 | lamport u64 | intent u8 (0 stays, 1 leaves) | address | name | version | tags
+//! name, version: length u8, bytes;  tags: count u8, then key and value, each length u8, bytes
+//! ```
+//!
+//! It never says whether its member is alive: that is foca's to find out. Records are not signed; a record that did not
+//! come over its member's own connection is hearsay, and the member itself refutes a false one with a later time.
+
+use crate::member::{is_name, is_version};
+use crate::tags::Tags;
+use crate::types::Life;
+use crate::wire::{self, Malformed};
+use bytes::{Buf, BufMut};
+use std::net::SocketAddr;
+
+/// Lamport times from here on are refused: a liar must not be able to stop every clock at its end.
+pub(crate) const LAMPORT_LIMIT: u64 = 1 << 62;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) node: u64,
+    pub(crate) life: Life,
+    /// Orders the records of one life.
+    pub(crate) lamport: u64,
+    /// It is going to leave: the difference between left and failed.
+    pub(crate) leaving: bool,
+    pub(crate) addr: SocketAddr,
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) tags: Tags,
+}
+
+impl Record {
+    /// The later of two records of one node ranks higher.
+    pub(crate) fn rank(&self) -> (Life, u64) {
+        (self.life, self.lamport)
+    }
+
+    pub(crate) fn encode(&self, buf: &mut impl BufMut) {
+        buf.put_u64(self.node);
+        buf.put_u64(self.life.epoch);
+        buf.put_u64(self.life.boot);
+        buf.put_u64(self.lamport);
+        buf.put_u8(u8::from(self.leaving));
+        wire::put_addr(buf, self.addr);
+        wire::put_text(buf, &self.name);
+        wire::put_text(buf, &self.version);
+        self.tags.encode(buf);
+    }
+
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(128);
+        self.encode(&mut out);
+        out
+    }
+
+    /// Reads one record and validates all of it; leaves what follows.
+    pub(crate) fn decode(buf: &mut impl Buf) -> wire::Result<Self> {
+        let node = wire::get_node(buf)?;
+        let life = Life { epoch: wire::get_u64(buf)?, boot: wire::get_u64(buf)? };
+        let lamport = wire::get_u64(buf)?;
+        if lamport >= LAMPORT_LIMIT {
+            return Err(Malformed("lamport time beyond its limit"));
+        }
+        let leaving = match wire::get_u8(buf)? {
+            0 => false,
+            1 => true,
+            _ => return Err(Malformed("unknown intent")),
+        };
+        let addr = wire::get_addr(buf)?;
+        let name = wire::get_text(buf)?;
+        if !is_name(&name) {
+            return Err(Malformed("illegal name"));
+        }
+        let version = wire::get_text(buf)?;
+        if !is_version(&version) {
+            return Err(Malformed("illegal version"));
+        }
+        Ok(Self { node, life, lamport, leaving, addr, name, version, tags: Tags::decode(buf)? })
+    }
+}

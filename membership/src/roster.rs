@@ -1,0 +1,490 @@
+//! The table of members: foca says who is there, records say who that is, and a change of either may be an event.
+//!
+//! It never talks to foca and sends nothing. It holds at most [`Options::members_max`](crate::Options) entries.
+
+use crate::identity::Identity;
+use crate::io::Event;
+use crate::member::{Member, State};
+use crate::record::Record;
+use crate::tags::Tags;
+use crate::types::{Life, Mono, Now};
+use foca::State as Liveness;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+/// The most records kept for nodes that foca does not know (yet): records may overtake foca's update by a packet.
+const STRANGERS_MAX: usize = 1024;
+/// How long such a record is kept.
+pub(crate) const STRANGER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What foca holds of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) identity: Identity,
+    pub(crate) incarnation: u16,
+    pub(crate) liveness: Liveness,
+}
+
+/// What a connection has proven of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Contact {
+    pub(crate) life: Life,
+    pub(crate) name: String,
+    pub(crate) addr: SocketAddr,
+    pub(crate) version: String,
+}
+
+/// How a member is going to be introduced once its record is here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Introduction {
+    Joined,
+    Restarted,
+    Recovered,
+}
+
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) member: Member,
+    pub(crate) seen: Option<Seen>,
+    pub(crate) record: Option<Record>,
+    pub(crate) contact: Option<Contact>,
+    introduction: Option<(Introduction, Mono)>,
+    touched: Mono,
+}
+
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Merge {
+    /// Tell the others.
+    News,
+    /// Known, or older than what is known.
+    Stale,
+    /// Against what is proven.
+    Refused(&'static str),
+}
+
+/// What follows from changes of entries: everything here is derived from them.
+#[derive(Debug, Default)]
+struct Log {
+    events: Vec<Event>,
+    names: BTreeMap<String, BTreeSet<u64>>,
+    present: usize,
+    failed: usize,
+    strangers: usize,
+    addresses_changed: bool,
+    introduce_at: Option<Mono>,
+    gone: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Roster {
+    entries: BTreeMap<u64, Entry>,
+    log: Log,
+    me: u64,
+    members_max: usize,
+    patience: Duration,
+}
+
+/// An address that can be dialled.
+pub(crate) fn is_dialable(addr: SocketAddr) -> bool {
+    !addr.ip().is_unspecified() && addr.port() != 0
+}
+
+/// The address of a member of which none is known.
+pub(crate) const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
+
+impl Entry {
+    fn stranger(node: u64, now: Now) -> Self {
+        let member = Member {
+            node,
+            name: String::new(),
+            addr: NOWHERE,
+            epoch: 0,
+            boot: 0,
+            state: State::Failed,
+            tags: Tags::default(),
+            version: String::new(),
+            since: now.mono,
+            since_wall_us: now.wall_us,
+            lamport: 0,
+            proven: false,
+            connected: false,
+        };
+        Self { member, seen: None, record: None, contact: None, introduction: None, touched: now.mono }
+    }
+
+    pub(crate) fn life(&self) -> Option<Life> {
+        self.seen.map(|seen| seen.identity.life)
+    }
+
+    /// foca knows it, and not as down.
+    pub(crate) fn is_present(&self) -> bool {
+        self.seen.is_some() && self.member.state.is_present()
+    }
+
+    /// A record or a connection tells who it is, in this life.
+    fn is_known(&self) -> bool {
+        let life = self.life();
+        self.record.as_ref().map(|r| r.life) == life || self.contact.as_ref().map(|c| c.life) == life
+    }
+
+    /// Makes the public view agree with what foca, the record and the connection say.
+    fn refresh(&mut self, now: Now) {
+        let Some(seen) = self.seen else { return };
+        let life = seen.identity.life;
+        let record = self.record.as_ref().filter(|record| record.life == life);
+        let contact = self.contact.as_ref().filter(|contact| contact.life == life);
+        let member = &mut self.member;
+        let state = match (seen.liveness, record.is_some_and(|record| record.leaving)) {
+            (Liveness::Down, true) => State::Left,
+            (Liveness::Down, false) => State::Failed,
+            (_, true) => State::Leaving,
+            (Liveness::Suspect, false) => State::Suspect,
+            (Liveness::Alive, false) => State::Alive,
+        };
+        if state != member.state || life != (Life { epoch: member.epoch, boot: member.boot }) {
+            member.state = state;
+            member.since = now.mono;
+            member.since_wall_us = now.wall_us;
+        }
+        member.epoch = life.epoch;
+        member.boot = life.boot;
+        member.proven = contact.is_some();
+        if !is_dialable(member.addr) {
+            member.addr = seen.identity.addr;
+        }
+        if let Some(contact) = contact {
+            member.name.clone_from(&contact.name);
+            if record.is_none() {
+                member.version.clone_from(&contact.version);
+                if is_dialable(contact.addr) {
+                    member.addr = contact.addr;
+                }
+            }
+        }
+        if let Some(record) = record {
+            if contact.is_none() {
+                member.name.clone_from(&record.name);
+            }
+            member.version.clone_from(&record.version);
+            member.tags.clone_from(&record.tags);
+            member.lamport = record.lamport;
+            match contact {
+                _ if is_dialable(record.addr) => member.addr = record.addr,
+                Some(contact) if is_dialable(contact.addr) => member.addr = contact.addr,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The view before a change, to compare with the one after it.
+struct Before {
+    visible: bool,
+    present: bool,
+    member: Member,
+}
+
+impl Before {
+    fn of(entry: &Entry) -> Self {
+        Self { visible: entry.seen.is_some(), present: entry.is_present(), member: entry.member.clone() }
+    }
+}
+
+fn soonest(slot: &mut Option<Mono>, at: Mono) {
+    *slot = Some(slot.map_or(at, |slot| slot.min(at)));
+}
+
+impl Log {
+    /// Derives events and indexes from one changed entry.
+    fn compare(&mut self, me: u64, before: &Before, entry: &mut Entry, now: Now, patience: Duration) {
+        let node = entry.member.node;
+        let present = entry.is_present();
+        self.present = self.present + usize::from(present) - usize::from(before.present);
+        let (was, is) = (&before.member, &entry.member);
+        if (before.present, &was.name) != (present, &is.name) {
+            self.reindex(node, before.present.then_some(&was.name), present.then_some(&is.name));
+        }
+        if node != me && (was.addr != is.addr || before.visible != entry.seen.is_some() || was.state != is.state) {
+            self.addresses_changed = true;
+        }
+        let same_life = (was.epoch, was.boot) == (is.epoch, is.boot);
+        let known = before.visible.then_some(was.state);
+        let failed = |visible: bool, member: &Member| usize::from(visible && member.state == State::Failed);
+        self.failed = self.failed + failed(entry.seen.is_some(), is) - failed(before.visible, was);
+        self.gone |= !present;
+        let introduction = match known {
+            _ if !present => None,
+            Some(State::Failed) if same_life => Some(Introduction::Recovered),
+            Some(State::Failed) => Some(Introduction::Restarted),
+            _ if !before.present => Some(Introduction::Joined),
+            // Foca may replace a live identity by a later one without a word on either going down or up.
+            _ if !same_life => Some(Introduction::Restarted),
+            _ => None,
+        };
+        if let Some(introduction) = introduction
+            && entry.introduction.is_none()
+        {
+            let deadline = now.mono.after(patience);
+            entry.introduction = Some((introduction, deadline));
+            soonest(&mut self.introduce_at, deadline);
+        }
+        if (!present || entry.is_known())
+            && let Some((introduction, _)) = entry.introduction.take()
+        {
+            self.introduce(introduction, &entry.member);
+            if present {
+                return;
+            }
+        }
+        if entry.introduction.is_none() {
+            self.describe(before, entry, same_life);
+        }
+    }
+
+    fn introduce(&mut self, introduction: Introduction, member: &Member) {
+        let member = member.clone();
+        self.events.push(match introduction {
+            Introduction::Joined => Event::Joined(member),
+            Introduction::Restarted => Event::Restarted(member),
+            Introduction::Recovered => Event::Recovered(member),
+        });
+    }
+
+    /// The events of a member that users have heard of.
+    fn describe(&mut self, before: &Before, entry: &Entry, same_life: bool) {
+        let (was, is) = (&before.member, &entry.member);
+        let what = (&was.name, was.addr, &was.version, &was.tags) != (&is.name, is.addr, &is.version, &is.tags);
+        let event = match (was.state, is.state) {
+            _ if !before.visible => None,
+            (was, State::Failed) if was.is_present() => Some(Event::Failed(is.clone())),
+            (was, State::Left) if was != State::Left => Some(Event::Left(is.clone())),
+            (State::Alive, State::Suspect) => Some(Event::Suspected(is.clone())),
+            (State::Suspect, State::Alive) => Some(Event::Refuted(is.clone())),
+            (State::Alive | State::Suspect, State::Leaving) => Some(Event::Leaving(is.clone())),
+            // It took the intent back.
+            (State::Leaving, State::Alive | State::Suspect) => Some(Event::Updated(is.clone())),
+            _ if what && same_life && entry.is_present() => {
+                self.events.push(Event::Updated(is.clone()));
+                return;
+            }
+            _ => None,
+        };
+        let said = event.is_some();
+        self.events.extend(event);
+        if said && what && same_life && is.state.is_present() {
+            self.events.push(Event::Updated(is.clone()));
+        }
+    }
+
+    fn reindex(&mut self, node: u64, was: Option<&String>, is: Option<&String>) {
+        if let Some(name) = was
+            && let Some(nodes) = self.names.get_mut(name)
+        {
+            nodes.remove(&node);
+            if nodes.is_empty() {
+                self.names.remove(name);
+            }
+        }
+        if let Some(name) = is.filter(|name| !name.is_empty()) {
+            let nodes = self.names.entry(name.clone()).or_default();
+            if nodes.insert(node) && nodes.len() > 1 {
+                let nodes = nodes.iter().copied().collect();
+                self.events.push(Event::NameConflict { name: name.clone(), nodes });
+            }
+        }
+    }
+}
+
+impl Roster {
+    pub(crate) fn new(me: u64, members_max: usize, patience: Duration) -> Self {
+        Self { entries: BTreeMap::new(), log: Log::default(), me, members_max, patience }
+    }
+
+    pub(crate) fn get(&self, node: u64) -> Option<&Entry> {
+        self.entries.get(&node)
+    }
+
+    /// All that foca knows, and this node.
+    pub(crate) fn visible(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values().filter(|entry| entry.seen.is_some())
+    }
+
+    /// The entries from `node` on, and then those before it.
+    pub(crate) fn from(&self, node: u64) -> impl Iterator<Item = &Entry> {
+        self.entries.range(node..).chain(self.entries.range(..node)).map(|(_, entry)| entry)
+    }
+
+    /// Present members, this node included.
+    pub(crate) fn present(&self) -> usize {
+        self.log.present
+    }
+
+    /// Present members other than this node.
+    pub(crate) fn others(&self) -> impl Iterator<Item = &Entry> {
+        let me = self.me;
+        self.entries.values().filter(move |entry| entry.member.node != me && entry.is_present())
+    }
+
+    /// Somebody went, or is not there yet: there will be something to forget.
+    pub(crate) fn take_gone(&mut self) -> bool {
+        std::mem::take(&mut self.log.gone)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.entries.len() >= self.members_max
+    }
+
+    pub(crate) fn drain_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.log.events)
+    }
+
+    /// Members declared failed.
+    pub(crate) fn failed(&self) -> usize {
+        self.log.failed
+    }
+
+    /// When the first member that is not introduced yet wants to be.
+    pub(crate) fn take_introduce_at(&mut self) -> Option<Mono> {
+        self.log.introduce_at.take()
+    }
+
+    pub(crate) fn take_addresses_changed(&mut self) -> bool {
+        std::mem::take(&mut self.log.addresses_changed)
+    }
+
+    pub(crate) fn name_conflicts(&self) -> BTreeMap<String, Vec<u64>> {
+        let conflicts = self.log.names.iter().filter(|(_, nodes)| nodes.len() > 1);
+        conflicts.map(|(name, nodes)| (name.clone(), nodes.iter().copied().collect())).collect()
+    }
+
+    /// Changes one entry, making it first if need be, and derives what follows.
+    fn change<R>(&mut self, node: u64, now: Now, change: impl FnOnce(&mut Entry) -> R) -> R {
+        let log = &mut self.log;
+        let entry = self.entries.entry(node).or_insert_with(|| {
+            log.strangers += 1;
+            Entry::stranger(node, now)
+        });
+        let before = Before::of(entry);
+        let result = change(entry);
+        entry.touched = now.mono;
+        entry.refresh(now);
+        if !before.visible && entry.seen.is_some() {
+            log.strangers -= 1;
+        }
+        log.compare(self.me, &before, entry, now, self.patience);
+        result
+    }
+
+    /// foca holds this of a node.
+    pub(crate) fn observe(&mut self, seen: Seen, now: Now) {
+        let node = seen.identity.node;
+        if self.entries.get(&node).is_none_or(|entry| entry.seen != Some(seen)) {
+            self.change(node, now, |entry| entry.seen = Some(seen));
+        }
+    }
+
+    /// A connection with it is up.
+    pub(crate) fn contact(&mut self, node: u64, contact: Contact, now: Now) {
+        self.change(node, now, |entry| {
+            entry.member.connected = true;
+            entry.contact = Some(contact);
+        });
+    }
+
+    /// The last connection with it is gone.
+    pub(crate) fn lost(&mut self, node: u64) {
+        if let Some(entry) = self.entries.get_mut(&node) {
+            entry.member.connected = false;
+        }
+    }
+
+    /// A record of another node, or of this one when this node made it.
+    pub(crate) fn merge(&mut self, record: Record, now: Now) -> Merge {
+        match self.entries.get(&record.node) {
+            Some(entry) => {
+                if let Some(contact) = entry.contact.as_ref() {
+                    if record.life < contact.life {
+                        return Merge::Stale;
+                    }
+                    if record.life == contact.life && record.name != contact.name {
+                        return Merge::Refused("a record gives a member another name than its certificate");
+                    }
+                }
+                if entry.life().is_some_and(|life| record.life < life) {
+                    return Merge::Stale;
+                }
+                if entry.record.as_ref().is_some_and(|known| record.rank() <= known.rank()) {
+                    return Merge::Stale;
+                }
+            }
+            None if self.is_full() || self.log.strangers >= STRANGERS_MAX => return Merge::Stale,
+            None => {}
+        }
+        self.change(record.node, now, |entry| entry.record = Some(record));
+        Merge::News
+    }
+
+    /// A member heard of as gone went that long ago, not just now: else rumours would renew each other for ever.
+    pub(crate) fn backdate(&mut self, node: u64, since: Mono) {
+        if let Some(entry) = self.entries.get_mut(&node)
+            && !entry.is_present()
+        {
+            entry.member.since = since.min(entry.member.since);
+        }
+    }
+
+    /// Introduces members whose records did not come in time; says when to look again.
+    pub(crate) fn introduce_overdue(&mut self, now: Now) -> Option<Mono> {
+        let mut next: Option<Mono> = None;
+        for entry in self.entries.values_mut() {
+            let Some((introduction, deadline)) = entry.introduction else { continue };
+            if deadline <= now.mono {
+                entry.introduction = None;
+                self.log.introduce(introduction, &entry.member);
+            } else {
+                soonest(&mut next, deadline);
+            }
+        }
+        next
+    }
+
+    /// Forgets members gone for longer than `timeout`, and strangers; returns what foca is to forget, and when to look
+    /// again.
+    pub(crate) fn reap(&mut self, now: Now, timeout: Duration) -> (Vec<Identity>, Option<Mono>) {
+        let mut next: Option<Mono> = None;
+        let mut gone = Vec::new();
+        for (node, entry) in &self.entries {
+            let deadline = match (entry.seen, entry.member.connected) {
+                _ if *node == self.me || entry.is_present() => continue,
+                (None, true) => continue,
+                (None, false) => entry.touched.after(STRANGER_TIMEOUT),
+                (Some(_), _) => entry.member.since.after(timeout),
+            };
+            if deadline <= now.mono {
+                gone.push(*node);
+            } else {
+                soonest(&mut next, deadline);
+            }
+        }
+        let mut forget = Vec::new();
+        for node in gone {
+            let Some(entry) = self.entries.remove(&node) else { continue };
+            self.log.addresses_changed = true;
+            match entry.seen {
+                Some(seen) => {
+                    self.log.failed -= usize::from(entry.member.state == State::Failed);
+                    forget.push(seen.identity);
+                    self.log.events.push(Event::Reaped(entry.member));
+                }
+                None => self.log.strangers -= 1,
+            }
+        }
+        (forget, next)
+    }
+}

@@ -1,0 +1,76 @@
+//! Status: a picture of the core for people, metrics and policies.
+//!
+//! It never changes anything, and is not cheap: take it when somebody looks.
+
+use crate::member::Member;
+use std::collections::BTreeMap;
+
+/// Where this node stands in its own life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It takes part.
+    Member,
+    /// It has said that it leaves.
+    Leaving,
+    /// It has left.
+    Left,
+}
+
+/// How many members are in each state, this node included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// [`State::Alive`](crate::State::Alive)
+    pub alive: usize,
+    /// [`State::Suspect`](crate::State::Suspect)
+    pub suspect: usize,
+    /// [`State::Leaving`](crate::State::Leaving)
+    pub leaving: usize,
+    /// [`State::Left`](crate::State::Left)
+    pub left: usize,
+    /// [`State::Failed`](crate::State::Failed)
+    pub failed: usize,
+}
+
+/// Counters since this core was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Datagrams handed to the caller.
+    pub datagrams_sent: u64,
+    /// Datagrams accepted.
+    pub datagrams_received: u64,
+    /// Datagrams, requests and answers refused.
+    pub refused: u64,
+    /// Table exchanges asked for.
+    pub exchanges: u64,
+    /// Probes repeated over a stream because no answer came to the datagram.
+    pub probes_repeated: u64,
+    /// How often this node had to come back after others had declared it failed.
+    pub renewals: u64,
+    /// How often it was asleep for so long that it did not trust its own view of the others.
+    pub stalls: u64,
+}
+
+/// The picture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// This node.
+    pub node: u64,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Nobody else is present.
+    pub alone: bool,
+    /// The Lamport clock.
+    pub lamport: u64,
+    /// By state.
+    pub counts: Counts,
+    /// All members by node id, this node included.
+    pub members: Vec<Member>,
+    /// Names that more than one present member claims.
+    pub name_conflicts: BTreeMap<String, Vec<u64>>,
+    /// foca's updates on their way.
+    pub updates_backlog: usize,
+    /// Records on their way.
+    pub records_backlog: usize,
+    /// Counters.
+    pub counters: Counters,
+}

@@ -1,0 +1,95 @@
+//! Reading and writing of the byte tables of this crate: integers big-endian, strings with a length byte.
+//!
+//! It never panics on what a peer sent, and never allocates more than the bytes it was given.
+
+use bytes::{Buf, BufMut};
+use std::net::{IpAddr, SocketAddr};
+
+/// The bytes end early or hold a value that their table does not allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("malformed: {0}")]
+pub(crate) struct Malformed(pub(crate) &'static str);
+
+pub(crate) type Result<T> = std::result::Result<T, Malformed>;
+
+fn need(buf: &impl Buf, n: usize) -> Result<()> {
+    if buf.remaining() < n { Err(Malformed("ends early")) } else { Ok(()) }
+}
+
+pub(crate) fn get_u8(buf: &mut impl Buf) -> Result<u8> {
+    need(buf, 1)?;
+    Ok(buf.get_u8())
+}
+
+pub(crate) fn get_u16(buf: &mut impl Buf) -> Result<u16> {
+    need(buf, 2)?;
+    Ok(buf.get_u16())
+}
+
+pub(crate) fn get_u32(buf: &mut impl Buf) -> Result<u32> {
+    need(buf, 4)?;
+    Ok(buf.get_u32())
+}
+
+pub(crate) fn get_u64(buf: &mut impl Buf) -> Result<u64> {
+    need(buf, 8)?;
+    Ok(buf.get_u64())
+}
+
+/// A node id: never zero.
+pub(crate) fn get_node(buf: &mut impl Buf) -> Result<u64> {
+    match get_u64(buf)? {
+        0 => Err(Malformed("node id is zero")),
+        node => Ok(node),
+    }
+}
+
+/// A length byte and that many bytes of UTF-8.
+pub(crate) fn get_text(buf: &mut impl Buf) -> Result<String> {
+    let len = usize::from(get_u8(buf)?);
+    need(buf, len)?;
+    let mut bytes = vec![0; len];
+    buf.copy_to_slice(&mut bytes);
+    String::from_utf8(bytes).map_err(|_| Malformed("text is not UTF-8"))
+}
+
+/// Text of at most 255 bytes; callers have validated the length.
+pub(crate) fn put_text(buf: &mut impl BufMut, text: &str) {
+    let len = u8::try_from(text.len()).expect("validated: text of at most 255 bytes");
+    buf.put_u8(len);
+    buf.put_slice(text.as_bytes());
+}
+
+/// `4`, four bytes, port; or `6`, sixteen bytes, port.
+pub(crate) fn get_addr(buf: &mut impl Buf) -> Result<SocketAddr> {
+    let ip = match get_u8(buf)? {
+        4 => IpAddr::from(get_u32(buf)?.to_be_bytes()),
+        6 => {
+            need(buf, 16)?;
+            let mut octets = [0; 16];
+            buf.copy_to_slice(&mut octets);
+            IpAddr::from(octets)
+        }
+        _ => return Err(Malformed("unknown address family")),
+    };
+    Ok(SocketAddr::new(ip, get_u16(buf)?))
+}
+
+pub(crate) fn put_addr(buf: &mut impl BufMut, addr: SocketAddr) {
+    match addr.ip() {
+        IpAddr::V4(ip) => {
+            buf.put_u8(4);
+            buf.put_slice(&ip.octets());
+        }
+        IpAddr::V6(ip) => {
+            buf.put_u8(6);
+            buf.put_slice(&ip.octets());
+        }
+    }
+    buf.put_u16(addr.port());
+}
+
+/// Encoded size of an address, in bytes.
+pub(crate) fn addr_bytes(addr: SocketAddr) -> usize {
+    if addr.is_ipv4() { 1 + 4 + 2 } else { 1 + 16 + 2 }
+}

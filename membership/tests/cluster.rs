@@ -1,0 +1,480 @@
+//! A cluster of cores on virtual time, with the network and the transport that an agent would give them.
+//!
+//! Connections are authenticated and per pair; datagrams may be lost, streams are only late. Everything follows from
+//! one seed.
+
+use quorate_membership::{Event, Input, Local, Membership, Mono, Now, Options, Output, PACKET_BYTES_MAX, State, Tags};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+
+pub(crate) type Node = u64;
+
+pub(crate) const MS: u64 = 1_000;
+pub(crate) const S: u64 = 1_000_000;
+/// How long a transport needs to notice that the other side is gone.
+const IDLE_TIMEOUT: u64 = 5 * S;
+
+#[derive(Debug)]
+enum Happening {
+    /// A timer of a core may be due.
+    Wake,
+    Datagram {
+        from: Node,
+        boot: u64,
+        bytes: Vec<u8>,
+    },
+    Request {
+        from: Node,
+        boot: u64,
+        bytes: Vec<u8>,
+    },
+    Reply {
+        from: Node,
+        boot: u64,
+        bytes: Vec<u8>,
+    },
+    /// A dial by `from` arrives.
+    Dial {
+        from: Node,
+        boot: u64,
+    },
+    /// A handshake ended on this side.
+    Connected {
+        with: Node,
+        boot: u64,
+    },
+    /// The transport gives up on this connection.
+    Lost {
+        with: Node,
+        boot: u64,
+        connection: u64,
+    },
+}
+
+pub(crate) struct Agent {
+    pub(crate) core: Membership,
+    pub(crate) addr: SocketAddr,
+    pub(crate) epoch: u64,
+    pub(crate) boot: u64,
+    pub(crate) up: bool,
+    pub(crate) seeds: Vec<SocketAddr>,
+    /// Live connections: the other side's boot and a number.
+    peers: BTreeMap<Node, (u64, u64)>,
+    dialling: BTreeMap<SocketAddr, u64>,
+    pub(crate) events: Vec<(u64, Event)>,
+    pub(crate) alarms: Vec<(Node, &'static str)>,
+    pub(crate) left: bool,
+}
+
+pub(crate) struct Cluster {
+    pub(crate) now: u64,
+    pub(crate) agents: BTreeMap<Node, Agent>,
+    queue: BTreeMap<(u64, u64), (Node, Happening)>,
+    sequence: u64,
+    random: u64,
+    /// Of 1000 datagrams, so many are lost.
+    pub(crate) loss_per_mille: u64,
+    cut: BTreeSet<(Node, Node)>,
+    pub(crate) options: Options,
+    pub(crate) datagrams: u64,
+    pub(crate) bytes: u64,
+    pub(crate) largest: usize,
+    /// Every output of every core, hashed: two runs with one seed must agree.
+    pub(crate) trace: u64,
+    connections: u64,
+}
+
+pub(crate) fn addr(n: u64) -> SocketAddr {
+    SocketAddr::from(([10, 0, (n >> 8) as u8, n as u8], 7373))
+}
+
+impl Cluster {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            now: S,
+            agents: BTreeMap::new(),
+            queue: BTreeMap::new(),
+            sequence: 0,
+            random: seed,
+            loss_per_mille: 0,
+            cut: BTreeSet::new(),
+            options: Options::default(),
+            datagrams: 0,
+            bytes: 0,
+            largest: 0,
+            trace: 0xcbf2_9ce4_8422_2325,
+            connections: 0,
+        }
+    }
+
+    /// `n` agents, all started now, all but the first with the first as seed.
+    pub(crate) fn of(n: u64, seed: u64) -> Self {
+        let mut cluster = Self::new(seed);
+        for node in 1..=n {
+            let seeds = if node == 1 { vec![] } else { vec![addr(1)] };
+            cluster.start(node, seeds);
+        }
+        cluster
+    }
+
+    fn random(&mut self) -> u64 {
+        // SplitMix64
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn at(&mut self, when: u64, node: Node, what: Happening) {
+        self.sequence += 1;
+        self.queue.insert((when, self.sequence), (node, what));
+    }
+
+    fn delay(&mut self) -> u64 {
+        200 + self.random() % 1800
+    }
+
+    pub(crate) fn start(&mut self, node: Node, seeds: Vec<SocketAddr>) {
+        self.boot(node, addr(node), seeds, Tags::default());
+    }
+
+    pub(crate) fn boot(&mut self, node: Node, addr: SocketAddr, seeds: Vec<SocketAddr>, tags: Tags) {
+        let name = format!("agent-{node}");
+        self.boot_named(node, &name, addr, seeds, tags);
+    }
+
+    pub(crate) fn boot_named(&mut self, node: Node, name: &str, addr: SocketAddr, seeds: Vec<SocketAddr>, tags: Tags) {
+        let epoch = self.agents.get(&node).map_or(1, |agent| agent.epoch + 1);
+        let boot = self.random() | 1;
+        let local = Local { node, name: name.to_string(), addr, epoch, boot, version: "0.1.0".to_string(), tags };
+        let seed = self.random();
+        let core = Membership::new(self.options.clone(), local, seed, self.clock()).unwrap();
+        let agent = Agent {
+            core,
+            addr,
+            epoch,
+            boot,
+            up: true,
+            seeds,
+            peers: BTreeMap::new(),
+            dialling: BTreeMap::new(),
+            events: vec![],
+            alarms: vec![],
+            left: false,
+        };
+        self.agents.insert(node, agent);
+        self.at(self.now, node, Happening::Wake);
+    }
+
+    /// The process dies without a word.
+    pub(crate) fn crash(&mut self, node: Node) {
+        self.agents.get_mut(&node).unwrap().up = false;
+        let boot = self.agents[&node].boot;
+        let peers: Vec<_> =
+            self.agents.iter().filter(|(_, a)| a.peers.get(&node).is_some_and(|p| p.0 == boot)).collect();
+        let peers: Vec<_> = peers.iter().map(|(n, a)| (**n, a.peers[&node].1)).collect();
+        for (peer, connection) in peers {
+            self.at(self.now + IDLE_TIMEOUT, peer, Happening::Lost { with: node, boot, connection });
+        }
+    }
+
+    /// The process starts again on the data it had; as many seeds as before.
+    pub(crate) fn restart(&mut self, node: Node, addr: SocketAddr) {
+        let seeds = self.agents[&node].seeds.clone();
+        self.boot(node, addr, seeds, Tags::default());
+    }
+
+    pub(crate) fn cut(&mut self, left: &[Node], right: &[Node]) {
+        for &a in left {
+            for &b in right {
+                self.cut.insert((a, b));
+                self.cut.insert((b, a));
+                for (x, y) in [(a, b), (b, a)] {
+                    if let Some((boot, connection)) = self.agents[&x].peers.get(&y).copied() {
+                        self.at(self.now + IDLE_TIMEOUT, x, Happening::Lost { with: y, boot, connection });
+                    }
+                }
+            }
+        }
+    }
+
+    pub(crate) fn heal(&mut self) {
+        self.cut.clear();
+    }
+
+    pub(crate) fn clock(&self) -> Now {
+        Now { mono: Mono(self.now), wall_us: self.now as i64 }
+    }
+
+    pub(crate) fn input(&mut self, node: Node, input: Input) -> Option<Vec<u8>> {
+        let now = self.clock();
+        let agent = self.agents.get_mut(&node).unwrap();
+        agent.core.handle(now, input);
+        let mut outputs = VecDeque::new();
+        while let Some(output) = agent.core.poll_output() {
+            outputs.push_back(output);
+        }
+        let wake = agent.core.poll_timeout();
+        let boot = agent.boot;
+        let mut reply = None;
+        for output in outputs {
+            let text = format!("{} {node} {output:?}", self.now);
+            for byte in text.bytes() {
+                self.trace = (self.trace ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+            match output {
+                Output::Datagram { to, addr, bytes } => self.send_datagram(node, boot, to, addr, bytes),
+                Output::Exchange { to, addr, bytes } => {
+                    if self.is_connected(node, to) {
+                        let delay = self.stream_delay();
+                        self.at(self.now + delay, to, Happening::Request { from: node, boot, bytes });
+                    } else {
+                        self.dial(node, addr);
+                    }
+                }
+                Output::ExchangeReply { bytes, .. } => {
+                    assert!(reply.replace(bytes).is_none(), "one reply to a request");
+                }
+                Output::Reconnect { node: peer, addr } => {
+                    if !self.is_connected(node, peer) {
+                        self.dial(node, addr);
+                    }
+                }
+                Output::SeedsWanted => {
+                    for seed in self.agents[&node].seeds.clone() {
+                        self.dial(node, seed);
+                    }
+                }
+                Output::Event(event) => {
+                    let now = self.now;
+                    self.agents.get_mut(&node).unwrap().events.push((now, event));
+                }
+                Output::LeaveDone => self.agents.get_mut(&node).unwrap().left = true,
+                Output::Alarm { from, what } => self.agents.get_mut(&node).unwrap().alarms.push((from, what)),
+                Output::SaveMembers => {}
+            }
+        }
+        if let Some(Mono(at)) = wake {
+            self.at(at.max(self.now), node, Happening::Wake);
+        }
+        reply
+    }
+
+    fn send_datagram(&mut self, node: Node, boot: u64, to: Node, addr: SocketAddr, bytes: Vec<u8>) {
+        assert!(bytes.len() <= PACKET_BYTES_MAX, "a datagram of {} bytes", bytes.len());
+        self.datagrams += 1;
+        self.bytes += bytes.len() as u64;
+        self.largest = self.largest.max(bytes.len());
+        if !self.is_connected(node, to) {
+            return self.dial(node, addr);
+        }
+        if self.random() % 1000 >= self.loss_per_mille {
+            let delay = self.delay();
+            self.at(self.now + delay, to, Happening::Datagram { from: node, boot, bytes });
+        }
+    }
+
+    /// A stream repeats what was lost: 50 ms for each loss.
+    fn stream_delay(&mut self) -> u64 {
+        let mut delay = self.delay();
+        while self.random() % 1000 < self.loss_per_mille {
+            delay += 50 * MS;
+        }
+        delay
+    }
+
+    fn is_connected(&self, from: Node, to: Node) -> bool {
+        self.agents[&from].peers.contains_key(&to)
+    }
+
+    fn reaches(&self, from: Node, to: Node) -> bool {
+        !self.cut.contains(&(from, to)) && self.agents.get(&to).is_some_and(|agent| agent.up)
+    }
+
+    /// One dial at a time to one address; one that finds nobody ends after a second.
+    fn dial(&mut self, from: Node, to: SocketAddr) {
+        let now = self.now;
+        let agent = self.agents.get_mut(&from).unwrap();
+        if agent.dialling.get(&to).is_some_and(|until| *until > now) || to.ip().is_unspecified() {
+            return;
+        }
+        agent.dialling.insert(to, now + S);
+        let boot = agent.boot;
+        let target = self.agents.iter().find(|(_, agent)| agent.addr == to && agent.up).map(|(node, _)| *node);
+        if let Some(target) = target
+            && target != from
+        {
+            let delay = self.stream_delay();
+            self.at(now + delay, target, Happening::Dial { from, boot });
+        }
+    }
+
+    fn connect(&mut self, node: Node, with: Node, boot: u64) {
+        self.connections += 1;
+        let connection = self.connections;
+        let (epoch, addr) = {
+            let peer = &self.agents[&with];
+            (peer.epoch, peer.addr)
+        };
+        let name = self.agents[&with].core.member(with).unwrap().name.clone();
+        self.agents.get_mut(&node).unwrap().peers.insert(with, (boot, connection));
+        self.agents.get_mut(&node).unwrap().dialling.remove(&addr);
+        let version = "0.1.0".to_string();
+        self.input(node, Input::Contact { node: with, name, addr, epoch, boot, version });
+    }
+
+    fn is_current(&self, node: Node, boot: u64) -> bool {
+        self.agents[&node].boot == boot
+    }
+
+    fn happen(&mut self, node: Node, what: Happening) {
+        if !self.agents[&node].up {
+            return;
+        }
+        match what {
+            Happening::Wake => {
+                if self.agents[&node].core.poll_timeout().is_some_and(|at| at.0 <= self.now) {
+                    self.input(node, Input::Timeout);
+                }
+            }
+            Happening::Datagram { from, boot, bytes } => {
+                let known = self.agents[&node].peers.get(&from).is_some_and(|peer| peer.0 == boot);
+                if known && self.reaches(from, node) {
+                    self.input(node, Input::Datagram { from, bytes });
+                }
+            }
+            Happening::Request { from, boot, bytes } => {
+                let known = self.agents[&node].peers.get(&from).is_some_and(|peer| peer.0 == boot);
+                if known && self.reaches(from, node) {
+                    let reply = self.input(node, Input::Exchange { from, bytes }).expect("a reply");
+                    let (delay, boot) = (self.stream_delay(), self.agents[&node].boot);
+                    self.at(self.now + delay, from, Happening::Reply { from: node, boot, bytes: reply });
+                }
+            }
+            Happening::Reply { from, boot, bytes } => {
+                let known = self.agents[&node].peers.get(&from).is_some_and(|peer| peer.0 == boot);
+                if known && self.reaches(from, node) {
+                    assert!(self.input(node, Input::ExchangeReply { from, bytes }).is_none());
+                }
+            }
+            Happening::Dial { from, boot } => {
+                if self.reaches(from, node) && self.reaches(node, from) && self.is_current(from, boot) {
+                    let mine = self.agents[&node].boot;
+                    let delay = self.stream_delay();
+                    self.at(self.now + delay, from, Happening::Connected { with: node, boot: mine });
+                    self.connect(node, from, boot);
+                }
+            }
+            Happening::Connected { with, boot } => {
+                if self.reaches(with, node) && self.is_current(with, boot) {
+                    self.connect(node, with, boot);
+                }
+            }
+            Happening::Lost { with, boot, connection } => {
+                let same = self.agents[&node].peers.get(&with) == Some(&(boot, connection));
+                if same && !(self.reaches(with, node) && self.is_current(with, boot)) {
+                    self.agents.get_mut(&node).unwrap().peers.remove(&with);
+                    self.input(node, Input::Lost { node: with });
+                }
+            }
+        }
+    }
+
+    pub(crate) fn run_until(&mut self, end: u64) {
+        while let Some(entry) = self.queue.first_entry()
+            && entry.key().0 <= end
+        {
+            let (when, (node, what)) = (entry.key().0, entry.remove());
+            self.now = when;
+            self.happen(node, what);
+        }
+        self.now = end;
+    }
+
+    pub(crate) fn run(&mut self, span: u64) {
+        self.run_until(self.now + span);
+    }
+
+    /// Runs until `done`, in steps of 10 ms; the time it took. Panics after `limit`.
+    pub(crate) fn run_while_not(&mut self, limit: u64, story: &str, done: impl Fn(&Self) -> bool) -> u64 {
+        let start = self.now;
+        while !done(self) {
+            assert!(self.now - start < limit, "{story}: not within {} s\n{}", limit / S, self.picture());
+            self.run(10 * MS);
+        }
+        self.now - start
+    }
+
+    pub(crate) fn up(&self) -> Vec<Node> {
+        self.agents.iter().filter(|(_, agent)| agent.up && !agent.left).map(|(node, _)| *node).collect()
+    }
+
+    pub(crate) fn state(&self, at: Node, of: Node) -> Option<State> {
+        self.agents[&at].core.member(of).map(|member| member.state)
+    }
+
+    /// All agents that run see this of that member.
+    pub(crate) fn all_see(&self, of: Node, state: State) -> bool {
+        self.up().into_iter().filter(|at| *at != of).all(|at| self.state(at, of) == Some(state))
+    }
+
+    /// All agents that run see exactly each other as alive, by name.
+    pub(crate) fn is_whole(&self) -> bool {
+        let up = self.up();
+        up.iter().all(|at| {
+            let core = &self.agents[at].core;
+            core.alive_count() == up.len()
+                && up.iter().all(|of| {
+                    core.member(*of).is_some_and(|m| {
+                        m.state == State::Alive && !m.name.is_empty() && m.epoch == self.agents[of].epoch
+                    })
+                })
+        })
+    }
+
+    pub(crate) fn form(&mut self, limit: u64) -> u64 {
+        self.run_while_not(limit, "forming", Self::is_whole)
+    }
+
+    pub(crate) fn events(&self, at: Node) -> Vec<String> {
+        self.agents[&at].events.iter().map(|(_, event)| brief(event)).collect()
+    }
+
+    pub(crate) fn forget_events(&mut self) {
+        for agent in self.agents.values_mut() {
+            agent.events.clear();
+        }
+    }
+
+    pub(crate) fn picture(&self) -> String {
+        let mut out = String::new();
+        for (node, agent) in &self.agents {
+            out += &format!("{node}{}: ", if agent.up { "" } else { " (down)" });
+            for member in agent.core.members() {
+                out += &format!("{}={}/{} ", member.node, member.state, member.epoch);
+            }
+            out += &format!("peers {:?} alarms {:?}\n", agent.peers.keys(), agent.alarms.iter().take(3));
+        }
+        out
+    }
+}
+
+/// An event in two words.
+pub(crate) fn brief(event: &Event) -> String {
+    let (what, member) = match event {
+        Event::Joined(m) => ("joined", m),
+        Event::Updated(m) => ("updated", m),
+        Event::Suspected(m) => ("suspected", m),
+        Event::Refuted(m) => ("refuted", m),
+        Event::Failed(m) => ("failed", m),
+        Event::Recovered(m) => ("recovered", m),
+        Event::Restarted(m) => ("restarted", m),
+        Event::Leaving(m) => ("leaving", m),
+        Event::Left(m) => ("left", m),
+        Event::Reaped(m) => ("reaped", m),
+        Event::NameConflict { name, nodes } => return format!("conflict {name} {nodes:?}"),
+        _ => return "other".to_string(),
+    };
+    format!("{what} {}", member.node)
+}

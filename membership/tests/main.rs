@@ -1,0 +1,7 @@
+//! Stories of the gossip core on virtual time: a title, a cast, a blow and a moral.
+
+#![allow(clippy::unwrap_used)]
+
+mod cluster;
+mod failure;
+mod join;
