@@ -2,10 +2,11 @@
 //!
 //! It never holds an address: those are soft state of the gossip.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
-use crate::NodeId;
+use crate::{LogIndex, NodeId};
 
 /// Who votes, who learns, and, in a joint phase, who voted before (§4.3).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +15,182 @@ pub struct Configuration {
     pub voters: BTreeSet<NodeId>,
     /// The outgoing voters of a joint phase; empty outside one.
     pub outgoing: BTreeSet<NodeId>,
-    /// Nodes that receive the log and have no vote.
+    /// Nodes that receive the log and have no vote. In a joint phase a voter that is being demoted stands here and
+    /// among the outgoing ones: it votes until the phase ends.
     pub learners: BTreeSet<NodeId>,
+}
+
+impl Configuration {
+    /// The founding configuration: one voter.
+    #[must_use]
+    pub fn sole(node: NodeId) -> Self {
+        Self { voters: BTreeSet::from([node]), ..Self::default() }
+    }
+
+    /// Does this node vote, in either half of a joint phase?
+    #[must_use]
+    pub fn is_voter(&self, node: NodeId) -> bool {
+        self.voters.contains(&node) || self.outgoing.contains(&node)
+    }
+
+    /// Does this node receive the log?
+    #[must_use]
+    pub fn is_member(&self, node: NodeId) -> bool {
+        self.is_voter(node) || self.learners.contains(&node)
+    }
+
+    /// Is this the joint phase of a change?
+    #[must_use]
+    pub fn is_joint(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// All members once, ascending.
+    #[must_use]
+    pub fn members(&self) -> BTreeSet<NodeId> {
+        self.voters.iter().chain(&self.outgoing).chain(&self.learners).copied().collect()
+    }
+
+    /// Some node votes, and no voter learns.
+    #[must_use]
+    pub fn is_legal(&self) -> bool {
+        !self.voters.is_empty() && self.voters.is_disjoint(&self.learners)
+    }
+
+    /// The next configuration on the way to `voters` and `learners`: joint where the voters differ, else final.
+    /// `None` if the wish is illegal, or if this one is itself joint.
+    pub(crate) fn toward(&self, voters: BTreeSet<NodeId>, learners: BTreeSet<NodeId>) -> Option<Self> {
+        let outgoing = if voters == self.voters { BTreeSet::new() } else { self.voters.clone() };
+        let next = Self { voters, outgoing, learners };
+        (next.is_legal() && !self.is_joint()).then_some(next)
+    }
+
+    /// What follows the joint phase (§4.3).
+    pub(crate) fn leave(&self) -> Self {
+        Self { voters: self.voters.clone(), outgoing: BTreeSet::new(), learners: self.learners.clone() }
+    }
+}
+
+/// One configuration of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Configured {
+    pub(crate) index: LogIndex,
+    pub(crate) configuration: Configuration,
+    /// The entry that admitted each member, through all configurations since in which it stayed: the fence that
+    /// keeps an answer from an earlier membership from being counted.
+    pub(crate) admitted: BTreeMap<NodeId, LogIndex>,
+}
+
+/// The configurations of the log that may still matter: the last committed one and all after it. A truncation reverts
+/// to the one before (§4.1).
+#[derive(Clone, Debug)]
+pub(crate) struct Configurations {
+    kept: Vec<Configured>,
+    /// How often the one in force has changed.
+    changes: u64,
+}
+
+impl Configurations {
+    pub(crate) fn new() -> Self {
+        let nobody =
+            Configured { index: LogIndex::ZERO, configuration: Configuration::default(), admitted: BTreeMap::new() };
+        Self { kept: alloc::vec![nobody], changes: 0 }
+    }
+
+    pub(crate) fn current(&self) -> &Configured {
+        // Never empty: made with one, and neither `revert` nor `forget_before` takes the first that is left.
+        &self.kept[self.kept.len() - 1]
+    }
+
+    /// In force from the moment it is appended (§4.1).
+    pub(crate) fn append(&mut self, index: LogIndex, configuration: Configuration) {
+        let before = &self.current().admitted;
+        let admitted = configuration
+            .members()
+            .into_iter()
+            .map(|member| (member, before.get(&member).copied().unwrap_or(index)))
+            .collect();
+        self.changes += 1;
+        self.kept.push(Configured { index, configuration, admitted });
+    }
+
+    /// Drops those at `from` and after.
+    pub(crate) fn revert(&mut self, from: LogIndex) {
+        while self.kept.len() > 1 && self.current().index >= from {
+            self.kept.pop();
+            self.changes += 1;
+        }
+    }
+
+    /// Keeps the newest at or before `committed`, and all after it.
+    pub(crate) fn forget_before(&mut self, committed: LogIndex) {
+        let newest = self.kept.iter().rposition(|c| c.index <= committed).unwrap_or(0);
+        self.kept.drain(..newest);
+    }
+
+    /// The first one after `index` that is not joint.
+    pub(crate) fn first_final_after(&self, index: LogIndex) -> Option<LogIndex> {
+        self.kept.iter().find(|c| c.index > index && !c.configuration.is_joint()).map(|c| c.index)
+    }
+
+    /// How often the one in force has changed.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Where those that are kept stand, ascending.
+    pub(crate) fn indexes(&self) -> impl Iterator<Item = LogIndex> + '_ {
+        self.kept.iter().map(|c| c.index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn node(n: u64) -> NodeId {
+        NodeId::new(n).expect("not zero")
+    }
+
+    fn nodes() -> impl Strategy<Value = BTreeSet<NodeId>> {
+        proptest::collection::btree_set((1u64..=7).prop_map(node), 0..=5)
+    }
+
+    proptest! {
+        /// §4.3: no set of nodes may decide for the old voters alone, or for the new ones alone, during the change.
+        #[test]
+        fn each_step_of_a_change_overlaps_the_one_before(old in nodes(), voters in nodes(), learners in nodes(), yes in nodes()) {
+            let old = Configuration { voters: old, ..Configuration::default() };
+            prop_assume!(old.is_legal());
+            match old.toward(voters.clone(), learners.clone()) {
+                None => prop_assert!(voters.is_empty() || !voters.is_disjoint(&learners)),
+                Some(step) if step.is_joint() => {
+                    let (yes, no) = (|n| yes.contains(&n), |n| !yes.contains(&n));
+                    let decided = |c: &Configuration, by: &dyn Fn(NodeId) -> bool| c.agreed(by) == Some(true);
+                    prop_assert!(!(decided(&step, &yes) && decided(&old, &no)));
+                    prop_assert!(!(decided(&step, &yes) && decided(&step.leave(), &no)));
+                    prop_assert_eq!(step.leave().voters, voters);
+                    prop_assert!(step.toward(old.voters.clone(), BTreeSet::new()).is_none());
+                }
+                Some(step) => prop_assert_eq!(step.voters, old.voters),
+            }
+        }
+    }
+
+    #[test]
+    fn a_member_that_left_and_came_back_is_admitted_anew() {
+        let mut all = Configurations::new();
+        let (one, two) = (node(1), node(2));
+        let both = Configuration { voters: [one].into(), learners: [two].into(), ..Configuration::default() };
+        all.append(LogIndex(1), Configuration::sole(one));
+        all.append(LogIndex(2), both.clone());
+        all.append(LogIndex(3), Configuration::sole(one));
+        all.append(LogIndex(4), both.clone());
+        all.append(LogIndex(5), both);
+        assert_eq!(all.current().admitted[&one], LogIndex(1));
+        assert_eq!(all.current().admitted[&two], LogIndex(4));
+        all.revert(LogIndex(3));
+        assert_eq!(all.current().admitted[&two], LogIndex(2));
+    }
 }

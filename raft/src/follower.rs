@@ -1,0 +1,170 @@
+//! What a follower does: append, acknowledge what is durable, answer votes (§3.4, §3.5).
+//!
+//! It never acknowledges from memory of what it received: every ack is computed from the durable frontier when it goes.
+
+use alloc::vec::Vec;
+
+use crate::message::{Body, Fence};
+use crate::role::{Ack, Following, RoleState};
+use crate::{EntryKind, EntryShape, Halt, LogIndex, NodeId, Position, Raft};
+
+impl Raft {
+    /// An append of this term came from `from`: it leads. False if that cannot be.
+    pub(crate) fn follow(&mut self, from: NodeId, fence: Fence, round: u64) -> bool {
+        let known = match &mut self.role {
+            RoleState::Leader(_) => {
+                self.alarm(from, "leads in the very term in which this node leads; its vote or ours was given twice");
+                return false;
+            }
+            RoleState::Follower(follower) => follower.following.as_mut(),
+            RoleState::PreCandidate(_) | RoleState::Candidate(_) => None,
+        };
+        match known {
+            Some(following) if following.leader != from => {
+                self.alarm(from, "leads in a term that has another leader; a vote was given twice");
+                return false;
+            }
+            Some(following) => {
+                following.leader_boot = fence.from_boot;
+                following.admitted = fence.admitted;
+                if round > following.round {
+                    following.round = round;
+                    following.ack = Ack::Now;
+                }
+            }
+            None => self.become_follower(Some(Following {
+                leader: from,
+                leader_boot: fence.from_boot,
+                admitted: fence.admitted,
+                // Leader completeness (§3.6.3): whoever leads a term has every entry committed before it.
+                verified: self.committed,
+                acked: LogIndex::ZERO,
+                round,
+                ack: if round > 0 { Ack::Now } else { Ack::None },
+            })),
+        }
+        self.leader_heard = Some(self.now);
+        self.reset_election_timer();
+        true
+    }
+
+    pub(crate) fn on_append(
+        &mut self,
+        prev: Position,
+        last: Position,
+        commit: LogIndex,
+        quiet: bool,
+        entries: Vec<EntryShape>,
+    ) {
+        if !self.agrees_with(prev) {
+            return self.on_mismatch(prev);
+        }
+        let is_heartbeat = entries.is_empty();
+        if !self.take(entries) {
+            return;
+        }
+        let durable = self.frontier.last();
+        let RoleState::Follower(follower) = &mut self.role else { return };
+        let Some(following) = &mut follower.following else { return };
+        following.verified = following.verified.max(last.index);
+        let verified = following.verified;
+        if !quiet {
+            let nothing_to_wait_for = is_heartbeat || verified <= durable;
+            following.ack = match following.ack {
+                Ack::None | Ack::WhenDurable if nothing_to_wait_for => Ack::Now,
+                Ack::None => Ack::WhenDurable,
+                owed => owed,
+            };
+        }
+        // Never past what is known to equal the leader's log: a longer tail of ours may differ (§3.5).
+        self.commit_to(commit.min(verified));
+    }
+
+    /// Does this log hold that entry? What lies before its start was committed, so a leader has it.
+    fn agrees_with(&self, prev: Position) -> bool {
+        prev.index < self.log.start().index || self.log.term_at(prev.index) == Some(prev.term)
+    }
+
+    fn on_mismatch(&mut self, prev: Position) {
+        let RoleState::Follower(follower) = &self.role else { return };
+        let Some(following) = &follower.following else { return };
+        let (leader, verified, round) = (following.leader, following.verified, following.round);
+        let fence = Fence { admitted: following.admitted, from_boot: following.leader_boot, ..Fence::default() };
+        if prev.index <= self.committed {
+            return self.halt(Halt::ConflictBelowCommit { index: prev.index });
+        }
+        if prev.index <= verified {
+            return self.alarm(leader, "tells two histories in one term");
+        }
+        // The whole latest shape of this log, so that the leader finds the match point in one round trip.
+        let (last, runs) = self.log.latest_runs(prev.index, self.options.conflict_runs_max);
+        self.answer_when_durable(leader, fence, Body::Conflict { prev: prev.index, last, runs, round });
+    }
+
+    /// Appends what is new; drops our tail only where it really differs, since a duplicate or late append must never
+    /// remove what was already acknowledged. False if nothing was taken because it must not be.
+    fn take(&mut self, entries: Vec<EntryShape>) -> bool {
+        let held = |log: &crate::Log, entry: &EntryShape| {
+            entry.position.index <= log.start().index || log.term_at(entry.position.index) == Some(entry.position.term)
+        };
+        let new: Vec<_> = entries.into_iter().skip_while(|entry| held(&self.log, entry)).collect();
+        let Some(first) = new.first().map(|entry| entry.position.index) else { return true };
+        let truncate_from = (first <= self.log.last().index).then_some(first);
+        if let Some(from) = truncate_from {
+            if from <= self.committed {
+                self.halt(Halt::ConflictBelowCommit { index: from });
+                return false;
+            }
+            if let RoleState::Follower(follower) = &self.role {
+                if let Some(following) = follower.following.as_ref().filter(|following| from <= following.verified) {
+                    let leader = following.leader;
+                    self.alarm(leader, "tells two histories in one term");
+                    return false;
+                }
+            }
+            self.log.truncate(from);
+            self.configurations.revert(from);
+        }
+        for entry in &new {
+            let position = self.log.append(entry.position.term, entry.bytes);
+            if let EntryKind::Configuration(configuration) = &entry.kind {
+                self.configurations.append(position.index, configuration.clone());
+            }
+        }
+        self.persist(None, truncate_from, new);
+        true
+    }
+
+    /// The frontier moved: an ack that waited for it is owed now. One per fsync, however many appends it covered.
+    pub(crate) fn on_frontier_moved(&mut self) {
+        let durable = self.frontier.last();
+        if let RoleState::Follower(follower) = &mut self.role {
+            if let Some(following) = &mut follower.following {
+                if following.ack == Ack::WhenDurable && following.verified.min(durable) > following.acked {
+                    following.ack = Ack::Now;
+                }
+            }
+        }
+    }
+
+    /// The one ack that is owed, if any, and the one read request.
+    pub(crate) fn plan_answers(&mut self) {
+        let durable = self.frontier.last();
+        let term_is_durable = self.frontier.hard_state().term == self.hard_state.term;
+        let RoleState::Follower(follower) = &mut self.role else { return };
+        let Some(following) = &mut follower.following else { return };
+        let leader = following.leader;
+        let fence = Fence { admitted: following.admitted, from_boot: following.leader_boot, ..Fence::default() };
+        if following.ack == Ack::Now && term_is_durable {
+            let matched = following.verified.min(durable);
+            let body = Body::AppendReply { matched, verified: following.verified, round: following.round };
+            following.acked = matched;
+            following.ack = if following.verified > durable { Ack::WhenDurable } else { Ack::None };
+            self.answer(leader, fence, body);
+        }
+        // Heartbeats keep this going: what was lost is asked again with one of the next.
+        if let Some(id) = self.forwards.next_request(self.now, self.options.heartbeat * 2) {
+            self.answer(leader, fence, Body::ReadIndex { id });
+        }
+    }
+}

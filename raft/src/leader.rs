@@ -1,0 +1,219 @@
+//! What a leader does: propose, hear answers, commit, check its quorum (§3.5, §3.6.2, §6.2).
+//!
+//! It commits by counting only what it wrote in its own term, and counts itself only after its own fsync (§10.2.1).
+
+use alloc::collections::BTreeMap;
+use core::time::Duration;
+
+use crate::message::Fence;
+use crate::outbox::own_entry;
+use crate::progress::{Mode, Progress};
+use crate::reads::Rounds;
+use crate::role::RoleState;
+use crate::{EntryKind, EntryShape, LogIndex, Mono, NodeId, Position, Raft, Reject, Run, Term, Ticket};
+
+#[derive(Clone, Debug)]
+pub(crate) struct Leader {
+    pub(crate) peers: BTreeMap<NodeId, Progress>,
+    /// Its first entry: with it, everything before is committed (§3.6.2).
+    pub(crate) first: LogIndex,
+    /// Since when it leads: the grace of peers that have not answered yet.
+    pub(crate) since: Mono,
+    pub(crate) heartbeat_due: Mono,
+    pub(crate) rounds: Rounds,
+}
+
+impl Raft {
+    /// Won. The first entry of the term goes out before anything else (§6.4); for a founder it is the configuration.
+    pub(crate) fn become_leader(&mut self, first: EntryKind) {
+        self.role = RoleState::Leader(alloc::boxed::Box::new(Leader {
+            peers: BTreeMap::new(),
+            first: self.log.last().index.next(),
+            since: self.now,
+            heartbeat_due: self.now.after(self.options.heartbeat),
+            rounds: Rounds::default(),
+        }));
+        self.reconcile_peers();
+        self.append_own(first);
+    }
+
+    pub(crate) fn append_own(&mut self, kind: EntryKind) -> Position {
+        let shape = own_entry(self.log.last().index.next(), self.hard_state.term, kind);
+        self.append(shape)
+    }
+
+    fn append(&mut self, entry: EntryShape) -> Position {
+        let position = self.log.append(self.hard_state.term, entry.bytes);
+        assert_eq!(position, entry.position, "a leader appends at the end, in its own term (§3.5)");
+        if let EntryKind::Configuration(configuration) = &entry.kind {
+            self.configurations.append(position.index, configuration.clone());
+        }
+        if self.outbox.join_newest_write(&entry) {
+            self.frontier.extend(position.index);
+        } else {
+            self.persist(None, None, alloc::vec![entry]);
+        }
+        position
+    }
+
+    pub(crate) fn propose(&mut self, ticket: Ticket, bytes: u32, term: Option<Term>) {
+        if let Err(why) = self.may_propose(bytes, term) {
+            return self.reject(ticket, why);
+        }
+        let position = Position { index: self.log.last().index.next(), term: self.hard_state.term };
+        self.append(EntryShape { position, kind: EntryKind::Normal, bytes });
+        self.proposals.insert(position, ticket);
+        self.outbox.push(crate::Output::Accepted { ticket, position });
+    }
+
+    fn may_propose(&self, bytes: u32, term: Option<Term>) -> Result<(), Reject> {
+        self.may_lead_requests()?;
+        if term.is_some_and(|term| term != self.hard_state.term) {
+            return Err(Reject::WrongTerm);
+        }
+        // An entry larger than the bound still passes when nothing else waits: else it would be refused for ever.
+        let waiting = self.log.bytes(self.committed, self.log.last().index);
+        let too_much = waiting > 0 && waiting + u64::from(bytes) > self.options.uncommitted_bytes_max;
+        if too_much || self.proposals.len() >= self.options.proposals_max {
+            return Err(Reject::Overloaded);
+        }
+        Ok(())
+    }
+
+    /// This node leads, is not handing over, and has heard its quorum lately.
+    pub(crate) fn may_lead_requests(&self) -> Result<&Leader, Reject> {
+        let RoleState::Leader(leader) = &self.role else {
+            return Err(Reject::NotLeader { leader: self.leader() });
+        };
+        if self.transfer.is_some() {
+            return Err(Reject::Transferring);
+        }
+        if self.quorum_is_silent(leader, self.options.election_timeout_min) {
+            return Err(Reject::NoQuorum);
+        }
+        Ok(leader)
+    }
+
+    pub(crate) fn own_term_is_committed(&self) -> bool {
+        matches!(&self.role, RoleState::Leader(leader) if self.committed >= leader.first)
+    }
+
+    /// When a quorum had last answered: the moment the oldest needed answer came in.
+    pub(crate) fn quorum_heard(&self, leader: &Leader) -> Mono {
+        let heard = |voter| match leader.peers.get(&voter) {
+            _ if voter == self.node => self.now,
+            Some(progress) => progress.heard.unwrap_or(leader.since),
+            None => leader.since,
+        };
+        self.configurations.current().configuration.agreed(heard).unwrap_or(leader.since)
+    }
+
+    pub(crate) fn quorum_is_silent(&self, leader: &Leader, bound: Duration) -> bool {
+        self.now.since(self.quorum_heard(leader)) >= bound
+    }
+
+    pub(crate) fn step_down_due(&self, leader: &Leader) -> Mono {
+        self.quorum_heard(leader).after(self.options.election_timeout_max)
+    }
+
+    pub(crate) fn on_leader_timeout(&mut self) {
+        let RoleState::Leader(leader) = &self.role else { return };
+        // Check-quorum (§6.2): clients must be free to find the leader that the others may have elected.
+        if self.quorum_is_silent(leader, self.options.election_timeout_max) {
+            return self.become_follower(None);
+        }
+        let (now, every) = (self.now, self.options.heartbeat);
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        leader.peers.retain(|_, peer| peer.departing.is_none_or(|(_, until)| now < until));
+        if leader.heartbeat_due <= now {
+            leader.heartbeat_due = now.after(every);
+            for peer in leader.peers.values_mut() {
+                peer.beat = true;
+            }
+        }
+    }
+
+    /// The peer's progress, if this node leads and the answer is of the membership that the peer has now.
+    fn answering(&mut self, from: NodeId, fence: Fence, round: u64) -> Option<&mut Progress> {
+        let RoleState::Leader(leader) = &mut self.role else { return None };
+        let progress = leader.peers.get_mut(&from).filter(|progress| progress.admitted == fence.admitted)?;
+        if round > leader.rounds.round {
+            return None;
+        }
+        progress.heard = Some(self.now);
+        progress.round = progress.round.max(round);
+        Some(progress)
+    }
+
+    pub(crate) fn on_append_reply(
+        &mut self,
+        from: NodeId,
+        fence: Fence,
+        matched: LogIndex,
+        verified: LogIndex,
+        round: u64,
+    ) {
+        if matched > verified || verified > self.log.last().index {
+            return self.alarm(from, "acknowledged entries that this leader never sent");
+        }
+        if let Some(progress) = self.answering(from, fence, round) {
+            progress.accepted(matched, verified);
+            let knows = |(index, _)| progress.matched >= index && progress.commit_sent >= index;
+            if progress.departing.is_some_and(knows) {
+                if let RoleState::Leader(leader) = &mut self.role {
+                    leader.peers.remove(&from);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn on_conflict(
+        &mut self,
+        from: NodeId,
+        fence: Fence,
+        prev: LogIndex,
+        last: LogIndex,
+        runs: &[Run],
+        round: u64,
+    ) {
+        let point = self.log.match_point(last, runs).min(prev.prev());
+        let start = self.log.start().index;
+        let Some(progress) = self.answering(from, fence, round) else { return };
+        // A late refusal of something since accepted, or of something older than what is asked now, says nothing new.
+        let is_late = prev <= progress.matched || prev >= progress.next;
+        let is_of_another_probe = matches!(progress.mode, Mode::Probe { .. }) && prev.next() != progress.next;
+        if is_late || is_of_another_probe {
+            return;
+        }
+        progress.probe_after(point);
+        if progress.next <= start {
+            progress.next = start.next();
+            progress.mode = Mode::Behind;
+        }
+    }
+
+    /// After each input: whatever the new facts allow. Each step makes progress in a bounded quantity, so this ends.
+    pub(crate) fn settle_leader(&mut self) {
+        while self.advance_commit() {}
+        self.leave_joint_phase();
+        self.answer_reads();
+        self.ask_heir();
+        self.step_down_if_removed();
+    }
+
+    /// Counts only entries of this term (§3.6.2); what lies before them is committed with them.
+    fn advance_commit(&mut self) -> bool {
+        let RoleState::Leader(leader) = &self.role else { return false };
+        let matched = |voter| match leader.peers.get(&voter) {
+            _ if voter == self.node => self.frontier.last(),
+            Some(progress) => progress.matched,
+            None => LogIndex::ZERO,
+        };
+        let Some(agreed) = self.configurations.current().configuration.agreed(matched) else { return false };
+        if agreed <= self.committed || self.log.term_at(agreed) != Some(self.hard_state.term) {
+            return false;
+        }
+        self.commit_to(agreed);
+        true
+    }
+}

@@ -1,0 +1,245 @@
+//! Log: the shape of the log (first, last, runs of equal term), never a payload.
+//!
+//! It does no IO and cannot fail: a few dozen runs answer every question about terms.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use crate::{LogIndex, Position, Run, Term};
+
+/// How many of the latest entries have their size remembered, for flow control (8 bytes each).
+const SIZES_MAX: usize = 65_536;
+/// What an entry is taken to weigh whose size is not remembered (written in an earlier life). Too low an estimate makes
+/// larger messages, which the caller may shorten; too high a one makes catching up slow.
+const UNKNOWN_ENTRY_BYTES: u64 = 1024;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Log {
+    start: Position,
+    runs: Vec<Run>,
+    last: LogIndex,
+    /// Bytes of this life up to and including each of the latest entries; the back is `last`.
+    sizes: VecDeque<u64>,
+    /// The same sum before the front of `sizes`.
+    sizes_before: u64,
+}
+
+impl Log {
+    pub(crate) fn new(start: Position, runs: Vec<Run>, last: LogIndex) -> Self {
+        Self { start, runs, last, sizes: VecDeque::new(), sizes_before: 0 }
+    }
+
+    pub(crate) fn start(&self) -> Position {
+        self.start
+    }
+
+    pub(crate) fn last(&self) -> Position {
+        let term = self.runs.last().map_or(self.start.term, |run| run.term);
+        Position { index: self.last, term }
+    }
+
+    pub(crate) fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    pub(crate) fn term_at(&self, index: LogIndex) -> Option<Term> {
+        if index > self.last || index < self.start.index {
+            return None;
+        }
+        if index == self.start.index {
+            return Some(self.start.term);
+        }
+        let run = self.runs.partition_point(|run| run.first <= index);
+        self.runs.get(run.checked_sub(1)?).map(|run| run.term)
+    }
+
+    pub(crate) fn position(&self, index: LogIndex) -> Option<Position> {
+        self.term_at(index).map(|term| Position { index, term })
+    }
+
+    pub(crate) fn append(&mut self, term: Term, bytes: u32) -> Position {
+        let index = self.last.next();
+        assert!(term >= self.last().term, "terms never decrease along a log");
+        if self.runs.last().is_none_or(|run| run.term != term) {
+            self.runs.push(Run { first: index, term });
+        }
+        self.last = index;
+        let total = self.sizes.back().copied().unwrap_or(self.sizes_before);
+        self.sizes.push_back(total + u64::from(bytes));
+        if self.sizes.len() > SIZES_MAX {
+            self.sizes_before = self.sizes.pop_front().unwrap_or(self.sizes_before);
+        }
+        Position { index, term }
+    }
+
+    /// Drops `from` and all that follow.
+    pub(crate) fn truncate(&mut self, from: LogIndex) {
+        assert!(from > self.start.index, "nothing before the start is kept to be dropped");
+        while self.last >= from {
+            if self.sizes.pop_back().is_none() {
+                self.last = from.prev();
+                break;
+            }
+            self.last = self.last.prev();
+        }
+        let keep = self.runs.partition_point(|run| run.first < from);
+        self.runs.truncate(keep);
+    }
+
+    /// The sum of bytes in `after + 1 ..= to`.
+    pub(crate) fn bytes(&self, after: LogIndex, to: LogIndex) -> u64 {
+        let to = to.min(self.last);
+        if after >= to {
+            return 0;
+        }
+        let first_known = LogIndex(self.last.0 + 1 - self.sizes.len() as u64);
+        let upto = |index: LogIndex| match index.0.checked_sub(first_known.0) {
+            Some(i) => self.sizes.get(usize::try_from(i).unwrap_or(usize::MAX)).copied().unwrap_or(self.sizes_before),
+            None => self.sizes_before,
+        };
+        let unknown = to.0.min(first_known.0 - 1).saturating_sub(after.0);
+        upto(to) - upto(after) + unknown * UNKNOWN_ENTRY_BYTES
+    }
+
+    /// The last index of a message that starts at `first`: within both limits, but at least one entry.
+    pub(crate) fn batch(&self, first: LogIndex, bytes_max: u32, entries_max: u32) -> LogIndex {
+        let furthest = self.last.0.min(first.0.saturating_add(u64::from(entries_max.max(1)) - 1));
+        let (mut low, mut high) = (first.0, furthest.max(first.0));
+        // Invariant: `low` fits or is the first; `high + 1` does not fit or is out of reach.
+        while low < high {
+            let middle = low + (high - low).div_ceil(2);
+            if self.bytes(first.prev(), LogIndex(middle)) <= u64::from(bytes_max) {
+                low = middle;
+            } else {
+                high = middle - 1;
+            }
+        }
+        LogIndex(low)
+    }
+
+    /// The latest runs at or before `index`, at most `runs_max`, ascending, and the last index they cover.
+    pub(crate) fn latest_runs(&self, index: LogIndex, runs_max: usize) -> (LogIndex, Vec<Run>) {
+        let covered = index.min(self.last);
+        let to = self.runs.partition_point(|run| run.first <= covered);
+        let from = to.saturating_sub(runs_max.max(1));
+        (covered, self.runs[from..to].to_vec())
+    }
+
+    /// The last index at which this log and another one agree, given the other one's latest `runs` up to `last`: by
+    /// log matching (§3.5), agreement on one term at one index is agreement on all before it. If no run agrees, the
+    /// index before the first of them is the best that can be said.
+    pub(crate) fn match_point(&self, last: LogIndex, runs: &[Run]) -> LogIndex {
+        let mut end = last;
+        for run in runs.iter().rev() {
+            if let Some(i) = self.runs.iter().rposition(|mine| mine.term == run.term) {
+                let mine_end = self.runs.get(i + 1).map_or(self.last, |next| next.first.prev());
+                let common = end.min(mine_end);
+                if common >= run.first && common >= self.runs[i].first {
+                    return common;
+                }
+            }
+            end = run.first.prev();
+        }
+        end.min(self.last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn log_of(terms: &[u64]) -> Log {
+        let mut log = Log::new(Position::ZERO, Vec::new(), LogIndex::ZERO);
+        for &term in terms {
+            log.append(Term(term), 10);
+        }
+        log
+    }
+
+    /// Two logs that share a prefix and then part, as logs of one Raft group do: terms differ from there on.
+    fn two_logs() -> impl Strategy<Value = (Vec<u64>, Vec<u64>, usize)> {
+        let steps = || proptest::collection::vec(0u64..2, 0..12);
+        (steps(), steps(), steps()).prop_map(|(shared, a, b)| {
+            let mut term = 1;
+            let mut prefix = Vec::new();
+            for step in shared {
+                term += step;
+                prefix.push(term);
+            }
+            let tail = |steps: Vec<u64>, mut term: u64| {
+                let mut out = Vec::new();
+                for step in steps {
+                    term += step * 2;
+                    out.push(term);
+                }
+                out
+            };
+            let at = prefix.len();
+            // Odd and even terms never meet: each term has one leader.
+            let base = term + (term & 1);
+            let (a, b) = (tail(a, base + 2), tail(b, base + 1));
+            ([prefix.clone(), a].concat(), [prefix, b].concat(), at)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_match_point_is_found_in_one_step((a, b, at) in two_logs()) {
+            let (leader, follower) = (log_of(&a), log_of(&b));
+            let (last, runs) = follower.latest_runs(LogIndex(u64::MAX), 128);
+            prop_assert_eq!(leader.match_point(last, &runs), LogIndex(at as u64));
+        }
+
+        #[test]
+        fn a_match_point_never_skips_an_entry_however_few_runs_are_told((a, b, at) in two_logs(), few in 1usize..4) {
+            let (leader, follower) = (log_of(&a), log_of(&b));
+            let mut from = LogIndex(b.len() as u64);
+            for _ in 0..=b.len() {
+                let (last, runs) = follower.latest_runs(from, few);
+                let point = leader.match_point(last, &runs);
+                if leader.term_at(point).is_some() && leader.term_at(point) == follower.term_at(point) {
+                    prop_assert!(point.0 <= at as u64);
+                    break;
+                }
+                prop_assert!(point < from, "no progress at {}", from);
+                from = point;
+            }
+        }
+
+        #[test]
+        fn terms_and_bytes_are_what_a_plain_list_says(steps in proptest::collection::vec((0u64..2, 0u32..50), 1..60), cut in 0usize..60) {
+            let mut log = Log::new(Position::ZERO, Vec::new(), LogIndex::ZERO);
+            let mut list = Vec::new();
+            let mut term = 1;
+            for (step, bytes) in steps {
+                term += step;
+                log.append(Term(term), bytes);
+                list.push((term, u64::from(bytes)));
+            }
+            if cut > 0 && cut < list.len() {
+                log.truncate(LogIndex(cut as u64 + 1));
+                list.truncate(cut);
+            }
+            prop_assert_eq!(log.last().index.0 as usize, list.len());
+            for a in 0..=list.len() {
+                let term = list.get(a.wrapping_sub(1)).map_or(0, |e| e.0);
+                prop_assert_eq!(log.term_at(LogIndex(a as u64)), Some(Term(term)));
+                for b in a..=list.len() {
+                    let sum: u64 = list[a..b].iter().map(|e| e.1).sum();
+                    prop_assert_eq!(log.bytes(LogIndex(a as u64), LogIndex(b as u64)), sum);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_keeps_both_limits_but_holds_one_entry_at_least() {
+        let log = log_of(&[1; 20]);
+        assert_eq!(log.batch(LogIndex(1), 100, 1000), LogIndex(10));
+        assert_eq!(log.batch(LogIndex(1), 99, 1000), LogIndex(9));
+        assert_eq!(log.batch(LogIndex(1), 100, 3), LogIndex(3));
+        assert_eq!(log.batch(LogIndex(7), 1, 1000), LogIndex(7));
+        assert_eq!(log.batch(LogIndex(15), 1000, 1000), LogIndex(20));
+    }
+}

@@ -1,0 +1,97 @@
+//! Progress: one peer as the leader sees it, and what may be sent to it next.
+//!
+//! `matched` comes from answers only, never from what was sent.
+
+use alloc::collections::VecDeque;
+
+use crate::{LogIndex, Mono};
+
+/// How many appends may be unanswered before more must wait, unless enough bytes have gathered: one on the wire while
+/// the one before it is being fsynced.
+pub(crate) const BATCHES_MAX: usize = 2;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Where the logs part is not known: one append at a time, then only heartbeats until it is answered.
+    Probe { sent: bool },
+    /// The logs agree up to `next - 1` if nothing was lost; entries flow without waiting.
+    Replicate,
+    /// It needs entries before the start of this log: heartbeats only, until it has them from elsewhere.
+    Behind,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Progress {
+    /// The configuration entry that admitted it: the fence of its answers.
+    pub(crate) admitted: LogIndex,
+    /// Durable there, and equal to this log.
+    pub(crate) matched: LogIndex,
+    /// The next index to send.
+    pub(crate) next: LogIndex,
+    pub(crate) mode: Mode,
+    /// When it last answered in this term.
+    pub(crate) heard: Option<Mono>,
+    /// The latest read round it has confirmed.
+    pub(crate) round: u64,
+    /// The commit index it was last told.
+    pub(crate) commit_sent: LogIndex,
+    /// A heartbeat is due.
+    pub(crate) beat: bool,
+    /// The last index of each append that is not yet answered, in mode `Replicate`.
+    pub(crate) batches: VecDeque<LogIndex>,
+    /// It is no longer a member: it still receives the log until it knows, or until this moment.
+    pub(crate) departing: Option<(LogIndex, Mono)>,
+}
+
+impl Progress {
+    /// A peer whose log is not known, taken to equal a log that ends before `next`.
+    pub(crate) fn new(admitted: LogIndex, next: LogIndex) -> Self {
+        Self {
+            admitted,
+            matched: LogIndex::ZERO,
+            next,
+            mode: Mode::Probe { sent: false },
+            heard: None,
+            round: 0,
+            commit_sent: LogIndex::ZERO,
+            beat: true,
+            batches: VecDeque::new(),
+            departing: None,
+        }
+    }
+
+    /// The peer has `matched` durable, and has seen up to `verified`.
+    pub(crate) fn accepted(&mut self, matched: LogIndex, verified: LogIndex) {
+        self.matched = self.matched.max(matched);
+        let known = self.matched.max(verified);
+        while self.batches.front().is_some_and(|&last| last <= self.matched) {
+            self.batches.pop_front();
+        }
+        match self.mode {
+            Mode::Replicate => self.next = self.next.max(known.next()),
+            Mode::Probe { .. } | Mode::Behind => {
+                // An answer to a probe: what it verified is where streaming begins, whatever was sent before.
+                self.next = known.next();
+                self.mode = Mode::Replicate;
+                self.batches.clear();
+            }
+        }
+    }
+
+    /// Everything after `point` is to be sent again, once `point` is confirmed.
+    pub(crate) fn probe_after(&mut self, point: LogIndex) {
+        self.next = point.max(self.matched).next();
+        self.mode = Mode::Probe { sent: false };
+        self.batches.clear();
+    }
+
+    /// The link broke or came up: what was in flight will not be answered.
+    pub(crate) fn reset(&mut self, link_is_up: bool) {
+        if self.matched > LogIndex::ZERO {
+            self.next = self.matched.next();
+        }
+        self.mode = Mode::Probe { sent: !link_is_up };
+        self.batches.clear();
+        self.beat |= link_is_up;
+    }
+}

@@ -1,0 +1,99 @@
+//! Replication: what to send to each peer next (§3.5, §10.2).
+//!
+//! It is planned when the caller has taken everything else, so that proposals that came together travel together; and
+//! it never waits for this node's own disk.
+
+use crate::message::{Body, Fence, Message};
+use crate::progress::{BATCHES_MAX, Mode, Progress};
+use crate::role::RoleState;
+use crate::{BootId, Log, LogIndex, Options, Output, Position, Raft, Term};
+
+/// What is the same in all appends of one planning.
+struct Plan<'a> {
+    options: &'a Options,
+    log: &'a Log,
+    term: Term,
+    boot: BootId,
+    commit: LogIndex,
+    round: u64,
+}
+
+impl Raft {
+    pub(crate) fn plan_sends(&mut self) {
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        let plan = Plan {
+            options: &self.options,
+            log: &self.log,
+            term: self.hard_state.term,
+            boot: self.boot,
+            commit: self.committed,
+            round: leader.rounds.round,
+        };
+        for (&to, progress) in &mut leader.peers {
+            let to_boot = self.boots.get(&to).copied().unwrap_or_default();
+            plan.peer(progress, to_boot, |message| self.outbox.push(Output::Send { to, message }));
+        }
+    }
+}
+
+impl Plan<'_> {
+    fn peer(&self, progress: &mut Progress, to_boot: BootId, mut send: impl FnMut(Message)) {
+        let beat = core::mem::take(&mut progress.beat);
+        let mut sent = false;
+        match progress.mode {
+            Mode::Probe { sent: false } => {
+                let to = self.end_of_batch(progress.next);
+                send(self.append(progress, to_boot, to, false));
+                progress.mode = Mode::Probe { sent: true };
+                sent = true;
+            }
+            Mode::Replicate => {
+                while self.may_send_more(progress) {
+                    let to = self.end_of_batch(progress.next);
+                    send(self.append(progress, to_boot, to, false));
+                    progress.next = to.next();
+                    progress.batches.push_back(to);
+                    sent = true;
+                }
+            }
+            Mode::Probe { sent: true } | Mode::Behind => {}
+        }
+        let has_news = progress.mode == Mode::Replicate && progress.commit_sent < self.commit;
+        if !sent && (beat || has_news) {
+            // In `Replicate` its `prev` is the last entry sent: if a window was lost, the answer says so.
+            send(self.append(progress, to_boot, progress.next.prev(), !beat));
+            sent = true;
+        }
+        if sent && progress.mode == Mode::Replicate {
+            progress.commit_sent = self.commit;
+        }
+    }
+
+    /// One batch on the wire while the one before is being fsynced; more only when enough bytes have gathered; never
+    /// more than the window, except a single entry that is larger.
+    fn may_send_more(&self, progress: &Progress) -> bool {
+        let last = self.log.last().index;
+        let in_flight = self.log.bytes(progress.matched, progress.next.prev());
+        let waiting = self.log.bytes(progress.next.prev(), last);
+        let is_worth_it =
+            progress.batches.len() < BATCHES_MAX || waiting >= u64::from(self.options.append_bytes_max / 4);
+        let fits = in_flight < u64::from(self.options.window_bytes) || progress.batches.is_empty();
+        progress.next <= last && is_worth_it && fits
+    }
+
+    fn end_of_batch(&self, first: LogIndex) -> LogIndex {
+        if first > self.log.last().index {
+            return first.prev();
+        }
+        self.log.batch(first, self.options.append_bytes_max, self.options.append_entries_max)
+    }
+
+    fn append(&self, progress: &Progress, to_boot: BootId, to: LogIndex, quiet: bool) -> Message {
+        let at = |index| self.log.position(index).unwrap_or_else(|| self.log.start());
+        let prev: Position = at(progress.next.prev());
+        let last = at(to);
+        let body = Body::Append { prev, last, commit: self.commit, round: self.round, quiet };
+        let fence = Fence { admitted: progress.admitted, from_boot: self.boot, to_boot };
+        Message { term: self.term, fence, body }
+    }
+}
