@@ -40,7 +40,7 @@ use std::sync::Arc;
 use bytes::{Buf, BufMut};
 use crc32c::crc32c;
 
-use super::disk::{Disk, File};
+use super::disk::{self, Disk, File};
 use super::entry::{CHAIN_GENESIS, Entry, EntryError, EntryHeader};
 use super::error::{Context, Error};
 use super::segment::TMP_SUFFIX;
@@ -307,10 +307,7 @@ fn read_copy(disk: &dyn Disk, names: &[String], name: &str) -> Result<Result<(u6
 }
 
 fn write_new(disk: &dyn Disk, name: &str, bytes: &[u8]) -> Result<(), Error> {
-    match disk.remove(name) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).context("remove", name),
-        _ => {}
-    }
+    disk::remove_if_any(disk, name).context("remove", name)?;
     let file = disk.create(name).context("create", name)?;
     file.write_at(bytes, 0).context("write", name)?;
     file.sync_all().context("sync", name)

@@ -33,6 +33,8 @@ mod os;
 mod reader;
 mod recover;
 mod segment;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 mod view;
 mod writer;
 
@@ -116,7 +118,8 @@ pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Opened, Error> {
     let shared = Arc::new(Shared::new(disk.clone(), view));
     let scan = recover::scan(disk.as_ref(), &names, &meta, &shared)?;
     for name in names.iter().filter(|n| segment::classify(n) == Name::Leftover) {
-        disk.remove(name).context("remove", name)?;
+        // The meta may have used up one of them already.
+        disk::remove_if_any(disk.as_ref(), name).context("remove", name)?;
     }
     // Names that a killed process left unsynced count from here on.
     disk.sync_dir().context("sync", "the data directory")?;

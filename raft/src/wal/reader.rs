@@ -174,12 +174,7 @@ impl Reader {
 
     /// Hands the verified entries of one segment from the route's point on to `visit`, until that says `false`
     /// (then the answer is `true`) or the segment's part of the log ends.
-    fn walk(
-        &self,
-        route: &Route,
-        expected_bytes: usize,
-        mut visit: impl FnMut(Entry) -> bool,
-    ) -> Result<bool, Error> {
+    fn walk(&self, route: &Route, expected_bytes: usize, mut visit: impl FnMut(Entry) -> bool) -> Result<bool, Error> {
         let segment = &route.segment;
         let file = self.shared.file(segment)?;
         let step = expected_bytes.saturating_add(STEP_BYTES_MIN).min(STEP_BYTES_MAX);

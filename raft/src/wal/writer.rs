@@ -3,10 +3,9 @@
 //! It never reports anything durable before the sync returned, and never goes on after a failed write or sync: what
 //! the system threw away then, no later call can tell.
 
-use std::io;
 use std::sync::Arc;
 
-use super::disk::{Disk, File, Lock};
+use super::disk::{self, Disk, File, Lock};
 use super::entry::{Entry, EntryHeader};
 use super::error::{Context, Error};
 use super::frame;
@@ -258,11 +257,8 @@ impl Writer {
 
     fn fill_segment(&self, header: &SegmentHeader, name: String, tmp: &str, bytes: u64) -> Result<Active, Error> {
         let start = SEGMENT_HEADER_BYTES as u64;
-        match self.disk.remove(tmp) {
-            // What an earlier try left.
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).preparing(tmp),
-            _ => {}
-        }
+        // What an earlier try left.
+        disk::remove_if_any(self.disk.as_ref(), tmp).preparing(tmp)?;
         let file = self.disk.create(tmp).preparing(tmp)?;
         file.write_at(&header.encode(), 0).preparing(tmp)?;
         let mut active = Active {

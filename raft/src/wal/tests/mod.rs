@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod crash;
+mod model;
 mod real;
 
 use std::sync::Arc;

@@ -1,0 +1,490 @@
+//! What the simulated disk holds: what processes see, what the platter has, and the difference.
+//!
+//! It never draws a number except in a crash or a failed sync, so that adding a read does not change a schedule.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+const SECTOR: usize = crate::wal::frame::SECTOR_BYTES;
+
+/// A call that a fault can hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Op {
+    List,
+    Open,
+    Create,
+    Rename,
+    Remove,
+    SyncDir,
+    Read,
+    Write,
+    Sync,
+    Len,
+    SetLen,
+}
+
+impl Op {
+    /// Does it change what a crash may leave?
+    fn is_step(self) -> bool {
+        !matches!(self, Self::List | Self::Open | Self::Read | Self::Len)
+    }
+}
+
+/// What happens to the call that is hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It fails with this kind. A sync that fails makes an unknown part durable and calls the rest clean.
+    Error(io::ErrorKind),
+    /// A write that reports success and reaches the cache, never the platter.
+    Lost,
+}
+
+/// A planned fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Injection {
+    /// Which calls it waits for.
+    pub op: Op,
+    /// On files whose name contains this.
+    pub name: String,
+    /// How many of these calls pass before.
+    pub skip: u64,
+    /// What happens then.
+    pub fault: Fault,
+}
+
+impl Injection {
+    /// The next such call on a file whose name contains `name` fails with `kind`.
+    #[must_use]
+    pub fn error(op: Op, name: &str, kind: io::ErrorKind) -> Self {
+        Self { op, name: name.to_owned(), skip: 0, fault: Fault::Error(kind) }
+    }
+}
+
+/// Something that a crash may keep or lose.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unsynced {
+    /// A change of names; the text says which.
+    Name(String),
+    /// The length of a file.
+    Length {
+        /// Which file, by its identity.
+        inode: u64,
+    },
+    /// One sector of a file.
+    Sector {
+        /// Which file, by its identity.
+        inode: u64,
+        /// Which sector, from 0.
+        sector: u64,
+    },
+}
+
+/// What really happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Crashes.
+    pub crashes: u64,
+    /// Unsynced sectors that a crash kept.
+    pub sectors_kept: u64,
+    /// Unsynced sectors that a crash lost.
+    pub sectors_lost: u64,
+    /// Sectors that a crash tore inside.
+    pub sectors_torn: u64,
+    /// Unsynced names and lengths that a crash kept.
+    pub names_kept: u64,
+    /// Unsynced names and lengths that a crash lost.
+    pub names_lost: u64,
+    /// Calls that failed as planned.
+    pub errors: u64,
+    /// Syncs among them.
+    pub syncs_failed: u64,
+    /// Writes that were lost as planned.
+    pub writes_lost: u64,
+    /// Writes that found the disk full.
+    pub full: u64,
+    /// Bytes that rotted.
+    pub rotted: u64,
+    /// Writes that passed.
+    pub writes: u64,
+    /// Syncs of files that passed.
+    pub syncs: u64,
+    /// Syncs of the directory that passed.
+    pub dir_syncs: u64,
+}
+
+/// SplitMix64: small, and good enough to choose survivors.
+#[derive(Clone, Debug)]
+pub(super) struct Rng(u64);
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(super) fn flip(&mut self) -> bool {
+        self.next() & 1 == 1
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n.max(1) as u64) as usize
+    }
+}
+
+/// A change of names, whole or not at all.
+#[derive(Clone, Debug)]
+enum NameChange {
+    Link { name: String, inode: u64 },
+    Rename { from: String, to: String, inode: u64 },
+    Unlink { name: String },
+}
+
+impl NameChange {
+    fn apply(&self, names: &mut BTreeMap<String, u64>) {
+        match self {
+            Self::Link { name, inode } => {
+                names.insert(name.clone(), *inode);
+            }
+            Self::Rename { from, to, inode } => {
+                if names.get(from) == Some(inode) {
+                    names.remove(from);
+                }
+                names.insert(to.clone(), *inode);
+            }
+            Self::Unlink { name } => {
+                names.remove(name);
+            }
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Link { name, .. } => format!("create {name}"),
+            Self::Rename { from, to, .. } => format!("rename {from} to {to}"),
+            Self::Unlink { name } => format!("remove {name}"),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Inode {
+    cached: Vec<u8>,
+    durable: Vec<u8>,
+    dirty: BTreeSet<u64>,
+}
+
+impl Inode {
+    pub(super) fn len(&self) -> u64 {
+        self.cached.len() as u64
+    }
+
+    pub(super) fn read(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        let from = usize::try_from(offset).unwrap_or(usize::MAX);
+        let bytes = self.cached.get(from..).and_then(|rest| rest.get(..buf.len()));
+        buf.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8], at: usize, lost: bool) {
+        if self.cached.len() < at + bytes.len() {
+            self.set_len((at + bytes.len()) as u64);
+        }
+        self.cached[at..at + bytes.len()].copy_from_slice(bytes);
+        if !lost && !bytes.is_empty() {
+            self.dirty.extend((at / SECTOR) as u64..=((at + bytes.len() - 1) / SECTOR) as u64);
+        }
+    }
+
+    pub(super) fn set_len(&mut self, len: u64) {
+        let (old, new) = (self.cached.len(), len as usize);
+        self.cached.resize(new, 0);
+        if new < old {
+            let keep = new.div_ceil(SECTOR) as u64;
+            self.dirty.split_off(&keep);
+        } else {
+            // What was cut off and grows again must read as zeros, also on the platter.
+            self.dirty.extend((old / SECTOR) as u64..new.div_ceil(SECTOR) as u64);
+        }
+    }
+
+    pub(super) fn sync(&mut self) {
+        self.durable.resize(self.cached.len(), 0);
+        for sector in std::mem::take(&mut self.dirty) {
+            self.keep(sector, SECTOR, false);
+        }
+    }
+
+    /// Puts the first or last `part` bytes of a cached sector on the platter, as far as its length reaches.
+    fn keep(&mut self, sector: u64, part: usize, from_end: bool) {
+        let start = sector as usize * SECTOR;
+        let end = (start + SECTOR).min(self.cached.len()).min(self.durable.len());
+        if start >= end {
+            return;
+        }
+        let part = part.min(end - start);
+        let range = if from_end { end - part..end } else { start..start + part };
+        self.durable[range.clone()].copy_from_slice(&self.cached[range]);
+    }
+
+    /// Would it matter whether this sector survives?
+    fn differs(&self, sector: u64) -> bool {
+        let start = sector as usize * SECTOR;
+        let part = |bytes: &[u8], at: usize| bytes.get(at).copied().unwrap_or(0);
+        (start..start + SECTOR).any(|at| part(&self.cached, at) != part(&self.durable, at))
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct Store {
+    rng: Rng,
+    pub(super) life: u64,
+    pub(super) names: BTreeMap<String, u64>,
+    durable_names: BTreeMap<String, u64>,
+    changes: Vec<NameChange>,
+    inodes: BTreeMap<u64, Inode>,
+    next_inode: u64,
+    pub(super) locks: BTreeSet<String>,
+    pub(super) torn_sectors: bool,
+    pub(super) capacity: Option<u64>,
+    pub(super) injections: Vec<Injection>,
+    pub(super) power_off_at: Option<u64>,
+    pub(super) steps: u64,
+    pub(super) counters: Counters,
+    lose_this_write: bool,
+}
+
+impl Store {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            rng: Rng(seed),
+            life: 1,
+            names: BTreeMap::new(),
+            durable_names: BTreeMap::new(),
+            changes: Vec::new(),
+            inodes: BTreeMap::new(),
+            next_inode: 1,
+            locks: BTreeSet::new(),
+            torn_sectors: false,
+            capacity: None,
+            injections: Vec::new(),
+            power_off_at: None,
+            steps: 0,
+            counters: Counters::default(),
+            lose_this_write: false,
+        }
+    }
+
+    pub(super) fn split_rng(&mut self) -> Rng {
+        Rng(self.rng.next())
+    }
+
+    /// Every call of a process comes through here: is it alive, is there power, does a fault fire?
+    pub(super) fn enter(&mut self, life: u64, op: Op, name: &str) -> io::Result<()> {
+        if life != self.life {
+            return Err(io::Error::other("this process is dead"));
+        }
+        if self.power_off_at.is_some_and(|at| self.steps >= at) {
+            return Err(io::Error::other("the power is off"));
+        }
+        self.lose_this_write = false;
+        let mut fired = None;
+        for (at, injection) in self.injections.iter_mut().enumerate() {
+            if injection.op == op && name.contains(&injection.name) {
+                if injection.skip == 0 && fired.is_none() {
+                    fired = Some(at);
+                } else {
+                    injection.skip = injection.skip.saturating_sub(1);
+                }
+            }
+        }
+        if let Some(at) = fired {
+            match self.injections.remove(at).fault {
+                Fault::Error(kind) => {
+                    self.counters.errors += 1;
+                    self.counters.syncs_failed += u64::from(op == Op::Sync);
+                    return Err(kind.into());
+                }
+                Fault::Lost => {
+                    self.counters.writes_lost += 1;
+                    self.lose_this_write = true;
+                }
+            }
+        }
+        self.steps += u64::from(op.is_step());
+        match op {
+            Op::Write => self.counters.writes += 1,
+            Op::Sync => self.counters.syncs += 1,
+            Op::SyncDir => self.counters.dir_syncs += 1,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn inode(&mut self, inode: u64) -> io::Result<&mut Inode> {
+        self.inodes.get_mut(&inode).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    pub(super) fn find(&self, name: &str) -> io::Result<u64> {
+        self.names.get(name).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    pub(super) fn create(&mut self, name: &str) -> io::Result<u64> {
+        if self.names.contains_key(name) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let inode = self.next_inode;
+        self.next_inode += 1;
+        self.inodes.insert(inode, Inode::default());
+        self.change(NameChange::Link { name: name.to_owned(), inode });
+        Ok(inode)
+    }
+
+    pub(super) fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        let inode = self.find(from)?;
+        self.change(NameChange::Rename { from: from.to_owned(), to: to.to_owned(), inode });
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, name: &str) -> io::Result<()> {
+        self.find(name)?;
+        self.change(NameChange::Unlink { name: name.to_owned() });
+        Ok(())
+    }
+
+    fn change(&mut self, change: NameChange) {
+        change.apply(&mut self.names);
+        self.changes.push(change);
+    }
+
+    pub(super) fn sync_dir(&mut self) {
+        self.changes.clear();
+        self.durable_names.clone_from(&self.names);
+    }
+
+    pub(super) fn write(&mut self, inode: u64, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let at = usize::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        let used: u64 = self.names.values().filter_map(|i| self.inodes.get(i)).map(Inode::len).sum();
+        let len = self.inode(inode)?.len();
+        let grow = (offset + bytes.len() as u64).saturating_sub(len);
+        let free = self.capacity.map_or(u64::MAX, |c| c.saturating_sub(used));
+        let lost = self.lose_this_write;
+        if grow <= free {
+            self.inode(inode)?.write(bytes, at, lost);
+            return Ok(());
+        }
+        // What fits is written: a short write, then the error.
+        self.counters.full += 1;
+        let fits = (bytes.len() as u64 - (grow - free)) as usize;
+        self.inode(inode)?.write(&bytes[..fits], at, lost);
+        Err(io::ErrorKind::StorageFull.into())
+    }
+
+    /// A sync failed: each sector reached the platter or not, and all of them are clean now.
+    pub(super) fn lose_sync(&mut self, life: u64, inode: u64) {
+        if life != self.life || self.power_off_at.is_some_and(|at| self.steps >= at) {
+            return;
+        }
+        let mut rng = self.split_rng();
+        if let Some(inode) = self.inodes.get_mut(&inode) {
+            for sector in std::mem::take(&mut inode.dirty) {
+                if rng.flip() {
+                    inode.keep(sector, SECTOR, false);
+                }
+            }
+        }
+    }
+
+    pub(super) fn end_life(&mut self) {
+        self.life += 1;
+        self.locks.clear();
+        self.power_off_at = None;
+    }
+
+    pub(super) fn unsynced(&self) -> Vec<Unsynced> {
+        let mut all: Vec<_> = self.changes.iter().map(|c| Unsynced::Name(c.text())).collect();
+        for (id, inode) in &self.inodes {
+            if inode.cached.len() != inode.durable.len() {
+                all.push(Unsynced::Length { inode: *id });
+            }
+            let sectors = inode.dirty.iter().filter(|s| inode.differs(**s));
+            all.extend(sectors.map(|s| Unsynced::Sector { inode: *id, sector: *s }));
+        }
+        all
+    }
+
+    pub(super) fn crash(&mut self, keep: &mut dyn FnMut(&Unsynced) -> bool) {
+        self.counters.crashes += 1;
+        let mut rng = self.split_rng();
+        for change in std::mem::take(&mut self.changes) {
+            if keep(&Unsynced::Name(change.text())) {
+                change.apply(&mut self.durable_names);
+                self.counters.names_kept += 1;
+            } else {
+                self.counters.names_lost += 1;
+            }
+        }
+        self.names.clone_from(&self.durable_names);
+        let linked: BTreeSet<u64> = self.names.values().copied().collect();
+        self.inodes.retain(|id, _| linked.contains(id));
+        for (id, inode) in &mut self.inodes {
+            let (old, new) = (inode.durable.len(), inode.cached.len());
+            if old != new {
+                if keep(&Unsynced::Length { inode: *id }) {
+                    inode.durable.resize(new, 0);
+                    self.counters.names_kept += 1;
+                } else {
+                    self.counters.names_lost += 1;
+                }
+            }
+            for sector in std::mem::take(&mut inode.dirty) {
+                if !inode.differs(sector) {
+                    continue;
+                }
+                if !keep(&Unsynced::Sector { inode: *id, sector }) {
+                    self.counters.sectors_lost += 1;
+                } else if self.torn_sectors && rng.below(4) == 0 {
+                    inode.keep(sector, rng.below(SECTOR), rng.flip());
+                    self.counters.sectors_torn += 1;
+                } else {
+                    inode.keep(sector, SECTOR, false);
+                    self.counters.sectors_kept += 1;
+                }
+            }
+            inode.cached.clone_from(&inode.durable);
+        }
+        self.end_life();
+    }
+
+    pub(super) fn edit(&mut self, name: &str, offset: u64, edit: impl Fn(&mut u8)) -> bool {
+        let Ok(id) = self.find(name) else { return false };
+        let Some(inode) = self.inodes.get_mut(&id) else { return false };
+        let Some(byte) = inode.cached.get_mut(offset as usize) else { return false };
+        edit(byte);
+        if let Some(byte) = inode.durable.get_mut(offset as usize) {
+            edit(byte);
+        }
+        self.counters.rotted += 1;
+        true
+    }
+
+    pub(super) fn vanish(&mut self, name: &str) -> bool {
+        self.durable_names.remove(name);
+        self.names.remove(name).is_some()
+    }
+
+    pub(super) fn cut(&mut self, name: &str, len: u64) -> bool {
+        let Ok(id) = self.find(name) else { return false };
+        let Some(inode) = self.inodes.get_mut(&id) else { return false };
+        inode.set_len(len);
+        inode.sync();
+        true
+    }
+
+    pub(super) fn contents(&self, name: &str) -> Option<Vec<u8>> {
+        self.inodes.get(self.names.get(name)?).map(|i| i.cached.clone())
+    }
+}
