@@ -238,6 +238,12 @@ fn text(bytes: &[u8]) -> Result<&str, Malformed> {
 }
 
 impl Outline<'_> {
+    /// The number in its stream; zero until a leader has set it.
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
     /// The key, without decoding the rest.
     pub fn key(&self) -> Result<&str, Malformed> {
         let start = self.lens[0];

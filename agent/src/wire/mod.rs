@@ -4,6 +4,9 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
+mod fields;
+#[cfg(feature = "node")]
+pub mod peer;
 pub mod rpc;
 
 /// Bytes that do not decode: from a broken or hostile peer. Carries no remote text.

@@ -20,242 +20,10 @@
 //! ```
 //! Integers are little-endian.
 
+use super::fields::Fields;
 use super::{Malformed, decode, encode};
+pub use crate::api::*;
 use bytes::{BufMut, Bytes, BytesMut};
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-
-/// An append as it travels.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Append {
-    /// How long the asker will wait, in milliseconds.
-    pub timeout_ms: u32,
-    /// 0 from a client, 1 from an agent that forwards; an agent never forwards a forwarded one.
-    pub hops: u8,
-    /// The client that an agent vouches for; empty from a client itself.
-    pub on_behalf_of: String,
-    /// The batch, as [`crate::record`] lays it out.
-    pub batch: Bytes,
-}
-
-/// What can be asked. New questions are added at the end.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Ask {
-    /// The members as this agent sees them.
-    Members,
-    /// A picture of agent, Raft and log.
-    Status,
-    /// Leave for good: a committed removal, then gossip, then the agent stops. `on_behalf_of` as in an append.
-    Leave,
-    /// Agent to leader: remove this node (hex id) from the cluster, because it asks to leave.
-    Remove {
-        /// The node id.
-        node: u64,
-    },
-    /// A linearizable read barrier: answered with the next offset once everything before it may be read here.
-    Barrier,
-    /// Wait until this agent's readable end is at least this offset.
-    Await {
-        /// The offset after which to answer.
-        next: u64,
-    },
-}
-
-/// Where a tail starts and stops.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TailFrom {
-    /// Where to start.
-    pub start: Start,
-    /// Stop before this offset.
-    pub until: Option<u64>,
-    /// Go on when the committed end is reached.
-    pub follow: bool,
-    /// Only entries that hold a record of this stream (the reader filters records).
-    pub stream: Option<String>,
-    /// Only entries that hold a record with this key (the reader filters records).
-    pub key: Option<String>,
-    /// How fresh the committed end must be.
-    pub read: ReadLevel,
-    /// 0 from a client, 1 when an agent without a log fetches for its client.
-    pub hops: u8,
-}
-
-/// A place in the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Start {
-    /// The first readable record.
-    #[default]
-    First,
-    /// The committed end: only what comes later.
-    End,
-    /// This offset.
-    Offset(u64),
-    /// This many records after the first readable one.
-    AfterFirst(u64),
-    /// This many records before the committed end.
-    BeforeEnd(u64),
-    /// The first record at or after this wall time, microseconds since the epoch.
-    Time(i64),
-}
-
-/// How fresh a read is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ReadLevel {
-    /// What this agent knows to be committed.
-    #[default]
-    Committed,
-    /// Everything acknowledged before the read began, anywhere.
-    Linear,
-    /// At least everything up to and with this offset.
-    After(u64),
-}
-
-/// What is answered.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Answer {
-    /// To [`Ask::Members`].
-    Members(Vec<Member>),
-    /// To [`Ask::Status`].
-    Status(Box<Status>),
-    /// To [`Ask::Leave`] and [`Ask::Remove`]: it is committed.
-    Removed,
-    /// To [`Ask::Barrier`] and [`Ask::Await`]: the next offset to be written that this agent may read up to.
-    Readable {
-        /// The first offset that is not readable yet.
-        next: u64,
-    },
-}
-
-/// One member as an agent sees it. Names and tags come from remote machines: escape before showing.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Member {
-    /// Its name.
-    pub name: String,
-    /// Its node id.
-    pub id: u64,
-    /// The address it advertises.
-    pub addr: String,
-    /// `alive`, `suspect`, `leaving`, `left` or `failed`.
-    pub state: String,
-    /// `leader`, `voter`, `learner` or `none`.
-    pub raft: String,
-    /// Entries it is behind the leader; only the leader knows, others answer `None`.
-    pub lag: Option<u64>,
-    /// Round trip from the answering agent, in milliseconds.
-    pub rtt_ms: Option<f64>,
-    /// Its program version.
-    pub version: String,
-    /// Its tags.
-    pub tags: BTreeMap<String, String>,
-}
-
-/// A picture of one agent and what it knows of the cluster.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Status {
-    /// Cluster id, hex.
-    pub cluster: String,
-    /// Log id, hex; `None` before this agent belongs to a log.
-    pub log_id: Option<String>,
-    /// The answering agent.
-    pub name: String,
-    /// Its node id.
-    pub node: u64,
-    /// Its program version.
-    pub version: String,
-    /// The leader's name, if known.
-    pub leader: Option<String>,
-    /// The term.
-    pub term: u64,
-    /// `leader`, `voter`, `learner` or `none`.
-    pub raft: String,
-    /// Nothing in `problems`.
-    pub healthy: bool,
-    /// Names of the voters.
-    pub voters: Vec<String>,
-    /// Names of the learners.
-    pub learners: Vec<String>,
-    /// How many voters may fail without the cluster stopping.
-    pub tolerates: u32,
-    /// First readable offset.
-    pub first: u64,
-    /// Next offset: one past the last committed record.
-    pub next: u64,
-    /// Commit index of Raft.
-    pub committed_index: u64,
-    /// Applied index.
-    pub applied_index: u64,
-    /// Bytes of the log on this agent's disk.
-    pub bytes: u64,
-    /// What an operator should know, one sentence each.
-    pub problems: Vec<String>,
-}
-
-/// Why a request failed, in one word that scripts may compare.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Code {
-    /// The leader is unknown or has no quorum.
-    NoQuorum,
-    /// It was sent to the log and nobody knows whether it will stand there.
-    Unknown,
-    /// The certificate's role does not allow it.
-    NotAuthorised,
-    /// A record, batch or name breaks a limit.
-    Invalid,
-    /// Too much waits already; retry later.
-    Busy,
-    /// The offset is trimmed, or the member is not known.
-    NotFound,
-    /// It would endanger the cluster.
-    Refused,
-    /// Something else changed meanwhile.
-    Conflict,
-    /// This agent cannot serve it now (no log yet, stopping, halted).
-    Unavailable,
-    /// The disk of this agent holds damaged data.
-    Corrupt,
-}
-
-/// Whether the failed request changed anything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Effect {
-    /// Surely not: safe to retry.
-    NotApplied,
-    /// Nobody can say.
-    Unknown,
-    /// The request never changes anything.
-    None,
-}
-
-/// A request that failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{what}")]
-pub struct Failure {
-    /// For programs.
-    pub code: Code,
-    /// Was anything changed.
-    pub effect: Effect,
-    /// What, and why, in one sentence.
-    pub what: String,
-    /// What to do next; may be empty.
-    pub hint: String,
-}
-
-/// The end of a successful append.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Appended {
-    /// Offset of the first record of the batch.
-    pub first: u64,
-    /// Offset of the last one.
-    pub last: u64,
-    /// Term of the entry.
-    pub term: u64,
-    /// The log's time of the entry, microseconds since the epoch.
-    pub time: i64,
-    /// The entry's Lamport time.
-    pub lamport: u64,
-    /// It was a retry of one that stands already.
-    pub deduped: bool,
-}
 
 /// A frame from the side that asks.
 #[derive(Clone, Debug, PartialEq)]
@@ -313,26 +81,6 @@ fn with_body(kind: u8, id: u64, body: &[u8]) -> Vec<Bytes> {
     vec![out.freeze()]
 }
 
-/// Takes fixed-size fields off the front of a frame.
-struct Fields {
-    rest: Bytes,
-    what: &'static str,
-}
-
-impl Fields {
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        let chunk = *self.rest.first_chunk::<N>().ok_or(Malformed(self.what))?;
-        self.rest = self.rest.slice(N..);
-        Ok(chunk)
-    }
-    fn u8(&mut self) -> Result<u8, Malformed> {
-        Ok(self.take::<1>()?[0])
-    }
-    fn u64(&mut self) -> Result<u64, Malformed> {
-        self.take().map(u64::from_le_bytes)
-    }
-}
-
 impl Request {
     /// The frame in parts, so that a batch is not copied.
     #[must_use]
@@ -355,20 +103,19 @@ impl Request {
 
     /// A frame back to a request; the batch shares the frame's buffer.
     pub fn decode(frame: Bytes) -> Result<(u64, Self), Malformed> {
-        let mut fields = Fields { rest: frame, what: "request" };
+        let mut fields = Fields::new(frame, "request");
         let kind = fields.u8()?;
         let id = fields.u64()?;
         let request = match kind {
             APPEND => {
-                let timeout_ms = u32::from_le_bytes(fields.take()?);
+                let timeout_ms = fields.u32()?;
                 let hops = fields.u8()?;
-                let len = fields.u8()? as usize;
-                let name = fields.rest.get(..len).ok_or(Malformed("append"))?;
-                let on_behalf_of = std::str::from_utf8(name).map_err(|_| Malformed("append"))?.to_owned();
-                Self::Append(Append { timeout_ms, hops, on_behalf_of, batch: fields.rest.slice(len..) })
+                let len = fields.u8()?.into();
+                let on_behalf_of = fields.text(len)?;
+                Self::Append(Append { timeout_ms, hops, on_behalf_of, batch: fields.rest() })
             }
-            ASK => Self::Ask(decode(&fields.rest, "question")?),
-            TAIL => Self::Tail(decode(&fields.rest, "tail request")?),
+            ASK => Self::Ask(decode(&fields.rest(), "question")?),
+            TAIL => Self::Tail(decode(&fields.rest(), "tail request")?),
             _ => return Err(Malformed("request kind")),
         };
         Ok((id, request))
@@ -382,12 +129,7 @@ impl Response {
         match self {
             Self::Appended(a) => {
                 let mut out = head(APPENDED, id, 41);
-                out.put_u64_le(a.first);
-                out.put_u64_le(a.last);
-                out.put_u64_le(a.term);
-                out.put_i64_le(a.time);
-                out.put_u64_le(a.lamport);
-                out.put_u8(a.deduped.into());
+                a.put(&mut out);
                 vec![out.freeze()]
             }
             Self::Answer(answer) => with_body(ANSWER, id, &encode(answer)),
@@ -403,22 +145,23 @@ impl Response {
 
     /// A frame back to a response; entries share the frame's buffer.
     pub fn decode(frame: Bytes) -> Result<(u64, Self), Malformed> {
-        let mut fields = Fields { rest: frame, what: "response" };
+        let mut fields = Fields::new(frame, "response");
         let kind = fields.u8()?;
         let id = fields.u64()?;
         let response = match kind {
-            APPENDED => Self::Appended(Appended {
-                first: fields.u64()?,
-                last: fields.u64()?,
-                term: fields.u64()?,
-                time: i64::from_le_bytes(fields.take()?),
-                lamport: fields.u64()?,
-                deduped: fields.u8()? != 0,
-            }),
-            ANSWER => Self::Answer(decode(&fields.rest, "answer")?),
-            FAILED => Self::Failed(decode(&fields.rest, "failure")?),
-            ENTRIES => Self::Entries { committed: fields.u64()?, entries: fields.rest },
-            END => Self::End { next: fields.u64()? },
+            APPENDED => {
+                let appended = Appended::take(&mut fields)?;
+                fields.end()?;
+                Self::Appended(appended)
+            }
+            ANSWER => Self::Answer(decode(&fields.rest(), "answer")?),
+            FAILED => Self::Failed(decode(&fields.rest(), "failure")?),
+            ENTRIES => Self::Entries { committed: fields.u64()?, entries: fields.rest() },
+            END => {
+                let next = fields.u64()?;
+                fields.end()?;
+                Self::End { next }
+            }
             _ => return Err(Malformed("response kind")),
         };
         Ok((id, response))
@@ -443,7 +186,7 @@ mod tests {
                 on_behalf_of: "ci".into(),
                 batch: Bytes::from_static(b"xyz"),
             }),
-            Request::Ask(Ask::Remove { node: 7 }),
+            Request::Ask(Ask::Await { next: 7 }),
             Request::Tail(TailFrom { start: Start::BeforeEnd(3), follow: true, ..TailFrom::default() }),
         ];
         for request in requests {

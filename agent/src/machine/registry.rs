@@ -1,0 +1,116 @@
+//! The registry: which node id holds a name, and which disks are gone for good. Replicated, deterministic.
+//!
+//! It never gates Raft traffic, since it may lag; it gates admission.
+
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A change of the registry, as it stands in an entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// This node holds this name from now on, at this boot. A former holder is superseded.
+    Register(Registration),
+    /// This node has left: its id will never be admitted again.
+    Depart {
+        /// The node.
+        node: u64,
+    },
+}
+
+/// Who holds a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registration {
+    /// The node id: the identity of the disk.
+    pub node: u64,
+    /// The name its certificate proves.
+    pub name: String,
+    /// Its boot epoch when it was registered, or the newest that a leader has seen.
+    pub epoch: u64,
+}
+
+/// The registry after the commands applied so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Registry {
+    nodes: BTreeMap<u64, Registration>,
+    departed: BTreeSet<u64>,
+    superseded: BTreeMap<u64, u64>,
+}
+
+impl Registry {
+    /// Applies one command.
+    pub fn apply(&mut self, command: Command) {
+        match command {
+            Command::Register(new) => {
+                let former = self.holder(&new.name).filter(|r| r.node != new.node).map(|r| r.node);
+                if let Some(former) = former {
+                    self.nodes.remove(&former);
+                    self.superseded.insert(former, new.node);
+                }
+                let epoch = self.nodes.get(&new.node).map_or(0, |r| r.epoch).max(new.epoch);
+                self.nodes.insert(new.node, Registration { epoch, ..new });
+            }
+            Command::Depart { node } => {
+                self.nodes.remove(&node);
+                self.departed.insert(node);
+            }
+        }
+    }
+
+    /// The registration of this node.
+    #[must_use]
+    pub fn node(&self, node: u64) -> Option<&Registration> {
+        self.nodes.get(&node)
+    }
+
+    /// Who holds this name.
+    #[must_use]
+    pub fn holder(&self, name: &str) -> Option<&Registration> {
+        self.nodes.values().find(|r| r.name == name)
+    }
+
+    /// All registrations, by node id.
+    pub fn nodes(&self) -> impl Iterator<Item = &Registration> {
+        self.nodes.values()
+    }
+
+    /// Has this node left for good.
+    #[must_use]
+    pub fn has_departed(&self, node: u64) -> bool {
+        self.departed.contains(&node)
+    }
+
+    /// The node that took over the name of this one.
+    #[must_use]
+    pub fn superseded_by(&self, node: u64) -> Option<u64> {
+        self.superseded.get(&node).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn register(node: u64, name: &str, epoch: u64) -> Command {
+        Command::Register(Registration { node, name: name.into(), epoch })
+    }
+
+    #[test]
+    fn a_new_disk_takes_the_name_and_the_old_one_is_superseded() {
+        let mut registry = Registry::default();
+        registry.apply(register(1, "a", 4));
+        registry.apply(register(2, "a", 1));
+        assert_eq!(registry.holder("a").unwrap().node, 2);
+        assert!(registry.node(1).is_none());
+        assert_eq!(registry.superseded_by(1), Some(2));
+    }
+
+    #[test]
+    fn an_epoch_never_goes_back_and_the_departed_stay_departed() {
+        let mut registry = Registry::default();
+        registry.apply(register(1, "a", 4));
+        registry.apply(register(1, "a", 3));
+        assert_eq!(registry.node(1).unwrap().epoch, 4);
+        registry.apply(Command::Depart { node: 1 });
+        assert!(registry.has_departed(1) && registry.holder("a").is_none());
+    }
+}

@@ -1,0 +1,301 @@
+//! Appends in flight: admitted here, proposed or forwarded, and ended exactly once.
+//!
+//! What is surely not in the log may be tried again until its deadline; what may be in it is never tried again.
+
+use super::{Class, Node, Output, PeerMessage, Reply, Waiting, not_applied};
+use crate::api::{Append, Appended, Code, Effect, Failure};
+use crate::limits::BATCH_BYTES_MAX;
+use crate::machine::log::Refused;
+use crate::record;
+use bytes::BytesMut;
+use quorate_raft::wal::EntryKind;
+use quorate_raft::{Mono, Now, Outcome, Reject};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Appends that may wait for a leader.
+const WAITING_MAX: usize = 16_384;
+/// Bytes of the batches that may wait.
+const WAITING_BYTES_MAX: usize = 64 << 20;
+/// After an attempt that surely failed, before the next one.
+const RETRY_AFTER: Duration = Duration::from_millis(20);
+/// What was forwarded to a leader that was replaced is given this long to be answered after all.
+const ORPHANED_FOR: Duration = Duration::from_millis(500);
+
+/// Who waits for the end of an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// A client of this agent.
+    Client(u64),
+    /// Another agent that forwards; it tries again itself.
+    Agent { node: u64, id: u64 },
+}
+
+/// One append that has not ended.
+#[derive(Debug)]
+struct InHand {
+    origin: Origin,
+    append: Append,
+    deadline: Mono,
+}
+
+/// All appends that have not ended.
+#[derive(Debug, Default)]
+pub(super) struct Appends {
+    /// Wait for a leader, or for the next attempt.
+    waiting: VecDeque<(Mono, InHand)>,
+    waiting_bytes: usize,
+    /// Proposed to our own core, by ticket.
+    proposed: Waiting<(InHand, Option<Appended>)>,
+    /// Sent to a leader, by our id: to whom, and when to give up.
+    forwarded: Waiting<(InHand, u64, Mono)>,
+}
+
+impl Node {
+    pub(super) fn client_append(&mut self, now: Now, request: u64, deadline: Mono, append: Append) {
+        if let Err(error) = record::check_batch(&append.batch, self.record_bytes_max) {
+            let what = format!("the batch was refused: {error}");
+            let failure =
+                not_applied(Code::Invalid, what, format!("values take at most {} bytes", self.record_bytes_max));
+            return self.emit(Output::Answer { request, result: Err(failure) });
+        }
+        self.try_append(now, InHand { origin: Origin::Client(request), append, deadline });
+    }
+
+    /// An append that another agent forwards. It is proposed here or it fails; it never travels on.
+    pub(super) fn forwarded_append(&mut self, now: Now, node: u64, id: u64, append: Append) {
+        let deadline = now.mono.after(Duration::from_millis(append.timeout_ms.into()));
+        let in_hand = InHand { origin: Origin::Agent { node, id }, append, deadline };
+        // Checked again: the other agent may be of another mind about the limits.
+        if let Err(error) = record::check_batch(&in_hand.append.batch, self.record_bytes_max) {
+            let failure = not_applied(Code::Invalid, format!("the batch was refused: {error}"), "");
+            return self.end_append(in_hand.origin, Err(failure));
+        }
+        self.try_append(now, in_hand);
+    }
+
+    fn try_append(&mut self, now: Now, in_hand: InHand) {
+        if self.leave.is_under_way() && matches!(in_hand.origin, Origin::Client(_)) {
+            let failure = not_applied(Code::Unavailable, "this agent is leaving", "ask another agent");
+            return self.end_append(in_hand.origin, Err(failure));
+        }
+        if self.is_ready_leader() {
+            return self.propose_append(now, in_hand);
+        }
+        if self.raft.is_leader() {
+            return self.wait_with(now.mono, in_hand);
+        }
+        match (in_hand.origin, self.leader()) {
+            (Origin::Client(_), Some(leader)) if leader != self.me.get() && self.peers.is_up(leader) => {
+                self.forward(now, leader, in_hand);
+            }
+            (Origin::Client(_), _) => self.wait_with(now.mono.after(RETRY_AFTER), in_hand),
+            (origin @ Origin::Agent { .. }, _) => {
+                self.end_append(origin, Err(not_applied(Code::NoQuorum, "this agent does not lead", "")));
+            }
+        }
+    }
+
+    fn wait_with(&mut self, not_before: Mono, in_hand: InHand) {
+        let bytes = in_hand.append.batch.len();
+        if self.appends.waiting.len() >= WAITING_MAX || self.appends.waiting_bytes + bytes > WAITING_BYTES_MAX {
+            let failure = not_applied(Code::Busy, "too many appends wait for a leader", "retry later");
+            return self.end_append(in_hand.origin, Err(failure));
+        }
+        self.appends.waiting_bytes += bytes;
+        self.next_reconcile = self.next_reconcile.min(not_before).min(in_hand.deadline);
+        self.appends.waiting.push_back((not_before, in_hand));
+    }
+
+    /// When the earliest append must have ended.
+    pub(super) fn next_append_deadline(&self) -> Option<Mono> {
+        let waiting = self.appends.waiting.iter().map(|(_, h)| h.deadline);
+        let proposed = self.appends.proposed.values().map(|(h, _)| h.deadline);
+        waiting.chain(proposed).chain(self.appends.forwarded.values().map(|(_, _, g)| *g)).min()
+    }
+
+    fn forward(&mut self, now: Now, leader: u64, in_hand: InHand) {
+        let id = self.token();
+        let left = in_hand.deadline.since(now.mono);
+        let timeout_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
+        let append = Append { timeout_ms, hops: 1, ..in_hand.append.clone() };
+        let deadline = in_hand.deadline;
+        self.appends.forwarded.insert(id, (in_hand, leader, deadline));
+        self.send(leader, Class::Bulk, PeerMessage::Forward { id, append });
+    }
+
+    fn propose_append(&mut self, now: Now, in_hand: InHand) {
+        let mut batch = BytesMut::with_capacity(in_hand.append.batch.len().min(BATCH_BYTES_MAX));
+        batch.extend_from_slice(&in_hand.append.batch);
+        let count = match record::count(&batch) {
+            Ok(count) => count,
+            Err(error) => {
+                return self.end_append(in_hand.origin, Err(not_applied(Code::Invalid, error.to_string(), "")));
+            }
+        };
+        if let Err(error) = self.in_flight.number(&self.log, &mut batch) {
+            let code = if matches!(error, Refused::TooManyStreams) { Code::Refused } else { Code::Invalid };
+            return self.end_append(in_hand.origin, Err(not_applied(code, error.to_string(), "")));
+        }
+        let ticket = self.token();
+        self.appends.proposed.insert(ticket, (in_hand, None));
+        let sealed = self.propose(now, ticket, EntryKind::Normal, batch.freeze(), count);
+        match (sealed, self.appends.proposed.get_mut(&ticket)) {
+            (Some(header), Some((_, appended))) => {
+                let first = header.base_offset;
+                let last = first + u64::from(count) - 1;
+                *appended = Some(Appended {
+                    first,
+                    last,
+                    term: header.term.0,
+                    time: header.time.0,
+                    lamport: header.lamport,
+                    deduped: false,
+                });
+            }
+            // Nothing was appended, so the numbers that were given out belong to nobody.
+            _ if self.applied.index() == self.raft.last().index => self.in_flight.clear(),
+            _ => {}
+        }
+    }
+
+    fn append_committed(&mut self, ticket: u64) {
+        let Some((in_hand, Some(appended))) = self.appends.proposed.remove(&ticket) else { return };
+        self.end_append(in_hand.origin, Ok(appended));
+    }
+
+    /// The end of a proposal, if `ticket` is one of an append.
+    pub(super) fn append_done(&mut self, now: Now, ticket: u64, outcome: Outcome) -> bool {
+        if !self.appends.proposed.contains_key(&ticket) {
+            return false;
+        }
+        match outcome {
+            Outcome::Committed { .. } => self.append_committed(ticket),
+            Outcome::Lost => self.not_appended(now, ticket, None),
+            Outcome::Rejected(reject) => self.not_appended(now, ticket, Some(reject)),
+        }
+        true
+    }
+
+    /// It is surely not in the log: a client's append is tried again, a forwarded one goes back.
+    fn not_appended(&mut self, now: Now, ticket: u64, reject: Option<Reject>) {
+        let Some((in_hand, _)) = self.appends.proposed.remove(&ticket) else { return };
+        let failure = match reject {
+            Some(Reject::Overloaded) => not_applied(Code::Busy, "too much waits for commit", "retry later"),
+            Some(Reject::Halted) => {
+                not_applied(Code::Unavailable, "Raft of this agent has stopped", "ask another agent")
+            }
+            _ => not_applied(Code::NoQuorum, "the leader changed or has no quorum", "retry"),
+        };
+        match (in_hand.origin, failure.code) {
+            (Origin::Client(_), Code::NoQuorum) => self.wait_with(now.mono.after(RETRY_AFTER), in_hand),
+            (origin, _) => self.end_append(origin, Err(failure)),
+        }
+    }
+
+    pub(super) fn forward_ended(&mut self, now: Now, node: u64, id: u64, result: Result<Appended, Failure>) {
+        // Only the agent it was sent to can end it.
+        match self.appends.forwarded.get(&id) {
+            Some((_, leader, _)) if *leader == node => {}
+            _ => return,
+        }
+        let Some((in_hand, _, _)) = self.appends.forwarded.remove(&id) else { return };
+        match result {
+            Err(failure) if failure.code == Code::NoQuorum && failure.effect == Effect::NotApplied => {
+                self.wait_with(now.mono.after(RETRY_AFTER), in_hand);
+            }
+            result => self.end_append(in_hand.origin, result),
+        }
+    }
+
+    /// The connection to a leader is gone: what was sent to it may or may not stand in the log.
+    pub(super) fn forwards_lost(&mut self, now: Now, node: u64) {
+        for (_, leader, give_up) in self.appends.forwarded.values_mut() {
+            if *leader == node {
+                *give_up = now.mono.min(*give_up);
+            }
+        }
+        self.expire_appends(now);
+    }
+
+    /// Another leader: what the old one got is answered soon, or nobody can say.
+    pub(super) fn leader_changed(&mut self, now: Now) {
+        let leader = self.leader();
+        for (_, sent_to, give_up) in self.appends.forwarded.values_mut() {
+            if Some(*sent_to) != leader {
+                *give_up = now.mono.after(ORPHANED_FOR).min(*give_up);
+            }
+        }
+        self.retry_appends(now);
+    }
+
+    /// Tries what waits and is due. Nothing moves while nobody could take it.
+    pub(super) fn retry_appends(&mut self, now: Now) {
+        let leader = self.leader();
+        let takes = self.is_ready_leader() || leader.is_some_and(|l| l != self.me.get() && self.peers.is_up(l));
+        if !takes {
+            return;
+        }
+        for _ in 0..self.appends.waiting.len() {
+            let Some((not_before, in_hand)) = self.appends.waiting.pop_front() else { break };
+            self.appends.waiting_bytes -= in_hand.append.batch.len();
+            if not_before <= now.mono || self.is_ready_leader() {
+                self.try_append(now, in_hand);
+            } else {
+                self.wait_with(not_before, in_hand);
+            }
+        }
+    }
+
+    /// Ends what has passed its deadline with the truth: not appended, or unknown.
+    pub(super) fn expire_appends(&mut self, now: Now) {
+        self.retry_appends(now);
+        for _ in 0..self.appends.waiting.len() {
+            let Some((not_before, in_hand)) = self.appends.waiting.pop_front() else { break };
+            if in_hand.deadline > now.mono {
+                self.appends.waiting.push_back((not_before, in_hand));
+                continue;
+            }
+            self.appends.waiting_bytes -= in_hand.append.batch.len();
+            let failure = not_applied(
+                Code::NoQuorum,
+                self.why_no_leader(),
+                "it was not appended; retry when `quorate status` shows a leader",
+            );
+            self.end_append(in_hand.origin, Err(failure));
+        }
+        let late = |deadline: Mono| deadline <= now.mono;
+        let proposed: Vec<u64> =
+            self.appends.proposed.iter().filter(|(_, (h, _))| late(h.deadline)).map(|(t, _)| *t).collect();
+        for ticket in proposed {
+            if let Some((in_hand, _)) = self.appends.proposed.remove(&ticket) {
+                self.end_append(in_hand.origin, Err(unknown("it was written, and no quorum confirmed it in time")));
+            }
+        }
+        let forwarded: Vec<u64> =
+            self.appends.forwarded.iter().filter(|(_, (_, _, g))| late(*g)).map(|(id, _)| *id).collect();
+        for id in forwarded {
+            if let Some((in_hand, _, _)) = self.appends.forwarded.remove(&id) {
+                self.end_append(in_hand.origin, Err(unknown("it was sent to a leader that did not answer")));
+            }
+        }
+    }
+
+    fn end_append(&mut self, origin: Origin, result: Result<Appended, Failure>) {
+        match origin {
+            Origin::Client(request) => {
+                self.emit(Output::Answer { request, result: result.map(Reply::Appended) });
+            }
+            Origin::Agent { node, id } => self.send(node, Class::Bulk, PeerMessage::Forwarded { id, result }),
+        }
+    }
+}
+
+fn unknown(why: &str) -> Failure {
+    Failure {
+        code: Code::Unknown,
+        effect: Effect::Unknown,
+        what: format!("the outcome of the append is unknown: {why}"),
+        hint: "read the log before you append it again".into(),
+    }
+}

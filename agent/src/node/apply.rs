@@ -1,0 +1,150 @@
+//! Committed entries to the state machines, in order, in slices.
+//!
+//! What a machine refuses here was accepted by the leader that appended it: the two disagree, and this node halts.
+
+use super::options::Founding;
+use super::{Level, Node, Output};
+use crate::machine::registry::Command;
+use crate::wire;
+use quorate_raft::wal::{Entry, EntryKind};
+use quorate_raft::{LogIndex, Now, Term};
+use std::collections::VecDeque;
+
+/// Entries applied before the node looks at its inputs again: about a millisecond.
+const SLICE_ENTRIES: usize = 512;
+/// Bytes of one read from disk while catching up.
+const FETCH_BYTES: usize = 1 << 20;
+
+/// How far the machines are.
+#[derive(Debug, Default)]
+pub(super) struct Applied {
+    index: LogIndex,
+    term: Term,
+    /// Entries read ahead from disk, the next one first.
+    read: VecDeque<Entry>,
+    fetching: Option<u64>,
+    more: bool,
+    halted: Option<String>,
+}
+
+impl Applied {
+    pub(super) fn index(&self) -> LogIndex {
+        self.index
+    }
+    /// The term of the last applied entry.
+    pub(super) fn term(&self) -> Term {
+        self.term
+    }
+    /// Is there work that waits for nothing but a turn?
+    pub(super) fn has_more(&self) -> bool {
+        self.more
+    }
+    /// Why the machines have stopped, if they have.
+    pub(super) fn halted(&self) -> Option<&str> {
+        self.halted.as_deref()
+    }
+}
+
+impl Node {
+    pub(super) fn apply_committed(&mut self, now: Now) {
+        self.applied.more = false;
+        let before = self.applied.index;
+        for _ in 0..SLICE_ENTRIES {
+            let next = self.applied.index.next();
+            if next > self.raft.committed() || self.applied.halted.is_some() {
+                break;
+            }
+            let Some(entry) = self.entry_to_apply(next) else { break };
+            if let Err(why) = self.apply(now, &entry) {
+                let text = format!("entry {next} contradicts the state of this agent: {why}; it stops applying here");
+                self.applied.halted = Some(text.clone());
+                self.note(Level::Error, text);
+                break;
+            }
+            self.applied.index = next;
+            self.applied.term = entry.header().term;
+        }
+        self.applied.more = self.applied.index < self.raft.committed()
+            && self.applied.halted.is_none()
+            && self.applied.fetching.is_none();
+        if self.applied.index != before {
+            self.advanced(now);
+        }
+    }
+
+    /// The state has moved on: what waited for it may go on.
+    fn advanced(&mut self, now: Now) {
+        if self.applied.index == self.raft.last().index {
+            self.in_flight.clear();
+        }
+        self.cache.trim(self.raft.durable().min(self.applied.index));
+        self.reads_applied(now);
+        self.retry_appends(now);
+        if self.applied.index == self.raft.committed() {
+            self.hurry_if_control(now);
+        }
+    }
+
+    /// The registry or the group may have changed: policies look at once.
+    fn hurry_if_control(&mut self, now: Now) {
+        if self.is_ready_leader() && self.autopilot.wants_turn() {
+            self.hurry(now);
+        }
+    }
+
+    fn entry_to_apply(&mut self, next: LogIndex) -> Option<Entry> {
+        if let Some(entry) = self.cache.get(next) {
+            return Some(entry.clone());
+        }
+        while let Some(entry) = self.applied.read.pop_front() {
+            if entry.header().index == next {
+                return Some(entry);
+            }
+        }
+        if self.applied.fetching.is_none() {
+            let token = self.token();
+            self.applied.fetching = Some(token);
+            let to = self.raft.committed();
+            self.emit(Output::Fetch { token, from: next, to, bytes_max: FETCH_BYTES });
+        }
+        None
+    }
+
+    pub(super) fn fetched_for_apply(&mut self, now: Now, token: u64, entries: Vec<Entry>) {
+        if self.applied.fetching != Some(token) {
+            return;
+        }
+        self.applied.fetching = None;
+        // Only what the core calls committed, under the term it knows.
+        let committed = self.raft.committed();
+        let stands =
+            |e: &Entry| e.header().index <= committed && self.raft.term_at(e.header().index) == Some(e.header().term);
+        self.applied.read = entries.into_iter().take_while(stands).collect();
+        self.apply_committed(now);
+    }
+
+    fn apply(&mut self, now: Now, entry: &Entry) -> Result<(), String> {
+        let header = entry.header();
+        match header.kind {
+            EntryKind::Noop | EntryKind::Configuration => {}
+            EntryKind::Normal => {
+                self.log.apply(header.base_offset, header.count, &entry.payload()).map_err(|e| e.to_string())?;
+                self.gossip_witness(now, header.lamport);
+            }
+            EntryKind::Founding => {
+                let founding: Founding = decode(entry)?;
+                self.record_bytes_max = founding.record_bytes_max as usize;
+                self.registry.apply(Command::Register(founding.founder));
+            }
+            EntryKind::Registry => self.registry.apply(decode(entry)?),
+        }
+        if header.next_offset() != self.log.next_offset() {
+            return Err(format!("next offset {} here, {} in the entry", self.log.next_offset(), header.next_offset()));
+        }
+        Ok(())
+    }
+}
+
+fn decode<T: serde::de::DeserializeOwned>(entry: &Entry) -> Result<T, String> {
+    wire::decode(&entry.payload(), "control entry").map_err(|e| e.to_string())
+}

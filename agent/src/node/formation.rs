@@ -1,0 +1,157 @@
+//! Formation: how an agent comes to a log. It founds one, or joins one, or goes on with its own.
+//!
+//! A joiner never founds. A founder with join addresses looks for members first.
+
+use super::{Known, Level, Node, Output};
+use quorate_raft::{Mono, Now};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// What the operator asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Formation {
+    /// `--bootstrap`: found a log unless there is one.
+    pub bootstrap: bool,
+    /// `--join`: addresses of agents, as they were given.
+    pub seeds: Vec<String>,
+    /// How long a founder looks for members at its join addresses first. Default 3 s.
+    pub look_for: Duration,
+}
+
+/// How long a founder looks for members at its join addresses.
+pub const LOOK_FOR_DEFAULT: Duration = Duration::from_secs(3);
+/// The first pause between two tries of one address, and the longest.
+const RETRY_MIN: Duration = Duration::from_millis(250);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+/// The same reason is told again only after this long.
+const TELL_AGAIN: Duration = Duration::from_secs(30);
+
+#[derive(Debug)]
+struct Seed {
+    next: Mono,
+    pause: Duration,
+    dialling: bool,
+    told: Option<(String, Mono)>,
+}
+
+/// Where the agent is on its way to a log.
+#[derive(Debug)]
+pub(super) struct State {
+    bootstrap: bool,
+    seeds: BTreeMap<String, Seed>,
+    /// A founder that has looked in vain until then founds.
+    found_at: Option<Mono>,
+}
+
+impl State {
+    pub(super) fn new(formation: &Formation, known: Vec<Known>, has_log: bool, now: Mono) -> Self {
+        let remembered = known.iter().map(|k| k.addr.to_string());
+        let all: BTreeSet<String> = formation.seeds.iter().cloned().chain(remembered).collect();
+        let found_at = match (formation.bootstrap && !has_log, all.is_empty()) {
+            (false, _) => None,
+            (true, true) => Some(now),
+            (true, false) => Some(now.after(formation.look_for)),
+        };
+        let seed = |s| (s, Seed { next: now, pause: RETRY_MIN, dialling: false, told: None });
+        Self { bootstrap: formation.bootstrap, seeds: all.into_iter().map(seed).collect(), found_at }
+    }
+}
+
+impl Node {
+    /// Does this node mean to found a log itself?
+    pub(super) fn founds(&self) -> bool {
+        self.formation.found_at.is_some()
+    }
+
+    /// What the operator reads while an agent waits.
+    pub(super) fn formation_problem(&self) -> Option<String> {
+        if self.log_id.is_some() {
+            return None;
+        }
+        let waiting = self.view.as_ref().and_then(|v| v.waiting.clone());
+        if let Some(why) = waiting {
+            return Some(format!("not in Raft yet: {}", crate::limits::printable(&why)));
+        }
+        Some(if self.founds() {
+            "looking for members before founding a log".into()
+        } else if self.formation.seeds.is_empty() && !self.formation.bootstrap {
+            "waiting for a cluster: start one agent with --bootstrap, or this one with --join".into()
+        } else if self.peers.up().next().is_none() {
+            let reasons: Vec<String> =
+                self.formation.seeds.iter().filter_map(|(s, d)| Some(format!("{s}: {}", d.told.as_ref()?.0))).collect();
+            format!("no join address has answered ({})", reasons.join("; "))
+        } else {
+            "connected, waiting for a leader to add this agent".into()
+        })
+    }
+
+    /// One turn: found, or try the addresses that are due.
+    pub(super) fn form(&mut self, now: Now) {
+        if self.log_id.is_some() {
+            self.formation.found_at = None;
+        }
+        if let Some(at) = self.formation.found_at {
+            // An agent that belongs to a log, or that itself only joins, is a cluster to join.
+            if self.peers.up().any(|p| p.log_id.is_some()) {
+                self.formation.found_at = None;
+                self.note(Level::Info, "found a cluster at a join address; joining it instead of founding one");
+            } else if now.mono >= at {
+                self.formation.found_at = None;
+                self.found(now);
+            }
+        }
+        self.dial_seeds(now);
+    }
+
+    /// Seeds are tried until one connection is up, and again whenever gossip finds itself alone.
+    fn dial_seeds(&mut self, now: Now) {
+        if self.peers.up().next().is_some() {
+            return;
+        }
+        let due: Vec<String> = self
+            .formation
+            .seeds
+            .iter_mut()
+            .filter(|(_, s)| !s.dialling && s.next <= now.mono)
+            .map(|(name, s)| {
+                s.dialling = true;
+                s.next = now.mono.after(s.pause);
+                name.clone()
+            })
+            .collect();
+        for seed in due {
+            self.emit(Output::DialSeed { seed });
+        }
+    }
+
+    /// Says why an address did not lead in, once per reason and half a minute.
+    pub(super) fn seed_failed(&mut self, now: Now, seed: String, why: String) {
+        let Some(state) = self.formation.seeds.get_mut(&seed) else { return };
+        state.dialling = false;
+        state.pause = (state.pause * 2).min(RETRY_MAX);
+        let news = match &state.told {
+            Some((told, at)) => *told != why || now.mono.since(*at) >= TELL_AGAIN,
+            None => true,
+        };
+        if news {
+            state.told = Some((why.clone(), now.mono));
+            self.note(Level::Warn, format!("join address {seed}: {why}; trying again"));
+        }
+    }
+
+    /// Gossip sees nobody: the operator's addresses are the way back.
+    pub(super) fn seeds_wanted(&mut self) {
+        for seed in self.formation.seeds.values_mut() {
+            seed.pause = RETRY_MIN;
+        }
+    }
+
+    /// The attempt is over; the next one starts afresh when it is needed.
+    pub(super) fn seed_answered(&mut self, seed: &str) {
+        if let Some(state) = self.formation.seeds.get_mut(seed) {
+            state.dialling = false;
+            state.pause = RETRY_MIN;
+            state.told = None;
+        }
+    }
+}

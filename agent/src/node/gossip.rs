@@ -1,0 +1,131 @@
+//! The gossip core and the node: what goes in, what comes out, and what its events mean to the rest.
+
+use super::{Level, Node, Output, Peer};
+use quorate_membership as gossip;
+use quorate_raft::Now;
+use std::net::SocketAddr;
+
+/// The time as the gossip core wants it.
+pub(super) fn now(now: Now) -> gossip::Now {
+    gossip::Now { mono: gossip::Mono(now.mono.0), wall_us: now.wall.0 }
+}
+
+impl Node {
+    fn gossip(&mut self, time: Now, input: gossip::Input) {
+        self.members.handle(now(time), input);
+    }
+
+    pub(super) fn gossip_timeout(&mut self, time: Now) {
+        if self.members.poll_timeout().is_some_and(|t| t.0 <= time.mono.0) {
+            self.gossip(time, gossip::Input::Timeout);
+        }
+    }
+
+    pub(super) fn gossip_datagram(&mut self, time: Now, node: u64, bytes: Vec<u8>) {
+        self.gossip(time, gossip::Input::Datagram { from: node, bytes });
+    }
+
+    pub(super) fn gossip_exchange(&mut self, time: Now, node: u64, token: u64, bytes: Vec<u8>) {
+        self.gossip(time, gossip::Input::Exchange { from: node, bytes });
+        // Exactly one reply follows each request; it is the only one that can be in the queue now.
+        let mut rest = Vec::new();
+        while let Some(output) = self.members.poll_output() {
+            match output {
+                gossip::Output::ExchangeReply { bytes, .. } => self.emit(Output::ExchangeReply { token, bytes }),
+                other => rest.push(other),
+            }
+        }
+        for output in rest {
+            self.on_gossip(time, output);
+        }
+    }
+
+    pub(super) fn gossip_reply(&mut self, time: Now, node: u64, bytes: Vec<u8>) {
+        self.gossip(time, gossip::Input::ExchangeReply { from: node, bytes });
+    }
+
+    pub(super) fn gossip_contact(&mut self, time: Now, peer: &Peer) {
+        let contact = gossip::Input::Contact {
+            node: peer.node,
+            name: peer.name.clone(),
+            addr: peer.addr,
+            epoch: peer.epoch,
+            boot: peer.boot,
+            version: peer.version.clone(),
+        };
+        self.gossip(time, contact);
+    }
+
+    pub(super) fn gossip_lost(&mut self, time: Now, node: u64) {
+        self.gossip(time, gossip::Input::Lost { node });
+    }
+
+    pub(super) fn gossip_set_addr(&mut self, time: Now, addr: SocketAddr) {
+        self.gossip(time, gossip::Input::SetAddr(addr));
+    }
+
+    pub(super) fn gossip_leave(&mut self, time: Now) {
+        self.gossip(time, gossip::Input::Leave);
+    }
+
+    /// The log has seen this Lamport time.
+    pub(super) fn gossip_witness(&mut self, time: Now, lamport: u64) {
+        self.gossip(time, gossip::Input::Witness { lamport });
+    }
+
+    pub(super) fn drain_gossip(&mut self, time: Now) {
+        while let Some(output) = self.members.poll_output() {
+            self.on_gossip(time, output);
+        }
+    }
+
+    fn on_gossip(&mut self, time: Now, output: gossip::Output) {
+        match output {
+            gossip::Output::Datagram { to, addr, bytes } => self.emit(Output::Datagram { node: to, addr, bytes }),
+            gossip::Output::Exchange { to, addr, bytes } => self.emit(Output::Exchange { node: to, addr, bytes }),
+            // Answered where the request is handled.
+            gossip::Output::ExchangeReply { .. } => {}
+            gossip::Output::Reconnect { node, addr } => {
+                if !self.peers.is_up(node) && !addr.ip().is_unspecified() {
+                    self.emit(Output::Keep { node, addr });
+                }
+            }
+            gossip::Output::SeedsWanted => self.seeds_wanted(),
+            // Remembered from the status, by `remember_peers`.
+            gossip::Output::SaveMembers => {}
+            gossip::Output::LeaveDone => self.gossip_left(),
+            gossip::Output::Alarm { from, what } => {
+                let name = self.name_of(from);
+                self.note(Level::Warn, format!("gossip of {name} refused: {what}"));
+            }
+            gossip::Output::Event(event) => self.on_gossip_event(time, &event),
+        }
+    }
+
+    fn on_gossip_event(&mut self, time: Now, event: &gossip::Event) {
+        use gossip::Event as E;
+        let (member, level, what) = match event {
+            E::Joined(m) => (m, Level::Info, "is alive"),
+            E::Updated(m) => (m, Level::Info, "has changed its address, version or tags"),
+            E::Suspected(m) => (m, Level::Warn, "does not answer and is suspected"),
+            E::Refuted(m) | E::Recovered(m) => (m, Level::Info, "answers again"),
+            E::Failed(m) => (m, Level::Warn, "has failed"),
+            E::Leaving(m) => (m, Level::Info, "is leaving"),
+            E::Left(m) => (m, Level::Info, "has left"),
+            E::Restarted(m) => (m, Level::Info, "has restarted"),
+            E::NameConflict { name, nodes } => {
+                let ids: Vec<String> = nodes.iter().map(|n| format!("{n:016x}")).collect();
+                let name = crate::limits::printable(name);
+                self.note(Level::Warn, format!("several nodes call themselves {name}: {}", ids.join(", ")));
+                return;
+            }
+            _ => return,
+        };
+        if member.node == self.me.get() {
+            return;
+        }
+        let (name, addr) = (self.name_of(member.node), member.addr);
+        self.note(level, format!("agent {name} ({addr}) {what}"));
+        self.hurry(time);
+    }
+}

@@ -1,0 +1,279 @@
+//! Input and Output of the whole agent: the seam that the shell and the simulator share.
+
+use super::message::PeerMessage;
+use crate::api::{Answer, Append, Appended, Ask, Failure};
+use quorate_raft::wal::{Batch, Entry};
+use quorate_raft::{LogIndex, Mono, PersistTicket};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// The world speaks.
+#[derive(Debug)]
+pub enum Input {
+    /// Nothing but `now`: a timeout may be due.
+    Timeout,
+    /// The first live connection to this agent is up; its Hello has passed.
+    PeerUp(Peer),
+    /// The last connection to this agent is gone.
+    PeerDown {
+        /// Which.
+        node: u64,
+    },
+    /// An agent said this.
+    Peer {
+        /// Who, proven by the connection.
+        node: u64,
+        /// What.
+        message: PeerMessage,
+    },
+    /// A gossip packet.
+    Datagram {
+        /// Who sent it, proven by the connection.
+        node: u64,
+        /// The packet.
+        bytes: Vec<u8>,
+    },
+    /// A push-pull request; exactly one `ExchangeReply` with this token follows.
+    Exchange {
+        /// Who asks.
+        node: u64,
+        /// Names the request.
+        token: u64,
+        /// The asker's state.
+        bytes: Vec<u8>,
+    },
+    /// The answer to a push-pull that this node began.
+    ExchangeReply {
+        /// Who answers.
+        node: u64,
+        /// Its state.
+        bytes: Vec<u8>,
+    },
+    /// A join address led to a connection.
+    SeedAnswered {
+        /// As it was given.
+        seed: String,
+    },
+    /// A join address did not lead to a connection.
+    SeedFailed {
+        /// As it was given.
+        seed: String,
+        /// Why, in one sentence.
+        why: String,
+    },
+    /// Everything up to this write is durable.
+    Written {
+        /// The newest durable write.
+        ticket: PersistTicket,
+    },
+    /// The entries of a `Fetch`; fewer than asked if the size bound was reached, none if they are gone.
+    Fetched {
+        /// Which fetch.
+        token: u64,
+        /// What was read.
+        entries: Vec<Entry>,
+    },
+    /// A client asks.
+    Request(Request),
+}
+
+/// Another agent, as its Hello proved it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its node id.
+    pub node: u64,
+    /// The name its certificate proves.
+    pub name: String,
+    /// Its boot epoch.
+    pub epoch: u64,
+    /// Its boot id.
+    pub boot: u64,
+    /// The log it belongs to.
+    pub log_id: Option<[u8; 16]>,
+    /// Where it can be reached.
+    pub addr: SocketAddr,
+    /// Under which address it sees this agent.
+    pub observed: Option<SocketAddr>,
+    /// Its program version.
+    pub version: String,
+}
+
+/// One request of a client.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Names it in `Answer`.
+    pub id: u64,
+    /// Who asks, for people: `client ci (append)`.
+    pub who: String,
+    /// When the asker stops waiting.
+    pub deadline: Mono,
+    /// What is asked.
+    pub what: What,
+}
+
+/// What is asked; roles have been checked.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// Append a batch.
+    Append(Append),
+    /// Anything else.
+    Ask(Ask),
+}
+
+/// The end of a request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// Of an append.
+    Appended(Appended),
+    /// Of a question.
+    Answer(Answer),
+}
+
+/// Which connection carries a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Heartbeats and fresh entries.
+    Peer,
+    /// What is large and may wait: catch-up from disk, forwarded batches.
+    Bulk,
+}
+
+/// The core asks.
+#[derive(Debug)]
+pub enum Output {
+    /// Write this, in order; make it durable; answer `Written`.
+    Write {
+        /// Its ticket.
+        ticket: PersistTicket,
+        /// What to write.
+        batch: Batch,
+    },
+    /// Send this to a peer; it may be lost.
+    Send {
+        /// To whom.
+        node: u64,
+        /// On which connection.
+        class: Class,
+        /// What.
+        message: PeerMessage,
+    },
+    /// Send this gossip packet; it may be lost.
+    Datagram {
+        /// To whom.
+        node: u64,
+        /// Where it is said to be.
+        addr: SocketAddr,
+        /// The packet.
+        bytes: Vec<u8>,
+    },
+    /// Begin a push-pull over a stream; answer `ExchangeReply`, or nothing.
+    Exchange {
+        /// With whom.
+        node: u64,
+        /// Where it is said to be.
+        addr: SocketAddr,
+        /// This node's state.
+        bytes: Vec<u8>,
+    },
+    /// Answer a push-pull.
+    ExchangeReply {
+        /// Which.
+        token: u64,
+        /// This node's state.
+        bytes: Vec<u8>,
+    },
+    /// Resolve this join address, try each address of it, once.
+    DialSeed {
+        /// As it was given.
+        seed: String,
+    },
+    /// Keep a connection to this node, redialling at this address.
+    Keep {
+        /// Whom.
+        node: u64,
+        /// Where.
+        addr: SocketAddr,
+    },
+    /// No need to keep a connection to it any more.
+    Unkeep {
+        /// Whom.
+        node: u64,
+    },
+    /// Read entries from the log; answer `Fetched`.
+    Fetch {
+        /// Names the read.
+        token: u64,
+        /// The first index.
+        from: LogIndex,
+        /// The last index.
+        to: LogIndex,
+        /// Stop after this many bytes, but read at least one entry.
+        bytes_max: usize,
+    },
+    /// A request has ended; exactly once each.
+    Answer {
+        /// Which.
+        request: u64,
+        /// How.
+        result: Result<Reply, Failure>,
+    },
+    /// What others in this process may know has changed.
+    Published(Arc<Published>),
+    /// This node now belongs to this log: say so in every later Hello.
+    JoinedLog {
+        /// Which.
+        log_id: [u8; 16],
+    },
+    /// The addresses worth remembering over a restart have changed.
+    Remember(Vec<Known>),
+    /// This node has left for good: set the data directory aside and stop.
+    Departed,
+    /// Something a person may want to read.
+    Note {
+        /// How bad.
+        level: Level,
+        /// One sentence; remote text in it is escaped.
+        text: String,
+    },
+}
+
+/// How bad a note is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Normal, rare.
+    Info,
+    /// Look when you have time.
+    Warn,
+    /// Look now.
+    Error,
+}
+
+/// An agent and its last known address, kept over restarts.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Known {
+    /// Its node id.
+    pub node: u64,
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    pub addr: SocketAddr,
+}
+
+/// What the readers of the log and the gate of the transport may know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// Records before this offset may be read here.
+    pub readable: u64,
+    /// The entry that holds the last of them.
+    pub readable_index: LogIndex,
+    /// Does this node hold the log at all.
+    pub has_log: bool,
+    /// Agents that hold the log, the leader first: for those that do not.
+    pub replicas: Vec<SocketAddr>,
+    /// The gate.
+    pub gate: super::admission::Gate,
+    /// This node is about to stop and takes nothing new.
+    pub stopping: bool,
+    /// The largest value of a record.
+    pub record_bytes_max: usize,
+}

@@ -1,0 +1,234 @@
+//! Leaving for good: a committed removal first, then gossip, then the agent stops.
+//!
+//! A departed node id never comes back: the removal is in the registry before the configuration changes.
+
+use super::questions::{Asker, not_leading};
+use super::{LeaderAnswer, Level, Node, Output, Reply, not_applied};
+use crate::api::{Answer, Code, Effect, Failure};
+use crate::machine::registry::Command;
+use crate::wire;
+use quorate_raft::wal::EntryKind;
+use quorate_raft::{Mono, NodeId, Now};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How long the gossip of a leaver may take before the agent stops without it.
+const GOSSIP_PATIENCE: Duration = Duration::from_secs(3);
+/// Between two requests to be removed.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// How far this node's own leaving is.
+#[derive(Debug, Default)]
+enum Phase {
+    #[default]
+    Stays,
+    /// Waits for the committed removal.
+    Removal {
+        request: u64,
+        deadline: Mono,
+        next_ask: Mono,
+        asking: bool,
+    },
+    /// Removed; the others are being told.
+    Gossip {
+        request: u64,
+        until: Mono,
+    },
+    Gone,
+}
+
+/// This node's leaving, and on a leader the leavings of others.
+#[derive(Debug, Default)]
+pub(super) struct Leave {
+    phase: Phase,
+    /// Who waits for which node to be removed.
+    removals: BTreeMap<u64, Vec<(Asker, Mono)>>,
+}
+
+impl Leave {
+    pub(super) fn is_under_way(&self) -> bool {
+        !matches!(self.phase, Phase::Stays)
+    }
+}
+
+impl Node {
+    /// A client asks this agent to leave.
+    pub(super) fn client_leave(&mut self, now: Now, request: u64, deadline: Mono) {
+        let refuse = |what: &str, hint: &str| Failure {
+            code: Code::Refused,
+            effect: Effect::NotApplied,
+            what: what.into(),
+            hint: hint.into(),
+        };
+        let failure = if self.leave.is_under_way() {
+            Some(refuse("this agent is leaving already", "wait for it to stop"))
+        } else if self.log_id.is_none() {
+            Some(refuse("this agent is not part of a cluster yet", "stop it with Ctrl-C"))
+        } else if self.is_last_agent() {
+            let hint = "stop it with Ctrl-C; its data directory holds the only copy of the log";
+            Some(refuse("this is the last agent of the cluster", hint))
+        } else {
+            None
+        };
+        match failure {
+            Some(failure) => self.emit(Output::Answer { request, result: Err(failure) }),
+            None => {
+                self.leave.phase = Phase::Removal { request, deadline, next_ask: now.mono, asking: false };
+                self.note(Level::Info, "leaving the cluster");
+                self.pursue_leave(now);
+            }
+        }
+    }
+
+    /// Nobody else holds the log or could.
+    fn is_last_agent(&self) -> bool {
+        let configuration = self.raft.configuration();
+        let others = configuration.voters.iter().chain(&configuration.learners).any(|n| *n != self.me);
+        self.in_raft() && !others && self.peers.up().next().is_none()
+    }
+
+    /// One turn of this node's own leaving.
+    pub(super) fn pursue_leave(&mut self, now: Now) {
+        match self.leave.phase {
+            Phase::Stays | Phase::Gone => {}
+            Phase::Removal { request, deadline, .. } if now.mono >= deadline => {
+                self.leave.phase = Phase::Stays;
+                let failure = Failure {
+                    code: Code::NoQuorum,
+                    effect: Effect::Unknown,
+                    what: format!("the removal was not confirmed in time: {}", self.why_no_leader()),
+                    hint: "run `quorate leave` again; it continues where it was".into(),
+                };
+                self.emit(Output::Answer { request, result: Err(failure) });
+            }
+            Phase::Removal { deadline, next_ask, asking, .. } => {
+                if !asking && now.mono >= next_ask {
+                    self.ask_to_be_removed(now, deadline);
+                }
+            }
+            Phase::Gossip { until, .. } if now.mono >= until => self.gone(),
+            Phase::Gossip { .. } => {}
+        }
+    }
+
+    fn ask_to_be_removed(&mut self, now: Now, deadline: Mono) {
+        let me = self.me.get();
+        if self.raft.is_leader() {
+            self.mark_asking(now, true);
+            return self.removal_asked(now, Asker::Leave, me, deadline);
+        }
+        if let Some(leader) = self.leader().filter(|l| *l != me && self.peers.is_up(*l)) {
+            self.mark_asking(now, true);
+            // A short deadline for each try: the leader may change while it removes us.
+            let try_until = now.mono.after(Duration::from_secs(2)).min(deadline);
+            self.ask_removal(now, leader, try_until);
+        }
+    }
+
+    fn mark_asking(&mut self, now: Now, now_asking: bool) {
+        if let Phase::Removal { next_ask, asking, .. } = &mut self.leave.phase {
+            *asking = now_asking;
+            *next_ask = now.mono.after(ASK_AGAIN);
+        }
+    }
+
+    /// What the leader said to our wish to leave.
+    pub(super) fn leave_answered(&mut self, now: Now, result: Result<LeaderAnswer, Failure>) {
+        let Phase::Removal { request, .. } = self.leave.phase else { return };
+        match result {
+            Ok(_) => {
+                self.leave.phase = Phase::Gossip { request, until: now.mono.after(GOSSIP_PATIENCE) };
+                self.note(Level::Info, "removed from the cluster; telling the others");
+                self.gossip_leave(now);
+            }
+            Err(failure) if failure.code == Code::Refused => {
+                self.leave.phase = Phase::Stays;
+                self.emit(Output::Answer { request, result: Err(failure) });
+            }
+            // No leader, or it changed: asked again until the client's deadline.
+            Err(_) => self.mark_asking(now, false),
+        }
+    }
+
+    /// Gossip has told enough others.
+    pub(super) fn gossip_left(&mut self) {
+        self.gone();
+    }
+
+    fn gone(&mut self) {
+        if let Phase::Gossip { request, .. } = self.leave.phase {
+            self.leave.phase = Phase::Gone;
+            self.emit(Output::Answer { request, result: Ok(Reply::Answer(Answer::Removed)) });
+            self.emit(Output::Departed);
+        }
+    }
+
+    // ---- on the leader ----
+
+    /// A node asks to be removed. It is marked as departed first; the autopilot takes it out of the configuration.
+    pub(super) fn removal_asked(&mut self, now: Now, asker: Asker, node: u64, deadline: Mono) {
+        if !self.is_ready_leader() {
+            return self.end_question(now, asker, Err(not_leading()));
+        }
+        if let Err(failure) = self.may_remove(now, node) {
+            return self.end_question(now, asker, Err(failure));
+        }
+        if !self.registry.has_departed(node) {
+            let ticket = self.token();
+            let command = wire::encode(&Command::Depart { node });
+            self.propose(now, ticket, EntryKind::Registry, command.into(), 0);
+        }
+        self.leave.removals.entry(node).or_default().push((asker, deadline));
+        self.hurry(now);
+    }
+
+    fn may_remove(&self, now: Now, node: u64) -> Result<(), Failure> {
+        let status = self.raft.status();
+        let Some(id) = NodeId::new(node) else { return Ok(()) };
+        let in_group = status.configuration.voters.contains(&id) || status.configuration.learners.contains(&id);
+        if !in_group || self.without(now.mono, &status, id).is_some() {
+            return Ok(());
+        }
+        let sole = status.configuration.voters.len() == 1;
+        let (what, hint) = if sole {
+            ("no other agent holds the whole log yet", "wait until a learner has caught up, then leave again")
+        } else {
+            ("a majority of the remaining voters does not answer", "restore them first; `quorate members` shows who")
+        };
+        Err(not_applied(Code::Refused, what, hint))
+    }
+
+    /// Tells the leavers whose removal is committed, and those who waited too long.
+    pub(super) fn answer_removals(&mut self, now: Now) {
+        if self.leave.removals.is_empty() {
+            return;
+        }
+        let status = self.raft.status();
+        let everyone = [&status.configuration.voters, &status.configuration.outgoing, &status.configuration.learners];
+        let mut ended = Vec::new();
+        self.leave.removals.retain(|node, askers| {
+            let inside = everyone.iter().any(|set| set.iter().any(|n| n.get() == *node));
+            if !inside && status.configuration_committed && self.registry.has_departed(*node) {
+                ended.extend(askers.drain(..).map(|(asker, _)| (asker, Ok(LeaderAnswer::Removed))));
+            }
+            let late = askers.extract_if(.., |(_, deadline)| *deadline <= now.mono);
+            ended.extend(late.map(|(asker, _)| (asker, Err(not_leading()))));
+            !askers.is_empty()
+        });
+        for (asker, result) in ended {
+            self.end_question(now, asker, result);
+        }
+    }
+
+    /// This node leads no more: others must ask the new leader, and so must it for itself.
+    pub(super) fn removals_lost(&mut self, now: Now) {
+        let own_removal_done = !self.in_raft() && self.registry.has_departed(self.me.get());
+        for (_, askers) in std::mem::take(&mut self.leave.removals) {
+            for (asker, _) in askers {
+                let done = asker == Asker::Leave && own_removal_done;
+                let result = if done { Ok(LeaderAnswer::Removed) } else { Err(not_leading()) };
+                self.end_question(now, asker, result);
+            }
+        }
+    }
+}

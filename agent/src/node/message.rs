@@ -1,0 +1,114 @@
+//! What agents say to each other beside gossip: Raft, forwarded requests, and the leader's view for agents outside Raft.
+//!
+//! Typed, never bytes: the layout is the business of `wire::peer`.
+
+use crate::api::{Answer, Append, Appended, Failure};
+use quorate_raft::wal::Entry;
+use quorate_raft::{Message, Wall};
+use serde::{Deserialize, Serialize};
+
+/// One message between two agents whose Hello has passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerMessage {
+    /// Between the Raft cores; refused by a node of another log.
+    Raft(Box<RaftMessage>),
+    /// A client's append on its way to the leader; never forwarded again.
+    Forward {
+        /// Chosen by the sender.
+        id: u64,
+        /// The append.
+        append: Append,
+    },
+    /// A question for the leader.
+    Ask {
+        /// Chosen by the sender.
+        id: u64,
+        /// How long the asker will wait.
+        timeout_ms: u32,
+        /// The question.
+        ask: LeaderAsk,
+    },
+    /// The end of a `Forward`.
+    Forwarded {
+        /// The sender's id.
+        id: u64,
+        /// How it ended.
+        result: Result<Appended, Failure>,
+    },
+    /// The end of an `Ask`.
+    Answered {
+        /// The sender's id.
+        id: u64,
+        /// How it ended.
+        result: Result<LeaderAnswer, Failure>,
+    },
+    /// What the leader tells agents that are not in Raft.
+    View(View),
+}
+
+/// A message between cores, with the entries that it announces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RaftMessage {
+    /// First bytes of the log id: two histories never exchange a Raft message.
+    pub seed: u64,
+    /// The sender's wall clock.
+    pub wall: Wall,
+    /// The core's message.
+    pub message: Message,
+    /// The announced entries, in order.
+    pub entries: Vec<Entry>,
+}
+
+/// What can be asked of a leader by another agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LeaderAsk {
+    /// Remove this node for good, because it asks to leave.
+    Remove {
+        /// The node id; must be the asker.
+        node: u64,
+    },
+    /// A linearizable read barrier.
+    Barrier,
+}
+
+/// What a leader answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LeaderAnswer {
+    /// The removal is committed.
+    Removed,
+    /// Everything before this offset is readable.
+    Readable {
+        /// The first offset that is not.
+        next: u64,
+    },
+}
+
+impl From<LeaderAnswer> for Answer {
+    fn from(answer: LeaderAnswer) -> Self {
+        match answer {
+            LeaderAnswer::Removed => Self::Removed,
+            LeaderAnswer::Readable { next } => Self::Readable { next },
+        }
+    }
+}
+
+/// The group as its leader sees it, for agents that are not in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    /// The log.
+    pub log_id: [u8; 16],
+    /// The term.
+    pub term: u64,
+    /// The leader.
+    pub leader: u64,
+    /// Who votes.
+    pub voters: Vec<u64>,
+    /// Who learns.
+    pub learners: Vec<u64>,
+    /// The commit index.
+    pub committed: u64,
+    /// The next offset.
+    pub next: u64,
+    /// Why the receiver is not in the group, if the leader has a reason to tell.
+    pub waiting: Option<String>,
+}

@@ -1,0 +1,285 @@
+//! Node: the whole agent as one pure core. It routes the outputs of one core to the inputs of another.
+//!
+//! It owns no socket, file, clock, log line or entropy. Each policy is a file beside this one; this file is their
+//! table of contents.
+
+mod admission;
+mod appends;
+mod apply;
+mod autopilot;
+mod clock;
+mod formation;
+mod gossip;
+mod io;
+mod leave;
+mod message;
+mod options;
+mod peers;
+mod questions;
+mod replication;
+mod tail_cache;
+mod view;
+
+pub use admission::{Denied, Gate};
+pub use formation::{Formation, LOOK_FOR_DEFAULT};
+pub use io::*;
+pub use message::*;
+pub use options::{Boot, Founding, Options};
+
+use crate::api::{Code, Effect, Failure};
+use crate::machine::{log::InFlight, log::LogMachine, registry::Registry};
+use quorate_membership::Membership;
+use quorate_raft::{LogIndex, Mono, NodeId, Now, Raft, Saved, Term};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often policies look at the world even if nothing happens.
+const RECONCILE_EVERY: Duration = Duration::from_millis(100);
+/// How often a leader tells agents outside Raft what it sees.
+const VIEW_EVERY: Duration = Duration::from_millis(500);
+/// Bytes of the newest entries kept in memory.
+const TAIL_CACHE_BYTES: usize = 16 << 20;
+
+/// The agent.
+#[derive(Debug)]
+pub struct Node {
+    options: Options,
+    me: NodeId,
+    epoch: u64,
+    raft: Raft,
+    members: Membership,
+    /// The log's id, once this node belongs to a log.
+    log_id: Option<[u8; 16]>,
+    /// It has to be written with the next batch.
+    log_id_unwritten: bool,
+    record_bytes_max: usize,
+
+    cache: tail_cache::TailCache,
+    clocks: clock::Clocks,
+    peers: peers::Peers,
+    replication: replication::Replication,
+
+    log: LogMachine,
+    registry: Registry,
+    in_flight: InFlight,
+    applied: apply::Applied,
+
+    appends: appends::Appends,
+    questions: questions::Questions,
+    autopilot: autopilot::Autopilot,
+    formation: formation::State,
+    leave: leave::Leave,
+
+    view: Option<View>,
+    next_reconcile: Mono,
+    next_view: Mono,
+    /// The policies had a turn since the last publication.
+    turned: bool,
+    tokens: u64,
+    reported: (Term, Option<NodeId>, quorate_raft::Role),
+    published: Arc<Published>,
+    outputs: VecDeque<Output>,
+}
+
+impl Node {
+    /// The agent as its disk left it. Its first outputs are ready at once. An error says which option is illegal.
+    pub fn restore(options: Options, boot: Boot, now: Now) -> Result<Self, quorate_membership::Error> {
+        let me = boot.meta.node;
+        let saved = Saved {
+            hard_state: boot.meta.hard_state,
+            start: boot.recovered.start,
+            runs: boot.recovered.runs.clone(),
+            last: boot.recovered.last.map_or(boot.recovered.start.index, |h| h.index),
+            configurations: options::configurations(&boot.control),
+            committed: LogIndex::ZERO,
+        };
+        let raft = Raft::restore(options.raft.clone(), me, options.boot, saved, options.seed, now);
+        let local = options.local_member(me.get(), boot.meta.boot_epoch)?;
+        let gossip_seed = options.seed ^ 0x676f_7373_6970;
+        let members = Membership::new(options.membership.clone(), local, gossip_seed, gossip::now(now))?;
+        let reported = (raft.term(), raft.leader(), raft.role());
+        let mut node = Self {
+            me,
+            epoch: boot.meta.boot_epoch,
+            raft,
+            members,
+            log_id: boot.meta.log_id,
+            log_id_unwritten: false,
+            record_bytes_max: options.record_bytes_max,
+            cache: tail_cache::TailCache::new(boot.recovered.last, TAIL_CACHE_BYTES),
+            clocks: clock::Clocks::default(),
+            peers: peers::Peers::default(),
+            replication: replication::Replication::default(),
+            log: LogMachine::default(),
+            registry: Registry::default(),
+            in_flight: InFlight::default(),
+            applied: apply::Applied::default(),
+            appends: appends::Appends::default(),
+            questions: questions::Questions::default(),
+            autopilot: autopilot::Autopilot::default(),
+            formation: formation::State::new(&options.formation, boot.known, boot.meta.log_id.is_some(), now.mono),
+            leave: leave::Leave::default(),
+            view: None,
+            next_reconcile: now.mono,
+            next_view: now.mono,
+            turned: false,
+            tokens: 0,
+            reported,
+            published: Arc::default(),
+            outputs: VecDeque::new(),
+            options,
+        };
+        node.read_founding(&boot.control);
+        node.pump(now);
+        Ok(node)
+    }
+
+    /// The world speaks.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Timeout => {}
+            Input::PeerUp(peer) => self.peer_up(now, peer),
+            Input::PeerDown { node } => self.peer_down(now, node),
+            Input::Peer { node, message } => self.peer_message(now, node, message),
+            Input::Datagram { node, bytes } => self.gossip_datagram(now, node, bytes),
+            Input::Exchange { node, token, bytes } => self.gossip_exchange(now, node, token, bytes),
+            Input::ExchangeReply { node, bytes } => self.gossip_reply(now, node, bytes),
+            Input::SeedAnswered { seed } => self.seed_answered(&seed),
+            Input::SeedFailed { seed, why } => self.seed_failed(now, seed, why),
+            Input::Written { ticket } => self.raft.handle(now, quorate_raft::Input::Persisted { ticket }),
+            Input::Fetched { token, entries } => self.fetched(now, token, entries),
+            Input::Request(request) => self.request(now, request),
+        }
+        self.pump(now);
+    }
+
+    /// What the agent asks of the world, in order.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`handle`](Self::handle) with [`Input::Timeout`] if nothing else happens.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Mono> {
+        let gossip = self.members.poll_timeout().map(|m| Mono(m.0));
+        let work = if self.applied.has_more() { Some(Mono(0)) } else { None };
+        let mine = [gossip, self.raft.poll_timeout(), work, Some(self.next_reconcile)];
+        mine.into_iter().flatten().min()
+    }
+
+    /// Until nothing moves: every output of a core becomes the input of another, or an output of ours.
+    fn pump(&mut self, now: Now) {
+        if self.raft.poll_timeout().is_some_and(|t| t <= now.mono) {
+            self.raft.handle(now, quorate_raft::Input::Timeout);
+        }
+        self.gossip_timeout(now);
+        self.drain_raft(now);
+        self.drain_gossip(now);
+        self.apply_committed(now);
+        if now.mono >= self.next_reconcile {
+            self.next_reconcile = now.mono.after(RECONCILE_EVERY);
+            self.tick(now);
+        }
+        self.drain_raft(now);
+        self.drain_gossip(now);
+        self.publish(now);
+    }
+
+    /// The level-triggered policies: they look at what is, not at what happened.
+    fn tick(&mut self, now: Now) {
+        self.turned = true;
+        self.form(now);
+        self.keep_peers();
+        self.reconcile(now);
+        self.expire_appends(now);
+        self.expire_questions(now);
+        self.pursue_leave(now);
+        // A deadline is kept to the millisecond; nothing else needs a shorter round.
+        let deadlines = [self.next_append_deadline(), self.next_question_deadline()];
+        for deadline in deadlines.into_iter().flatten() {
+            self.next_reconcile = self.next_reconcile.min(deadline.max(now.mono.after(Duration::from_millis(1))));
+        }
+        if now.mono >= self.next_view {
+            self.next_view = now.mono.after(VIEW_EVERY);
+            self.send_views();
+            self.remember_peers();
+        }
+    }
+
+    /// The next policy round is due now: something changed that it wants to know.
+    fn hurry(&mut self, now: Now) {
+        self.next_reconcile = now.mono;
+    }
+
+    fn emit(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    fn note(&mut self, level: Level, text: impl Into<String>) {
+        let text = text.into();
+        self.emit(Output::Note { level, text });
+    }
+
+    fn send(&mut self, node: u64, class: Class, message: PeerMessage) {
+        self.emit(Output::Send { node, class, message });
+    }
+
+    fn token(&mut self) -> u64 {
+        self.tokens += 1;
+        self.tokens
+    }
+
+    /// Does this node lead, with its own first entry applied, so that it may decide what is appended?
+    fn is_ready_leader(&self) -> bool {
+        self.raft.is_leader() && self.applied.term() == self.raft.term()
+    }
+
+    /// The seed that every entry and every Raft message of this log carries.
+    fn log_seed(&self) -> Option<u64> {
+        self.log_id.as_ref().map(log_seed)
+    }
+
+    /// Is this node a voter or learner of the log it holds?
+    fn in_raft(&self) -> bool {
+        let configuration = self.raft.configuration();
+        let members = [&configuration.voters, &configuration.outgoing, &configuration.learners];
+        members.iter().any(|set| set.contains(&self.me))
+    }
+
+    /// The node that leads, as far as this one knows, and the term of that knowledge.
+    fn leader(&self) -> Option<u64> {
+        if self.in_raft() {
+            return self.raft.leader().map(NodeId::get);
+        }
+        self.view.as_ref().map(|v| v.leader)
+    }
+
+    /// The name of a node, for people.
+    fn name_of(&self, node: u64) -> String {
+        if node == self.me.get() {
+            return self.options.name.clone();
+        }
+        let gossip = self.members.member(node).map(|m| m.name.clone()).filter(|n| !n.is_empty());
+        let registered = || self.registry.node(node).map(|r| r.name.clone());
+        let known = || self.peers.get(node).map(|p| p.name.clone());
+        let name = gossip.or_else(registered).or_else(known).unwrap_or_else(|| format!("{node:016x}"));
+        crate::limits::printable(&name)
+    }
+}
+
+/// The seed of a log: the first eight bytes of its id.
+#[must_use]
+pub fn log_seed(log_id: &[u8; 16]) -> u64 {
+    let mut first = [0; 8];
+    first.copy_from_slice(&log_id[..8]);
+    u64::from_le_bytes(first)
+}
+
+/// A failure after which the asker may simply try again.
+fn not_applied(code: Code, what: impl Into<String>, hint: impl Into<String>) -> Failure {
+    Failure { code, effect: Effect::NotApplied, what: what.into(), hint: hint.into() }
+}
+
+/// A map of what waits, by ticket or id.
+type Waiting<T> = BTreeMap<u64, T>;

@@ -1,0 +1,108 @@
+//! Options, and what a boot hands to the node.
+
+use super::formation::Formation;
+use super::io::Known;
+use crate::machine::registry::Registration;
+use crate::wire;
+use quorate_raft::wal::{Entry, EntryKind, Meta, Recovered};
+use quorate_raft::{BootId, Configuration, LogIndex};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Tunables and identity of one agent.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The name that its certificate proves.
+    pub name: String,
+    /// Its program version.
+    pub version: String,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+    /// Where others reach it; if its IP is unspecified, the address under which a peer sees it is taken.
+    pub advertise: SocketAddr,
+    /// How it comes to a log.
+    pub formation: Formation,
+    /// The id of the log that it would found; fresh entropy.
+    pub fresh_log_id: [u8; 16],
+    /// Random per process.
+    pub boot: BootId,
+    /// Seed of all randomness inside.
+    pub seed: u64,
+    /// Of the Raft core.
+    pub raft: quorate_raft::Options,
+    /// Of the gossip core.
+    pub membership: quorate_membership::Options,
+    /// The largest value of a record; a founder writes it into the log, all others follow the log.
+    pub record_bytes_max: usize,
+    /// How many voters to grow to; odd. Default 5.
+    pub voters_target: usize,
+    /// How many agents hold the log at all. Default 7.
+    pub replicas_max: usize,
+    /// How long a new disk waits for a name whose holder is silent. Default 30 s.
+    pub name_hold: Duration,
+    /// How long everything must be well before growth that raises the tolerance. Default 1 s.
+    pub growth_patience: Duration,
+}
+
+impl Options {
+    pub(super) fn local_member(
+        &self,
+        node: u64,
+        epoch: u64,
+    ) -> Result<quorate_membership::Local, quorate_membership::Error> {
+        Ok(quorate_membership::Local {
+            node,
+            name: self.name.clone(),
+            addr: self.advertise,
+            epoch,
+            boot: self.boot.0,
+            version: self.version.clone(),
+            tags: quorate_membership::Tags::new(self.tags.clone())?,
+        })
+    }
+}
+
+/// What the disk gave back.
+#[derive(Debug)]
+pub struct Boot {
+    /// Identity, term, vote, boot epoch.
+    pub meta: Meta,
+    /// The shape of the log.
+    pub recovered: Recovered,
+    /// Every entry of the log that is not a batch of records or a no-op, in order.
+    pub control: Vec<Entry>,
+    /// Addresses remembered from before.
+    pub known: Vec<Known>,
+}
+
+/// The payload of the first entry of a log: all that a founding decides, in one write.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Founding {
+    /// The log's id.
+    #[serde(with = "serde_bytes")]
+    pub log_id: [u8; 16],
+    /// The founder alone.
+    pub configuration: Configuration,
+    /// The founder's name.
+    pub founder: Registration,
+    /// The largest value of a record in this log.
+    pub record_bytes_max: u64,
+}
+
+/// The configuration that this entry carries, if it is one that does and decodes.
+pub(super) fn configuration_of(entry: &Entry) -> Option<Configuration> {
+    match entry.header().kind {
+        EntryKind::Configuration => wire::decode(&entry.payload(), "configuration").ok(),
+        EntryKind::Founding => {
+            wire::decode::<Founding>(&entry.payload(), "founding entry").ok().map(|f| f.configuration)
+        }
+        _ => None,
+    }
+}
+
+/// All configurations among these entries.
+pub(super) fn configurations(control: &[Entry]) -> Vec<(LogIndex, Configuration)> {
+    control.iter().filter_map(|e| Some((e.header().index, configuration_of(e)?))).collect()
+}

@@ -1,0 +1,163 @@
+//! Who is who: the agents this one is connected to, as their Hello proved them.
+
+use super::{Input, Known, Level, Node, Output, Peer, PeerMessage};
+use quorate_raft::{BootId, Mono, NodeId, Now};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+/// A full mesh up to this many agents; beyond it only the group and whoever is talked to.
+const MESH_MAX: usize = 64;
+
+/// The connected agents and when the others were last heard.
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    up: BTreeMap<u64, Peer>,
+    last_up: BTreeMap<u64, Mono>,
+    kept: BTreeMap<u64, SocketAddr>,
+    remembered: Vec<Known>,
+}
+
+impl Peers {
+    pub(super) fn get(&self, node: u64) -> Option<&Peer> {
+        self.up.get(&node)
+    }
+    pub(super) fn is_up(&self, node: u64) -> bool {
+        self.up.contains_key(&node)
+    }
+    pub(super) fn up(&self) -> impl Iterator<Item = &Peer> {
+        self.up.values()
+    }
+    /// When this node was last connected; now, if it is.
+    pub(super) fn last_up(&self, node: u64, now: Mono) -> Option<Mono> {
+        if self.is_up(node) { Some(now) } else { self.last_up.get(&node).copied() }
+    }
+}
+
+impl Node {
+    pub(super) fn peer_up(&mut self, now: Now, peer: Peer) {
+        if peer.node == self.me.get() {
+            return;
+        }
+        if let Some(id) = NodeId::new(peer.node) {
+            self.raft.handle(now, quorate_raft::Input::PeerUp { peer: id, boot: BootId(peer.boot) });
+        }
+        self.note_other_history(&peer);
+        self.learn_own_address(now, &peer);
+        self.gossip_contact(now, &peer);
+        self.peers.up.insert(peer.node, peer);
+        self.hurry(now);
+    }
+
+    pub(super) fn peer_down(&mut self, now: Now, node: u64) {
+        if self.peers.up.remove(&node).is_none() {
+            return;
+        }
+        self.peers.last_up.insert(node, now.mono);
+        self.clocks.forget(node);
+        if let Some(id) = NodeId::new(node) {
+            self.raft.handle(now, quorate_raft::Input::PeerDown { peer: id });
+        }
+        self.gossip_lost(now, node);
+        self.replication.forget(node);
+        self.forwards_lost(now, node);
+        self.hurry(now);
+    }
+
+    /// Two foundings under one CA: gossip yes, Raft never; a person has to know.
+    fn note_other_history(&mut self, peer: &Peer) {
+        if let (Some(ours), Some(theirs)) = (self.log_id, peer.log_id)
+            && ours != theirs
+        {
+            let name = crate::limits::printable(&peer.name);
+            let text = format!(
+                "agent {name} belongs to another log ({}) than this one ({}); they never share Raft; wipe one of the two",
+                hex::encode(theirs),
+                hex::encode(ours)
+            );
+            self.note(Level::Error, text);
+        }
+    }
+
+    /// An agent without an address of its own takes the one that others see.
+    fn learn_own_address(&mut self, now: Now, peer: &Peer) {
+        if let Some(observed) = peer.observed
+            && self.options.advertise.ip().is_unspecified()
+            && !observed.ip().is_unspecified()
+        {
+            let addr = SocketAddr::new(observed.ip().to_canonical(), self.options.advertise.port());
+            self.options.advertise = addr;
+            self.gossip_set_addr(now, addr);
+            let name = crate::limits::printable(&peer.name);
+            self.note(Level::Info, format!("advertising {addr}, the address that {name} sees"));
+        }
+    }
+
+    pub(super) fn peer_message(&mut self, now: Now, node: u64, message: PeerMessage) {
+        match message {
+            PeerMessage::Raft(raft) => self.raft_message(now, node, *raft),
+            PeerMessage::Forward { id, append } => self.forwarded_append(now, node, id, append),
+            PeerMessage::Forwarded { id, result } => self.forward_ended(now, node, id, result),
+            PeerMessage::Ask { id, timeout_ms, ask } => self.leader_asked(now, node, id, timeout_ms, ask),
+            PeerMessage::Answered { id, result } => self.leader_answered(now, node, id, result),
+            PeerMessage::View(view) => self.view_received(now, node, view),
+        }
+    }
+
+    /// Where a node is: what gossip says, else its Hello, else what was remembered.
+    pub(super) fn addr_of(&self, node: u64) -> Option<SocketAddr> {
+        let gossip = self.members.member(node).map(|m| m.addr);
+        gossip.or_else(|| self.peers.get(node).map(|p| p.addr))
+    }
+
+    /// Connections wanted: every living agent in a small cluster; the group, always.
+    pub(super) fn keep_peers(&mut self) {
+        let living = || self.members.members().filter(|m| gossip_wants(m.state)).map(|m| m.node);
+        let mut wanted: BTreeSet<u64> = living().take(MESH_MAX).collect();
+        let configuration = self.raft.configuration();
+        let group = [&configuration.voters, &configuration.outgoing, &configuration.learners];
+        wanted.extend(group.into_iter().flatten().map(|id| id.get()));
+        wanted.extend(self.view.as_ref().map(|v| v.leader));
+        wanted.remove(&self.me.get());
+        let gone: Vec<u64> = self.peers.kept.keys().filter(|n| !wanted.contains(n)).copied().collect();
+        for node in gone {
+            self.peers.kept.remove(&node);
+            self.emit(Output::Unkeep { node });
+        }
+        for node in wanted {
+            if let Some(addr) = self.addr_of(node)
+                && !addr.ip().is_unspecified()
+                && self.peers.kept.get(&node) != Some(&addr)
+            {
+                self.peers.kept.insert(node, addr);
+                self.emit(Output::Keep { node, addr });
+            }
+        }
+    }
+
+    /// Tells the shell which addresses are worth keeping over a restart, when they changed.
+    pub(super) fn remember_peers(&mut self) {
+        let known: Vec<Known> = self
+            .members
+            .members()
+            .filter(|m| m.node != self.me.get() && gossip_wants(m.state) && !m.addr.ip().is_unspecified())
+            .map(|m| Known { node: m.node, name: m.name.clone(), addr: m.addr })
+            .take(MESH_MAX)
+            .collect();
+        // An agent that sees nobody keeps what it remembered: that is when it needs it.
+        if !known.is_empty() && known != self.peers.remembered {
+            self.peers.remembered.clone_from(&known);
+            self.emit(Output::Remember(known));
+        }
+    }
+}
+
+fn gossip_wants(state: quorate_membership::State) -> bool {
+    use quorate_membership::State::{Alive, Leaving, Suspect};
+    matches!(state, Alive | Suspect | Leaving)
+}
+
+impl From<Peer> for Input {
+    fn from(peer: Peer) -> Self {
+        Self::PeerUp(peer)
+    }
+}

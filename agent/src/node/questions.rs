@@ -1,0 +1,271 @@
+//! Questions of clients and of other agents: answered here, or carried to the leader and back.
+
+use super::{Class, LeaderAnswer, LeaderAsk, Node, Output, PeerMessage, Reply, Request, Waiting, What, not_applied};
+use crate::api::{Answer, Ask, Code, Effect, Failure};
+use quorate_raft::{LogIndex, Mono, Now, Outcome, Role, Ticket};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Questions that may wait at once.
+const WAITING_MAX: usize = 16_384;
+
+/// Who waits for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// A client of this agent.
+    Client(u64),
+    /// Another agent, under its own id.
+    Agent { node: u64, id: u64 },
+    /// This node itself, which wants to leave.
+    Leave,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    asker: Asker,
+    deadline: Mono,
+}
+
+/// All questions that have no answer yet.
+#[derive(Debug, Default)]
+pub(super) struct Questions {
+    /// Barriers that could not be begun: no leader known.
+    barriers_waiting: Vec<Open>,
+    /// Barriers in our core, by ticket.
+    reading: Waiting<Open>,
+    /// Barriers confirmed, waiting until this index is applied.
+    applying: BTreeMap<LogIndex, Vec<Open>>,
+    /// Waits for an offset to be readable.
+    awaiting: BTreeMap<u64, Vec<Open>>,
+    /// Asked of a leader, by our id.
+    asked: Waiting<(Open, u64)>,
+    count: usize,
+}
+
+impl Node {
+    pub(super) fn request(&mut self, now: Now, request: Request) {
+        let Request { id, deadline, what, .. } = request;
+        match what {
+            What::Append(append) => self.client_append(now, id, deadline, append),
+            What::Ask(Ask::Members) => self.answer(id, Ok(Answer::Members(self.members_answer(now)))),
+            What::Ask(Ask::Status) => self.answer(id, Ok(Answer::Status(Box::new(self.status_answer(now))))),
+            What::Ask(Ask::Leave) => self.client_leave(now, id, deadline),
+            What::Ask(Ask::Barrier) => self.barrier(now, Open { asker: Asker::Client(id), deadline }),
+            What::Ask(Ask::Await { next }) => self.await_offset(id, deadline, next),
+        }
+    }
+
+    fn answer(&mut self, request: u64, result: Result<Answer, Failure>) {
+        self.emit(Output::Answer { request, result: result.map(Reply::Answer) });
+    }
+
+    /// Ends a question, whoever asked it.
+    pub(super) fn end_question(&mut self, now: Now, asker: Asker, result: Result<LeaderAnswer, Failure>) {
+        match asker {
+            Asker::Client(request) => self.answer(request, result.map(Answer::from)),
+            Asker::Agent { node, id } => self.send(node, Class::Peer, PeerMessage::Answered { id, result }),
+            Asker::Leave => self.leave_answered(now, result),
+        }
+    }
+
+    fn end(&mut self, now: Now, open: Open, result: Result<LeaderAnswer, Failure>) {
+        self.questions.count = self.questions.count.saturating_sub(1);
+        self.end_question(now, open.asker, result);
+    }
+
+    fn open(&mut self, now: Now, open: Open) -> bool {
+        if self.questions.count >= WAITING_MAX {
+            self.end_question(now, open.asker, Err(not_applied(Code::Busy, "too many requests wait", "retry later")));
+            return false;
+        }
+        self.questions.count += 1;
+        self.next_reconcile = self.next_reconcile.min(open.deadline);
+        true
+    }
+
+    // ---- linearizable reads ----
+
+    fn barrier(&mut self, now: Now, open: Open) {
+        if self.open(now, open) {
+            self.begin_barrier(now, open);
+        }
+    }
+
+    fn begin_barrier(&mut self, now: Now, open: Open) {
+        if self.in_raft() && self.raft.leader().is_some() {
+            let ticket = self.token();
+            self.questions.reading.insert(ticket, open);
+            return self.raft.handle(now, quorate_raft::Input::Read { ticket: Ticket(ticket) });
+        }
+        match self.leader() {
+            Some(leader) if !self.in_raft() && self.peers.is_up(leader) => {
+                self.ask(now, leader, open, LeaderAsk::Barrier);
+            }
+            _ => self.questions.barriers_waiting.push(open),
+        }
+    }
+
+    pub(super) fn read_ready(&mut self, now: Now, ticket: u64, index: LogIndex) {
+        if let Some(open) = self.questions.reading.remove(&ticket) {
+            self.questions.applying.entry(index).or_default().push(open);
+            self.reads_applied(now);
+        }
+    }
+
+    /// The core refused a read: there is no leader for it now. It is tried again until its deadline.
+    pub(super) fn question_done(&mut self, _now: Now, ticket: u64, _outcome: Outcome) -> bool {
+        match self.questions.reading.remove(&ticket) {
+            Some(open) => {
+                self.questions.barriers_waiting.push(open);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Answers what waited for the state to get this far.
+    pub(super) fn reads_applied(&mut self, now: Now) {
+        let next = self.log.next_offset();
+        while let Some(entry) = self.questions.applying.first_entry()
+            && *entry.key() <= self.applied.index()
+        {
+            for open in entry.remove() {
+                self.end(now, open, Ok(LeaderAnswer::Readable { next }));
+            }
+        }
+        while let Some(entry) = self.questions.awaiting.first_entry()
+            && *entry.key() <= next
+        {
+            for open in entry.remove() {
+                self.end(now, open, Ok(LeaderAnswer::Readable { next }));
+            }
+        }
+    }
+
+    fn await_offset(&mut self, request: u64, deadline: Mono, next: u64) {
+        let readable = self.log.next_offset();
+        if readable >= next {
+            return self.answer(request, Ok(Answer::Readable { next: readable }));
+        }
+        self.questions.count += 1;
+        let open = Open { asker: Asker::Client(request), deadline };
+        self.questions.awaiting.entry(next).or_default().push(open);
+    }
+
+    // ---- questions to the leader ----
+
+    fn ask(&mut self, now: Now, leader: u64, open: Open, ask: LeaderAsk) {
+        let id = self.token();
+        let timeout_ms = u32::try_from(open.deadline.since(now.mono).as_millis()).unwrap_or(u32::MAX);
+        self.questions.asked.insert(id, (open, leader));
+        self.send(leader, Class::Peer, PeerMessage::Ask { id, timeout_ms, ask });
+    }
+
+    /// Asks the leader to remove this node; the answer comes to `leave_answered`.
+    pub(super) fn ask_removal(&mut self, now: Now, leader: u64, deadline: Mono) {
+        let open = Open { asker: Asker::Leave, deadline };
+        if self.open(now, open) {
+            self.ask(now, leader, open, LeaderAsk::Remove { node: self.me.get() });
+        }
+    }
+
+    pub(super) fn leader_asked(&mut self, now: Now, node: u64, id: u64, timeout_ms: u32, ask: LeaderAsk) {
+        let asker = Asker::Agent { node, id };
+        let deadline = now.mono.after(Duration::from_millis(timeout_ms.into()));
+        match ask {
+            LeaderAsk::Barrier => {
+                if self.raft.is_leader() {
+                    self.barrier(now, Open { asker, deadline });
+                } else {
+                    self.end_question(now, asker, Err(not_leading()));
+                }
+            }
+            LeaderAsk::Remove { node: which } if which == node => self.removal_asked(now, asker, which, deadline),
+            LeaderAsk::Remove { .. } => {
+                let what = "an agent may only ask for its own removal";
+                self.end_question(now, asker, Err(not_applied(Code::NotAuthorised, what, "")));
+            }
+        }
+    }
+
+    pub(super) fn leader_answered(&mut self, now: Now, node: u64, id: u64, result: Result<LeaderAnswer, Failure>) {
+        match self.questions.asked.get(&id) {
+            Some((_, leader)) if *leader == node => {}
+            _ => return,
+        }
+        let Some((open, _)) = self.questions.asked.remove(&id) else { return };
+        let again = result.as_ref().is_err_and(|f| f.code == Code::NoQuorum && f.effect != Effect::Unknown);
+        match open.asker {
+            Asker::Client(_) if again => self.questions.barriers_waiting.push(open),
+            _ => self.end(now, open, result),
+        }
+    }
+
+    pub(super) fn next_question_deadline(&self) -> Option<Mono> {
+        let q = &self.questions;
+        let waiting = q.barriers_waiting.iter().map(|o| o.deadline);
+        let deep = q.applying.values().chain(q.awaiting.values()).flatten().map(|o| o.deadline);
+        let asked = q.asked.values().map(|(o, _)| o.deadline);
+        waiting.chain(deep).chain(asked).chain(q.reading.values().map(|o| o.deadline)).min()
+    }
+
+    /// Tries again what found no leader; ends what has passed its deadline.
+    pub(super) fn expire_questions(&mut self, now: Now) {
+        for open in std::mem::take(&mut self.questions.barriers_waiting) {
+            if open.deadline > now.mono {
+                self.begin_barrier(now, open);
+            } else {
+                self.end_late(now, open);
+            }
+        }
+        let late = |open: &Open| open.deadline <= now.mono;
+        let mut ended = Vec::new();
+        let q = &mut self.questions;
+        q.reading.retain(|_, open| keep_or_move(!late(open), *open, &mut ended));
+        q.asked.retain(|_, (open, _)| keep_or_move(!late(open), *open, &mut ended));
+        for map in q.applying.values_mut().chain(q.awaiting.values_mut()) {
+            map.retain(|open| keep_or_move(!late(open), *open, &mut ended));
+        }
+        q.applying.retain(|_, v| !v.is_empty());
+        q.awaiting.retain(|_, v| !v.is_empty());
+        for open in ended {
+            self.end_late(now, open);
+        }
+    }
+
+    fn end_late(&mut self, now: Now, open: Open) {
+        let failure = Failure {
+            code: Code::NoQuorum,
+            effect: Effect::None,
+            what: self.why_no_leader(),
+            hint: "retry when `quorate status` shows a leader".into(),
+        };
+        self.end(now, open, Err(failure));
+    }
+
+    /// Why a request could not be served in time, for people.
+    pub(super) fn why_no_leader(&self) -> String {
+        let role = self.raft.role();
+        match (self.log_id, self.leader()) {
+            (None, _) => "this agent does not belong to a log yet".into(),
+            (_, None) if role == Role::Follower && !self.in_raft() => {
+                "this agent is outside Raft and hears no leader".into()
+            }
+            (_, None) => "no leader: no quorum of the voters can be reached".into(),
+            (_, Some(leader)) => {
+                format!("leader {} did not confirm in time; it may have no quorum", self.name_of(leader))
+            }
+        }
+    }
+}
+
+fn keep_or_move(keep: bool, open: Open, moved: &mut Vec<Open>) -> bool {
+    if !keep {
+        moved.push(open);
+    }
+    keep
+}
+
+pub(super) fn not_leading() -> Failure {
+    not_applied(Code::NoQuorum, "this agent does not lead", "")
+}

@@ -1,0 +1,328 @@
+//! Between the Raft core and the world: entries get their bytes here, and messages their entries.
+//!
+//! The core names entries by index; this file holds that the bytes under a name are those the core means.
+
+use super::options::{Founding, configuration_of};
+use super::{Class, Level, Node, Output, PeerMessage, RaftMessage, log_seed};
+use crate::machine::registry::Registration;
+use crate::wire;
+use bytes::Bytes;
+use quorate_raft::wal::{Batch, CHAIN_GENESIS, Entry, EntryFields, EntryHeader, EntryKind};
+use quorate_raft::{
+    Configuration, EntryKind as CoreKind, EntryShape, LogIndex, Message, NodeId, Now, Outcome, Output as RaftOutput,
+    Persist, Position, Ticket,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Bytes of one read from disk for a peer that is far behind.
+const FETCH_BYTES: usize = 1 << 20;
+
+/// An entry that this node is about to propose.
+#[derive(Debug)]
+pub(super) struct Staged {
+    kind: EntryKind,
+    payload: Bytes,
+    count: u32,
+}
+
+/// What is between the core and its bytes at this moment.
+#[derive(Debug, Default)]
+pub(super) struct Replication {
+    /// The entries that came with the message that is being handled.
+    incoming: Vec<Entry>,
+    /// The entry that is being proposed.
+    staged: Option<Staged>,
+    /// The header of the entry that was sealed for the proposal being handled.
+    sealed: Option<EntryHeader>,
+    /// Appends that wait for their entries to be read from disk.
+    fetching: BTreeMap<u64, (NodeId, Message)>,
+    /// Peers with a read under way: one at a time each.
+    busy: BTreeSet<u64>,
+}
+
+impl Replication {
+    pub(super) fn forget(&mut self, node: u64) {
+        self.fetching.retain(|_, (to, _)| to.get() != node);
+        self.busy.remove(&node);
+    }
+}
+
+impl Node {
+    /// A Raft message of a peer. Entries are parsed and chained before the core hears of them.
+    pub(super) fn raft_message(&mut self, now: Now, node: u64, raft: RaftMessage) {
+        let Some(from) = NodeId::new(node) else { return };
+        match self.log_seed() {
+            Some(seed) if seed != raft.seed => {
+                let name = self.name_of(node);
+                return self.note(Level::Warn, format!("a Raft message of {name} is of another log and was refused"));
+            }
+            None if !self.joins_log(&raft) => return,
+            _ => {}
+        }
+        if let Err(why) = self.check_chain(&raft) {
+            let name = self.name_of(node);
+            return self.note(Level::Error, format!("entries of {name} were refused: {why}"));
+        }
+        self.clocks.heard(node, raft.wall, now.wall);
+        let entries: Vec<EntryShape> = match raft.entries.iter().map(shape).collect() {
+            Some(shapes) => shapes,
+            None => {
+                let name = self.name_of(node);
+                return self.note(Level::Error, format!("a control entry of {name} does not decode"));
+            }
+        };
+        self.replication.incoming = raft.entries;
+        self.raft.handle(now, quorate_raft::Input::Message { from, message: raft.message, entries });
+        self.drain_raft(now);
+        self.replication.incoming.clear();
+    }
+
+    /// A node without a log joins the one whose leader sends it the first entry. Messages before that only go to a
+    /// core that has nothing to lose.
+    fn joins_log(&mut self, raft: &RaftMessage) -> bool {
+        let Some(first) = raft.entries.first() else { return true };
+        if first.header().index != LogIndex(1) {
+            return true;
+        }
+        let founding: Result<Founding, _> = wire::decode(&first.payload(), "founding entry");
+        match founding {
+            Ok(founding) if log_seed(&founding.log_id) == raft.seed && !self.founds() => {
+                self.adopt(&founding);
+                true
+            }
+            _ => {
+                self.note(Level::Error, "the first entry of the log does not found it; refused");
+                false
+            }
+        }
+    }
+
+    /// This node belongs to that log from now on; its next write says so on disk.
+    fn adopt(&mut self, founding: &Founding) {
+        self.log_id = Some(founding.log_id);
+        self.log_id_unwritten = true;
+        self.record_bytes_max = founding.record_bytes_max as usize;
+        self.emit(Output::JoinedLog { log_id: founding.log_id });
+        self.note(Level::Info, format!("joined log {}", hex::encode(founding.log_id)));
+    }
+
+    /// The options of the log, from its first entry.
+    pub(super) fn read_founding(&mut self, control: &[Entry]) {
+        if let Some(first) = control.first().filter(|e| e.header().kind == EntryKind::Founding)
+            && let Ok(founding) = wire::decode::<Founding>(&first.payload(), "founding entry")
+        {
+            self.record_bytes_max = founding.record_bytes_max as usize;
+        }
+    }
+
+    /// Do these entries belong to this log, follow one another, and follow what is here already?
+    fn check_chain(&self, raft: &RaftMessage) -> Result<(), String> {
+        for (entry, next) in raft.entries.iter().zip(raft.entries.iter().skip(1)) {
+            next.follows(entry.header()).map_err(|e| e.to_string())?;
+        }
+        let Some(first) = raft.entries.first() else { return Ok(()) };
+        if first.header().seed != raft.seed {
+            return Err("an entry of another log".into());
+        }
+        let previous = first.header().index.prev();
+        if previous == LogIndex::ZERO {
+            return first.chains_to(CHAIN_GENESIS).map_err(|e| e.to_string());
+        }
+        let ours = self.cache.get(previous).map(Entry::header);
+        let ours = ours.or_else(|| self.cache.last().filter(|h| h.index == previous));
+        match (ours, raft.message.announced().map(|(previous, _)| previous.term)) {
+            // Same index and term, but another history: one of the two logs is not what it claims.
+            (Some(ours), Some(term)) if ours.term == term => first.follows(ours).map_err(|e| e.to_string()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Proposes one entry. What became of it comes as `Accepted` and `Done`; the header of the sealed entry is
+    /// returned if it was appended at once.
+    pub(super) fn propose(
+        &mut self,
+        now: Now,
+        ticket: u64,
+        kind: EntryKind,
+        payload: Bytes,
+        count: u32,
+    ) -> Option<EntryHeader> {
+        let bytes = (quorate_raft::wal::ENTRY_HEADER_BYTES + payload.len()) as u32;
+        self.replication.staged = Some(Staged { kind, payload, count });
+        self.replication.sealed = None;
+        self.raft
+            .handle(now, quorate_raft::Input::Propose { ticket: Ticket(ticket), bytes, term: Some(self.raft.term()) });
+        self.drain_raft(now);
+        self.replication.staged = None;
+        self.replication.sealed.take()
+    }
+
+    pub(super) fn drain_raft(&mut self, now: Now) {
+        while let Some(output) = self.raft.poll_output() {
+            match output {
+                RaftOutput::Persist(persist) => self.persist(now, persist),
+                RaftOutput::Send { to, message } => self.send_raft(now, to, message),
+                // The offsets were fixed when the entry was sealed, in the `Persist` just before.
+                RaftOutput::Accepted { .. } | RaftOutput::Committed { .. } => {}
+                RaftOutput::Done { ticket, outcome } => self.raft_done(now, ticket.0, outcome),
+                RaftOutput::ReadReady { ticket, index } => self.read_ready(now, ticket.0, index),
+                RaftOutput::RoleChanged => self.role_changed(now),
+                RaftOutput::ConfigurationChanged => self.hurry(now),
+                RaftOutput::Alarm { from, what } => {
+                    let name = self.name_of(from.get());
+                    self.note(Level::Warn, format!("a Raft message of {name} was refused: {what}"));
+                }
+                RaftOutput::Halted(why) => {
+                    let text =
+                        format!("Raft of this agent has stopped: {why:?}; the agent stays up to tell; restart it");
+                    self.note(Level::Error, text);
+                }
+            }
+        }
+    }
+
+    /// Every local ticket ends here; who asked for it is found by its number.
+    fn raft_done(&mut self, now: Now, ticket: u64, outcome: Outcome) {
+        let known = self.append_done(now, ticket, outcome)
+            || self.autopilot_done(now, ticket, outcome)
+            || self.question_done(now, ticket, outcome);
+        debug_assert!(known || matches!(outcome, Outcome::Rejected(_)), "a ticket nobody waits for");
+    }
+
+    fn persist(&mut self, now: Now, persist: Persist) {
+        if let Some(from) = persist.truncate_from {
+            self.cache.truncate(from);
+        }
+        let mut append = Vec::with_capacity(persist.append.len());
+        for shape in persist.append {
+            let entry = self.bytes_of(now, shape);
+            self.cache.push(entry.clone());
+            append.push(entry);
+        }
+        let log_id = if self.log_id_unwritten { self.log_id } else { None };
+        self.log_id_unwritten = false;
+        self.cache.trim(self.raft.durable().min(self.applied.index()));
+        let batch = Batch { hard_state: persist.hard_state, log_id, truncate_from: persist.truncate_from, append };
+        self.emit(Output::Write { ticket: persist.ticket, batch });
+    }
+
+    /// The entry that the core means: the one that just came in, or one that is sealed now.
+    fn bytes_of(&mut self, now: Now, shape: EntryShape) -> Entry {
+        let first = self.replication.incoming.first().map(|e| e.header().index.0);
+        let at = first.and_then(|first| shape.position.index.0.checked_sub(first));
+        if let Some(entry) = at.and_then(|at| self.replication.incoming.get(at as usize)) {
+            assert_eq!(entry.header().position(), shape.position, "the core appends what was handed to it");
+            return entry.clone();
+        }
+        let (kind, payload, count) = match shape.kind {
+            CoreKind::Noop => (EntryKind::Noop, Bytes::new(), 0),
+            CoreKind::Configuration(configuration) => self.configuration_payload(shape.position, configuration),
+            CoreKind::Normal => {
+                let staged = self.replication.staged.take();
+                let staged = staged.expect("the core appends one entry for each proposal, while it is handled");
+                (staged.kind, staged.payload, staged.count)
+            }
+        };
+        let entry = self.seal(now, shape.position, kind, &payload, count);
+        self.replication.sealed = Some(*entry.header());
+        entry
+    }
+
+    fn configuration_payload(&self, position: Position, configuration: Configuration) -> (EntryKind, Bytes, u32) {
+        if position.index != LogIndex(1) {
+            return (EntryKind::Configuration, wire::encode(&configuration).into(), 0);
+        }
+        let founding = Founding {
+            log_id: self.options.fresh_log_id,
+            configuration,
+            founder: Registration { node: self.me.get(), name: self.options.name.clone(), epoch: self.epoch },
+            record_bytes_max: self.record_bytes_max as u64,
+        };
+        (EntryKind::Founding, wire::encode(&founding).into(), 0)
+    }
+
+    fn seal(&self, now: Now, position: Position, kind: EntryKind, payload: &[u8], count: u32) -> Entry {
+        let previous = self.cache.last();
+        let voters = self.raft.configuration().voters.iter().map(|v| v.get());
+        let median = self.clocks.median_offset(self.me.get(), voters);
+        let fields = EntryFields {
+            seed: self.log_seed().unwrap_or_else(|| log_seed(&self.options.fresh_log_id)),
+            index: position.index,
+            term: position.term,
+            kind,
+            base_offset: previous.map_or(0, EntryHeader::next_offset),
+            count,
+            time: super::clock::Clocks::log_time(now.wall, median, previous.map(|p| p.time)),
+            lamport: previous.map_or(0, |p| p.lamport).max(self.members.lamport()) + u64::from(count.max(1)),
+            shard: 0,
+            session: 0,
+            seq: 0,
+        };
+        Entry::seal(fields, previous.map_or(CHAIN_GENESIS, |p| p.chain), payload)
+    }
+
+    /// Founds the log: the first entry, with everything that a founding decides.
+    pub(super) fn found(&mut self, now: Now) {
+        self.log_id = Some(self.options.fresh_log_id);
+        self.log_id_unwritten = true;
+        self.emit(Output::JoinedLog { log_id: self.options.fresh_log_id });
+        self.raft.handle(now, quorate_raft::Input::Found);
+        self.drain_raft(now);
+        self.note(Level::Info, format!("founded log {}", hex::encode(self.options.fresh_log_id)));
+    }
+
+    /// Sends a message of the core with the entries that it announces, or fetches those first.
+    fn send_raft(&mut self, now: Now, to: NodeId, message: Message) {
+        let entries = match message.entries() {
+            None => Vec::new(),
+            Some((first, last)) => match self.cache.range(first, last) {
+                Some(entries) => entries,
+                None => return self.fetch_for(to, message, first, last),
+            },
+        };
+        self.send_raft_with(now, to, Class::Peer, message, entries);
+    }
+
+    fn send_raft_with(&mut self, now: Now, to: NodeId, class: Class, message: Message, entries: Vec<Entry>) {
+        let Some(seed) = self.log_seed() else { return };
+        let raft = RaftMessage { seed, wall: now.wall, message, entries };
+        self.send(to.get(), class, PeerMessage::Raft(Box::new(raft)));
+    }
+
+    fn fetch_for(&mut self, to: NodeId, message: Message, from: LogIndex, last: LogIndex) {
+        // The core sends again what is not answered; a second read for the same peer would only be wasted.
+        if !self.replication.busy.insert(to.get()) {
+            return;
+        }
+        let token = self.token();
+        self.replication.fetching.insert(token, (to, message));
+        self.emit(Output::Fetch { token, from, to: last, bytes_max: FETCH_BYTES });
+    }
+
+    pub(super) fn fetched(&mut self, now: Now, token: u64, entries: Vec<Entry>) {
+        let Some((to, mut message)) = self.replication.fetching.remove(&token) else {
+            return self.fetched_for_apply(now, token, entries);
+        };
+        self.replication.busy.remove(&to.get());
+        let Some((first, _)) = message.entries() else { return };
+        // Between the plan and the read the log may have been truncated: only what still stands is sent.
+        let stands = entries.iter().all(|e| self.raft.term_at(e.header().index) == Some(e.header().term));
+        if let (true, Some(last)) = (stands, entries.last())
+            && entries.first().is_some_and(|e| e.header().index == first)
+        {
+            // One read brings at most `FETCH_BYTES`: the message then announces what it really carries.
+            message.shorten(last.header().position());
+            self.send_raft_with(now, to, Class::Bulk, message, entries);
+        }
+    }
+}
+
+/// What the core needs to know of an entry; `None` for a control entry that does not decode.
+fn shape(entry: &Entry) -> Option<EntryShape> {
+    let kind = match entry.header().kind {
+        EntryKind::Noop => CoreKind::Noop,
+        EntryKind::Configuration | EntryKind::Founding => CoreKind::Configuration(configuration_of(entry)?),
+        _ => CoreKind::Normal,
+    };
+    Some(EntryShape { position: entry.header().position(), kind, bytes: entry.bytes().len() as u32 })
+}

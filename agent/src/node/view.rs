@@ -1,0 +1,220 @@
+//! Pictures: what this agent tells people about itself, its members and its group.
+
+use super::{Class, Level, Node, Output, PeerMessage, Published, View};
+use crate::api::{Member, Status};
+use quorate_membership::State;
+use quorate_raft::{NodeId, Now, Role};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A name is kept for its holder this long after it was last heard.
+const HELD_FOR: Duration = Duration::from_secs(30);
+
+impl Node {
+    /// Everyone in the group as this agent knows it: voters, learners.
+    fn group(&self) -> (BTreeSet<u64>, BTreeSet<u64>) {
+        if self.in_raft() || self.view.is_none() {
+            let configuration = self.raft.configuration();
+            let ids = |set: &BTreeSet<NodeId>| set.iter().map(|n| n.get()).collect::<BTreeSet<u64>>();
+            let voters = ids(&configuration.voters).union(&ids(&configuration.outgoing)).copied().collect();
+            return (voters, ids(&configuration.learners));
+        }
+        let view = self.view.clone().unwrap_or_default();
+        (view.voters.into_iter().collect(), view.learners.into_iter().collect())
+    }
+
+    fn raft_word(&self, node: u64) -> &'static str {
+        let (voters, learners) = self.group();
+        if self.leader() == Some(node) && voters.contains(&node) {
+            "leader"
+        } else if voters.contains(&node) {
+            "voter"
+        } else if learners.contains(&node) {
+            "learner"
+        } else {
+            "none"
+        }
+    }
+
+    pub(super) fn members_answer(&self, _now: Now) -> Vec<Member> {
+        let status = self.raft.is_leader().then(|| self.raft.status());
+        let mut members: Vec<Member> = self
+            .members
+            .members()
+            .map(|m| {
+                let peer = status.as_ref().zip(NodeId::new(m.node));
+                let lag = match peer {
+                    Some((_, id)) if id == self.me => Some(0),
+                    Some((s, id)) => s.peers.get(&id).map(|p| s.last.index.0.saturating_sub(p.matched.0)),
+                    None => None,
+                };
+                Member {
+                    name: self.name_of(m.node),
+                    id: m.node,
+                    addr: m.addr.to_string(),
+                    state: m.state.to_string(),
+                    raft: self.raft_word(m.node).into(),
+                    lag,
+                    // Known to the transport only; the shell fills it in.
+                    rtt_ms: None,
+                    version: m.version.clone(),
+                    tags: m.tags.as_map().clone(),
+                }
+            })
+            .collect();
+        members.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
+        members
+    }
+
+    pub(super) fn status_answer(&self, now: Now) -> Status {
+        let (voters, learners) = self.group();
+        let names = |set: &BTreeSet<u64>| {
+            let mut names: Vec<String> = set.iter().map(|n| self.name_of(*n)).collect();
+            names.sort();
+            names
+        };
+        let problems = self.problems(now, &voters);
+        let outside = self.view.as_ref().filter(|_| !self.in_raft());
+        Status {
+            cluster: String::new(),
+            log_id: self.log_id.or(outside.map(|v| v.log_id)).map(hex::encode),
+            name: self.options.name.clone(),
+            node: self.me.get(),
+            version: self.options.version.clone(),
+            leader: self.leader().map(|l| self.name_of(l)),
+            term: outside.map_or(self.raft.term().0, |v| v.term),
+            raft: self.raft_word(self.me.get()).into(),
+            healthy: problems.is_empty(),
+            voters: names(&voters),
+            learners: names(&learners),
+            tolerates: (voters.len().saturating_sub(1) / 2) as u32,
+            first: 0,
+            next: outside.map_or(self.log.next_offset(), |v| v.next),
+            committed_index: outside.map_or(self.raft.committed().0, |v| v.committed),
+            applied_index: self.applied.index().0,
+            bytes: 0,
+            problems,
+        }
+    }
+
+    /// What an operator should know, one sentence each.
+    fn problems(&self, now: Now, voters: &BTreeSet<u64>) -> Vec<String> {
+        let mut problems: Vec<String> = Vec::new();
+        if let Some(why) = self.raft.status().halted {
+            problems.push(format!("Raft of this agent has stopped ({why:?}); restart it"));
+        }
+        problems.extend(self.applied.halted().map(str::to_owned));
+        problems.extend(self.formation_problem());
+        if self.log_id.is_some() && self.leader().is_none() {
+            problems.push(self.why_no_leader());
+        }
+        for voter in voters.iter().filter(|v| **v != self.me.get()) {
+            match self.members.member(*voter).map(|m| m.state) {
+                Some(State::Alive | State::Leaving) => {}
+                Some(state) => problems.push(format!("voter {} is {state}", self.name_of(*voter))),
+                None => problems.push(format!("voter {} was never seen", self.name_of(*voter))),
+            }
+        }
+        if self.raft.is_leader() {
+            let status = self.raft.status();
+            if !self.is_healthy_majority(now.mono, &status, &status.configuration.voters) {
+                problems.push("this leader does not hear a majority of the voters".into());
+            }
+            let newcomers = self.peers.up().filter_map(|p| Some((p, self.autopilot.waiting(p.node)?)));
+            problems.extend(newcomers.map(|(p, why)| format!("{} is not admitted: {why}", self.name_of(p.node))));
+        }
+        let other = self.peers.up().filter(|p| p.log_id.is_some() && self.log_id.is_some() && p.log_id != self.log_id);
+        problems.extend(other.map(|p| {
+            let theirs = hex::encode(p.log_id.unwrap_or_default());
+            format!("agent {} belongs to another log ({theirs}); wipe one of the two", self.name_of(p.node))
+        }));
+        problems
+    }
+
+    /// A leader tells agents that it does not replicate to what it sees.
+    pub(super) fn send_views(&mut self) {
+        if !self.raft.is_leader() {
+            return;
+        }
+        let (voters, learners) = self.group();
+        let outside: Vec<u64> =
+            self.peers.up().map(|p| p.node).filter(|n| !voters.contains(n) && !learners.contains(n)).collect();
+        for node in outside {
+            let view = View {
+                log_id: self.log_id.unwrap_or_default(),
+                term: self.raft.term().0,
+                leader: self.me.get(),
+                voters: voters.iter().copied().collect(),
+                learners: learners.iter().copied().collect(),
+                committed: self.raft.committed().0,
+                next: self.log.next_offset(),
+                waiting: self.autopilot.waiting(node),
+            };
+            self.send(node, Class::Peer, PeerMessage::View(view));
+        }
+    }
+
+    /// What a leader says to an agent outside the group. An older term is an older truth.
+    pub(super) fn view_received(&mut self, now: Now, node: u64, view: View) {
+        let newer = self.view.as_ref().is_none_or(|old| view.term >= old.term || !self.peers.is_up(old.leader));
+        if view.leader != node || !newer || self.log_id.is_some_and(|id| id != view.log_id) {
+            return;
+        }
+        let changed = self.view.as_ref().is_none_or(|old| old.leader != view.leader || old.term != view.term);
+        if changed && !self.in_raft() {
+            let name = self.name_of(node);
+            self.note(Level::Info, format!("{name} leads in term {}", view.term));
+        }
+        self.view = Some(view);
+        if changed {
+            self.leader_changed(now);
+        }
+    }
+
+    /// Publishes what readers and the gate may know, if it changed.
+    pub(super) fn publish(&mut self, now: Now) {
+        let in_raft = self.in_raft();
+        let readable_moved = self.published.readable_index != self.applied.index();
+        // The gate changes with the registry and with time; both are looked at once per turn of the policies.
+        let turn = std::mem::take(&mut self.turned);
+        if !readable_moved && !turn {
+            return;
+        }
+        let mut next = Published::clone(&self.published);
+        next.readable = self.log.next_offset();
+        next.readable_index = self.applied.index();
+        if turn {
+            next.has_log = in_raft || self.applied.index().0 > 0;
+            next.record_bytes_max = self.record_bytes_max;
+            next.stopping = self.leave.is_under_way();
+            next.replicas = self.replica_addrs();
+            let held = |node| {
+                node == self.me.get()
+                    || self.members.member(node).is_some_and(|m| m.state.is_present())
+                    || self.peers.last_up(node, now.mono).is_some_and(|at| now.mono.since(at) < HELD_FOR)
+            };
+            let own = (self.options.name.clone(), self.me.get());
+            next.gate = super::Gate::draw(own, self.log_id, &self.registry, held);
+        }
+        if next != *self.published {
+            self.published = Arc::new(next);
+            self.emit(Output::Published(Arc::clone(&self.published)));
+        }
+    }
+
+    /// Where the log can be read by those who do not hold it: the leader first.
+    fn replica_addrs(&self) -> Vec<std::net::SocketAddr> {
+        let (voters, learners) = self.group();
+        let leader = self.leader();
+        let rest = voters.iter().chain(&learners).copied().filter(|n| Some(*n) != leader);
+        let nodes = leader.into_iter().chain(rest).filter(|n| *n != self.me.get());
+        nodes.filter_map(|n| self.addr_of(n)).collect()
+    }
+
+    /// Does this node lead, for the shell's metrics.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        self.raft.role() == Role::Leader
+    }
+}

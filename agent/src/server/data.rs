@@ -1,0 +1,263 @@
+//! The data directory: the identity of the disk, and where everything else in it lies.
+//!
+//! ```text
+//! DATA/LOCK        held by the agent while it lives
+//! DATA/node.key    Ed25519 in PKCS#8, 0600; its hash is the node id: who loses it is a new node
+//! DATA/quic.key    40 random bytes, 0600: stateless-reset key and connection-id key
+//! DATA/peers.json  last known addresses; a cache
+//! DATA/log/        the write-ahead log
+//! DATA/left-TIME/  all of the above, after `quorate leave`
+//! ```
+
+use super::error::Error;
+use crate::node::Known;
+use quorate_certs::ClusterId;
+use quorate_raft::NodeId;
+use quorate_raft::wal::{self, Disk, Entry, Meta, Opened, OsDisk};
+use quorate_transport::{NodeKey, Secrets};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const LOCK: &str = "LOCK";
+const NODE_KEY: &str = "node.key";
+const QUIC_KEY: &str = "quic.key";
+const PEERS: &str = "peers.json";
+const LOG: &str = "log";
+const QUIC_KEY_BYTES: usize = 40;
+/// A file of ours is never larger; a larger one is not ours.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// An open data directory. The lock is held until it is dropped.
+#[derive(Debug)]
+pub(super) struct Data {
+    path: PathBuf,
+    _lock: File,
+    /// The key that makes the node id.
+    pub(super) key: NodeKey,
+    /// Keys that let peers notice a restart at once.
+    pub(super) secrets: Secrets,
+}
+
+fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_path_buf();
+    move |source| Error::Data { action, path, source }
+}
+
+impl Data {
+    /// Opens the directory, and makes it and its keys if it is new.
+    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+        create_dir(path).map_err(at("create data directory", path))?;
+        let lock_path = path.join(LOCK);
+        let lock = private().create(true).truncate(false).open(&lock_path).map_err(at("open", &lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(Error::InUse { path: path.into() }),
+            Err(fs::TryLockError::Error(source)) => return Err(at("lock", &lock_path)(source)),
+        }
+        let key = match read(&path.join(NODE_KEY))? {
+            Some(pkcs8) => NodeKey::load(&pkcs8)?,
+            None => Self::new_key(path)?,
+        };
+        let secrets = match read(&path.join(QUIC_KEY))? {
+            Some(bytes) => secrets(&bytes).ok_or_else(|| Error::Foreign {
+                path: path.join(QUIC_KEY),
+                what: "does not hold the 40 bytes of a QUIC key".into(),
+                next: "remove the file; a new one is made",
+            })?,
+            None => Self::new_secrets(path)?,
+        };
+        Ok(Self { path: path.into(), _lock: lock, key, secrets })
+    }
+
+    /// A log without its key is somebody's history without its owner: never quietly given a new one.
+    fn new_key(path: &Path) -> Result<NodeKey, Error> {
+        if path.join(LOG).exists() {
+            return Err(Error::Foreign {
+                path: path.join(NODE_KEY),
+                what: "is missing, but there is a log beside it".into(),
+                next: "restore the key, or wipe the data directory to join as a new node",
+            });
+        }
+        let (key, pkcs8) = NodeKey::generate()?;
+        write(path, NODE_KEY, &pkcs8)?;
+        Ok(key)
+    }
+
+    fn new_secrets(path: &Path) -> Result<Secrets, Error> {
+        let mut bytes = [0; QUIC_KEY_BYTES];
+        entropy(&mut bytes)?;
+        write(path, QUIC_KEY, &bytes)?;
+        secrets(&bytes).ok_or_else(|| Error::Options("random bytes of the wrong length".into()))
+    }
+
+    /// The node id that the key proves.
+    pub(super) fn node(&self) -> Result<NodeId, Error> {
+        NodeId::new(self.key.node()).ok_or_else(|| Error::Options("the node key hashes to zero; remove it".into()))
+    }
+
+    /// Opens the log, and creates it if there is none.
+    pub(super) fn open_log(&self, cluster: ClusterId, seed: u64) -> Result<Opened, Error> {
+        let path = self.path.join(LOG);
+        let disk = OsDisk::open(&path).map_err(at("open", &path))?;
+        let disk: Arc<dyn Disk> = Arc::new(disk);
+        let node = self.node()?;
+        if !wal::exists(&disk).map_err(|e| log_error(&path, e))? {
+            let meta = Meta::new(cluster.0, node);
+            wal::create(&disk, meta).map_err(|e| log_error(&path, e))?;
+        }
+        let options = wal::Options { seed, ..wal::Options::default() };
+        let opened = wal::open(disk, options).map_err(|e| log_error(&path, e))?;
+        if opened.meta.node != node {
+            return Err(Error::Foreign {
+                path,
+                what: format!("belongs to node {}, and {NODE_KEY} makes this node {node}", opened.meta.node),
+                next: "put the matching key back, or wipe the data directory to join as a new node",
+            });
+        }
+        if opened.meta.cluster != cluster.0 {
+            return Err(Error::Foreign {
+                path,
+                what: format!("belongs to cluster {}, and the certificate is of cluster {cluster}", ClusterId(opened.meta.cluster)),
+                next: "use the certificates of that cluster, or another --data",
+            });
+        }
+        Ok(opened)
+    }
+
+    /// The control entries of an opened log, in order.
+    pub(super) fn control(&self, opened: &Opened) -> Result<Vec<Entry>, Error> {
+        let path = self.path.join(LOG);
+        let one = |index| opened.reader.read(index, index, usize::MAX).map_err(|e| log_error(&path, e));
+        let mut control = Vec::with_capacity(opened.recovered.control.len());
+        for index in &opened.recovered.control {
+            control.extend(one(*index)?);
+        }
+        Ok(control)
+    }
+
+    /// Addresses from before. A cache that cannot be read is an empty one.
+    pub(super) fn known(&self) -> Vec<Known> {
+        let bytes = read(&self.path.join(PEERS)).ok().flatten().unwrap_or_default();
+        serde_json::from_slice(&bytes).unwrap_or_default()
+    }
+
+    /// Where the addresses are kept.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Moves everything into `left-TIME/`, so that the next start is a new node. Gives the new place.
+    pub(super) fn set_aside(self, time: &str) -> Result<PathBuf, Error> {
+        let target = self.path.join(format!("left-{time}"));
+        create_dir(&target).map_err(at("create", &target))?;
+        // The log first: without it, a key alone is a node that never voted; the other way round would be a log
+        // without a key, which refuses to start.
+        for name in [LOG, PEERS, QUIC_KEY, NODE_KEY] {
+            let from = self.path.join(name);
+            match fs::rename(&from, target.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at("move", &from)(error)),
+                _ => {}
+            }
+        }
+        sync_dir(&target).and_then(|()| sync_dir(&self.path)).map_err(at("sync", &target))?;
+        Ok(target)
+    }
+}
+
+/// Remembers addresses. A failure costs nothing but time at the next start.
+pub(super) fn remember(path: &Path, known: &[Known]) -> Result<(), Error> {
+    let json = serde_json::to_vec(known).map_err(|e| Error::Options(e.to_string()))?;
+    write(path, PEERS, &json)
+}
+
+/// Fills `bytes` from the system's generator.
+pub(super) fn entropy(bytes: &mut [u8]) -> Result<(), Error> {
+    getrandom::fill(bytes).map_err(|e| Error::System { what: "random bytes", source: io::Error::other(e.to_string()) })
+}
+
+fn secrets(bytes: &[u8]) -> Option<Secrets> {
+    let (reset, rest) = bytes.split_first_chunk::<32>()?;
+    let connection_id = u64::from_le_bytes(rest.try_into().ok()?);
+    Some(Secrets { reset: *reset, connection_id })
+}
+
+fn log_error(path: &Path, source: wal::Error) -> Error {
+    match source {
+        wal::Error::Locked => Error::InUse { path: path.into() },
+        wal::Error::Corrupt { .. } => Error::Corrupt { path: path.into(), source },
+        wal::Error::Io { action, source, .. } => Error::Data { action, path: path.into(), source },
+        source => Error::Log { path: path.into(), source },
+    }
+}
+
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+fn create_dir(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(at("open", path))?,
+    };
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(at("read", path))?;
+    Ok(Some(bytes))
+}
+
+/// Writes a whole file or none: temporary name, sync, rename, directory sync.
+fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
+    let (temporary, path) = (dir.join(format!("{name}.new")), dir.join(name));
+    let attempt = || {
+        let mut file = private().create(true).truncate(true).open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, &path)?;
+        sync_dir(dir)
+    };
+    attempt().map_err(at("write", &path))
+}
+
+/// Makes renames and new names durable; systems without directory handles do it by themselves.
+fn sync_dir(path: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_directory_is_the_same_node_and_is_opened_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Data::open(dir.path()).unwrap();
+        let node = first.node().unwrap();
+        assert_eq!(Data::open(dir.path()).unwrap_err().exit_code(), 75);
+        drop(first);
+        let again = Data::open(dir.path()).unwrap();
+        assert_eq!(again.node().unwrap(), node);
+        let left = again.set_aside("now").unwrap();
+        assert!(left.join(NODE_KEY).exists());
+        assert_ne!(Data::open(dir.path()).unwrap().node().unwrap(), node, "who left comes back as a new node");
+    }
+
+    #[test]
+    fn a_log_without_its_key_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join(LOG)).unwrap();
+        assert!(matches!(Data::open(dir.path()), Err(Error::Foreign { .. })));
+    }
+}

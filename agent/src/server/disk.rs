@@ -1,0 +1,149 @@
+//! The disk threads: one writes and syncs in groups, one reads what is no longer in memory.
+//!
+//! They decide nothing. A failed write or sync of a file in use ends the process: after it nobody knows what the disk
+//! holds, and only a restart reads what is really there.
+
+use quorate_raft::wal::{Batch, Entry, Error, Reader, Writer};
+use quorate_raft::{LogIndex, PersistTicket};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+use tokio::sync::{mpsc as async_mpsc, oneshot};
+
+/// Writes that are synced together at most.
+const GROUP_MAX: usize = 1024;
+/// Between two tries to get room for the next segment.
+const FULL_PAUSE: Duration = Duration::from_millis(200);
+
+/// What the disk tells the loop.
+#[derive(Debug)]
+pub(super) enum Done {
+    /// Everything up to this write is durable.
+    Written(PersistTicket),
+    /// The entries of a read for the node.
+    Fetched { token: u64, entries: Vec<Entry> },
+}
+
+/// A write to be made durable.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) ticket: PersistTicket,
+    pub(super) batch: Batch,
+}
+
+/// A read.
+pub(super) enum Read {
+    /// For the node.
+    Fetch { token: u64, from: LogIndex, to: LogIndex, bytes_max: usize },
+    /// For a tail: any question to the reader.
+    Query(Box<dyn FnOnce(&Reader) + Send>),
+}
+
+/// The way to the disk threads.
+#[derive(Debug, Clone)]
+pub(super) struct Disk {
+    jobs: mpsc::Sender<Job>,
+    reads: mpsc::Sender<Read>,
+}
+
+impl std::fmt::Debug for Read {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Read")
+    }
+}
+
+impl Disk {
+    /// Starts both threads. They end when every handle is dropped.
+    pub(super) fn start(
+        writer: Writer,
+        reader: Reader,
+        done: async_mpsc::UnboundedSender<Done>,
+    ) -> std::io::Result<(Self, Vec<thread::JoinHandle<()>>)> {
+        let (jobs, job_queue) = mpsc::channel();
+        let (reads, read_queue) = mpsc::channel();
+        let told = done.clone();
+        let write = thread::Builder::new().name("disk".into()).spawn(move || write_loop(writer, &job_queue, &told))?;
+        let read = thread::Builder::new().name("reader".into()).spawn(move || read_loop(&reader, &read_queue, &done))?;
+        Ok((Self { jobs, reads }, vec![write, read]))
+    }
+
+    /// Queues a write.
+    pub(super) fn write(&self, job: Job) {
+        // The thread lives as long as this handle; if it died, the process is about to.
+        let _ = self.jobs.send(job);
+    }
+
+    /// Queues a read.
+    pub(super) fn read(&self, read: Read) {
+        let _ = self.reads.send(read);
+    }
+
+    /// Asks the reader something and waits for the answer.
+    pub(super) async fn query<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Reader) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (answer, waiting) = oneshot::channel();
+        self.read(Read::Query(Box::new(move |reader| drop(answer.send(question(reader))))));
+        waiting.await.unwrap_or(Err(Error::Missing))
+    }
+}
+
+fn write_loop(mut writer: Writer, jobs: &mpsc::Receiver<Job>, done: &async_mpsc::UnboundedSender<Done>) {
+    while let Ok(first) = jobs.recv() {
+        let mut newest = first.ticket;
+        write_one(&mut writer, &first.batch);
+        // Whatever came while the last sync ran shares the next one.
+        for job in jobs.try_iter().take(GROUP_MAX) {
+            newest = job.ticket;
+            write_one(&mut writer, &job.batch);
+        }
+        if let Err(error) = writer.sync() {
+            fatal("sync the log", &error);
+        }
+        if done.send(Done::Written(newest)).is_err() {
+            return;
+        }
+    }
+}
+
+fn write_one(writer: &mut Writer, batch: &Batch) {
+    let mut told = false;
+    loop {
+        match writer.write(batch) {
+            Ok(()) => return,
+            // Nothing was written: the same batch can be tried again once there is room.
+            Err(error) if error.is_retriable() => {
+                if !told {
+                    tracing::error!("{error}; appends wait until then");
+                    told = true;
+                }
+                thread::sleep(FULL_PAUSE);
+            }
+            Err(error) => fatal("write the log", &error),
+        }
+    }
+}
+
+/// Nothing after this point may be acknowledged, so nothing runs after this point.
+fn fatal(action: &str, error: &Error) -> ! {
+    tracing::error!("cannot {action}: {error}; the agent aborts and reads what the disk really holds at its next start");
+    std::process::abort();
+}
+
+fn read_loop(reader: &Reader, reads: &mpsc::Receiver<Read>, done: &async_mpsc::UnboundedSender<Done>) {
+    while let Ok(read) = reads.recv() {
+        match read {
+            Read::Query(question) => question(reader),
+            Read::Fetch { token, from, to, bytes_max } => {
+                let entries = reader.read(from, to, bytes_max).unwrap_or_else(|error| {
+                    tracing::error!("cannot read entries {from}..={to}: {error}");
+                    Vec::new()
+                });
+                if done.send(Done::Fetched { token, entries }).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! How messages between agents are laid out in frames of the peer and bulk classes.
+//!
+//! ```text
+//! 0  u8  kind
+//! 1 RAFT       u64 seed of the log id, i64 wall clock in microseconds, u32 length and MessagePack of the core's
+//!              message, then the entries that it announces, as they stand on disk
+//! 2 FORWARD    u64 id, u32 milliseconds, u8 length and name of the client, then the batch
+//! 3 ASK        MessagePack (id, milliseconds, question)
+//! 4 FORWARDED  u64 id, then u8 0 and 41 bytes as in `rpc` APPENDED, or u8 1 and a MessagePack failure
+//! 5 ANSWERED   MessagePack (id, result)
+//! 6 VIEW       MessagePack
+//! ```
+//! Integers are little-endian. Entries are decoded and every checksum checked before the node hears of them.
+
+use super::fields::Fields;
+use super::{Malformed, decode, encode};
+use crate::api::{Append, Appended, Failure};
+use crate::node::{LeaderAnswer, LeaderAsk, PeerMessage, RaftMessage};
+use bytes::{BufMut, Bytes, BytesMut};
+use quorate_raft::Wall;
+use quorate_raft::wal::Entry;
+
+/// Entries that one message may carry.
+const ENTRIES_MAX: usize = 65_536;
+
+const RAFT: u8 = 1;
+const FORWARD: u8 = 2;
+const ASK: u8 = 3;
+const FORWARDED: u8 = 4;
+const ANSWERED: u8 = 5;
+const VIEW: u8 = 6;
+
+/// The frame in parts, so that entries and batches are not copied.
+#[must_use]
+pub fn encode_peer(message: &PeerMessage) -> Vec<Bytes> {
+    match message {
+        PeerMessage::Raft(raft) => raft_parts(raft),
+        PeerMessage::Forward { id, append } => {
+            let name = append.on_behalf_of.as_bytes();
+            let name = &name[..name.len().min(255)];
+            let mut out = BytesMut::with_capacity(14 + name.len());
+            out.put_u8(FORWARD);
+            out.put_u64_le(*id);
+            out.put_u32_le(append.timeout_ms);
+            out.put_u8(name.len() as u8);
+            out.put_slice(name);
+            vec![out.freeze(), append.batch.clone()]
+        }
+        PeerMessage::Forwarded { id, result } => {
+            let mut out = BytesMut::with_capacity(64);
+            out.put_u8(FORWARDED);
+            out.put_u64_le(*id);
+            match result {
+                Ok(appended) => {
+                    out.put_u8(0);
+                    appended.put(&mut out);
+                }
+                Err(failure) => {
+                    out.put_u8(1);
+                    out.put_slice(&encode(failure));
+                }
+            }
+            vec![out.freeze()]
+        }
+        PeerMessage::Ask { id, timeout_ms, ask } => tagged(ASK, &(id, timeout_ms, ask)),
+        PeerMessage::Answered { id, result } => tagged(ANSWERED, &(id, result)),
+        PeerMessage::View(view) => tagged(VIEW, view),
+    }
+}
+
+fn tagged<T: serde::Serialize>(kind: u8, body: &T) -> Vec<Bytes> {
+    let body = encode(body);
+    let mut out = BytesMut::with_capacity(1 + body.len());
+    out.put_u8(kind);
+    out.put_slice(&body);
+    vec![out.freeze()]
+}
+
+fn raft_parts(raft: &RaftMessage) -> Vec<Bytes> {
+    let message = encode(&raft.message);
+    let mut out = BytesMut::with_capacity(21 + message.len());
+    out.put_u8(RAFT);
+    out.put_u64_le(raft.seed);
+    out.put_i64_le(raft.wall.0);
+    out.put_u32_le(message.len() as u32);
+    out.put_slice(&message);
+    let mut parts = Vec::with_capacity(1 + raft.entries.len());
+    parts.push(out.freeze());
+    parts.extend(raft.entries.iter().map(|e| e.bytes().clone()));
+    parts
+}
+
+/// A frame back to a message. The frame comes from another agent: proven who, never trusted what.
+pub fn decode_peer(frame: Bytes) -> Result<PeerMessage, Malformed> {
+    let mut fields = Fields::new(frame, "peer frame");
+    match fields.u8()? {
+        RAFT => {
+            let seed = fields.u64()?;
+            let wall = Wall(fields.i64()?);
+            let len = fields.u32()? as usize;
+            let message = decode(&fields.bytes(len)?, "raft message")?;
+            let entries = Entry::decode_many(fields.rest(), ENTRIES_MAX).map_err(|_| Malformed("entries"))?;
+            Ok(PeerMessage::Raft(Box::new(RaftMessage { seed, wall, message, entries })))
+        }
+        FORWARD => {
+            let id = fields.u64()?;
+            let timeout_ms = fields.u32()?;
+            let len = fields.u8()?.into();
+            let on_behalf_of = fields.text(len)?;
+            let append = Append { timeout_ms, hops: 1, on_behalf_of, batch: fields.rest() };
+            Ok(PeerMessage::Forward { id, append })
+        }
+        FORWARDED => {
+            let id = fields.u64()?;
+            let result = match fields.u8()? {
+                0 => Ok(Appended::take(&mut fields)?),
+                1 => Err(decode::<Failure>(&fields.rest(), "failure")?),
+                _ => return Err(Malformed("forward result")),
+            };
+            Ok(PeerMessage::Forwarded { id, result })
+        }
+        ASK => {
+            let (id, timeout_ms, ask): (u64, u32, LeaderAsk) = decode(&fields.rest(), "question")?;
+            Ok(PeerMessage::Ask { id, timeout_ms, ask })
+        }
+        ANSWERED => {
+            let (id, result): (u64, Result<LeaderAnswer, Failure>) = decode(&fields.rest(), "answer")?;
+            Ok(PeerMessage::Answered { id, result })
+        }
+        VIEW => Ok(PeerMessage::View(decode(&fields.rest(), "view")?)),
+        _ => Err(Malformed("peer frame kind")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{Code, Effect};
+    use crate::node::View;
+    use proptest::prelude::*;
+
+    fn round_trip(message: &PeerMessage) {
+        let frame = Bytes::from(encode_peer(message).concat());
+        assert_eq!(decode_peer(frame).as_ref(), Ok(message));
+    }
+
+    #[test]
+    fn messages_read_back() {
+        let append = Append { timeout_ms: 7, hops: 1, on_behalf_of: "ci".into(), batch: Bytes::from_static(b"batch") };
+        round_trip(&PeerMessage::Forward { id: 1, append });
+        let appended = Appended { first: 1, last: 2, term: 3, time: -4, lamport: 5, deduped: false };
+        round_trip(&PeerMessage::Forwarded { id: 2, result: Ok(appended) });
+        let failure = Failure { code: Code::Busy, effect: Effect::NotApplied, what: "w".into(), hint: "h".into() };
+        round_trip(&PeerMessage::Forwarded { id: 2, result: Err(failure) });
+        round_trip(&PeerMessage::Ask { id: 3, timeout_ms: 9, ask: LeaderAsk::Remove { node: 4 } });
+        round_trip(&PeerMessage::Answered { id: 3, result: Ok(LeaderAnswer::Readable { next: 8 }) });
+        round_trip(&PeerMessage::View(View { voters: vec![1, 2], waiting: Some("why".into()), ..View::default() }));
+    }
+
+    proptest! {
+        #[test]
+        fn junk_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..128)) {
+            let _ = decode_peer(bytes.into());
+        }
+    }
+}
