@@ -66,7 +66,7 @@ impl Reader {
     }
 
     /// The entries from `from` up to and including `to`, as far as they exist and fit into `max_bytes`; at least one
-    /// if there is one at `from`, none if the log ends before it.
+    /// if there is one at `from`, none if the log ends before it. Damage further on only shortens the answer.
     ///
     /// # Errors
     /// [`Error::Trimmed`] before the first entry, [`Error::Corrupt`] with file and offset for damage, or IO.
@@ -82,22 +82,25 @@ impl Reader {
             // One view per segment: the tail may be truncated meanwhile, and then the chain of entries tells.
             let Some(route) = self.shared.view().route(next) else { break };
             let before = next;
-            let full = self.walk(&route, max_bytes.saturating_sub(bytes), |entry| {
+            let walked = self.walk(&route, max_bytes.saturating_sub(bytes), |entry| {
                 let head = entry.header();
                 if head.index.0 < next {
                     return true;
                 }
-                let fits = bytes.saturating_add(entry.bytes().len()) <= max_bytes;
-                if head.index.0 > to.0 || !(fits || entries.is_empty()) {
+                bytes = bytes.saturating_add(entry.bytes().len());
+                if bytes > max_bytes && !entries.is_empty() {
                     return false;
                 }
-                bytes = bytes.saturating_add(entry.bytes().len());
                 next = head.index.0 + 1;
                 entries.push(entry);
-                true
-            })?;
-            if full || next == before {
-                break;
+                next <= to.0
+            });
+            match walked {
+                Ok(full) if full || next == before => break,
+                Ok(_) => {}
+                // What is good is handed out; a read that begins at the damage says so.
+                Err(_) if !entries.is_empty() => break,
+                Err(error) => return Err(error),
             }
         }
         Ok(cut_at_a_splice(entries))

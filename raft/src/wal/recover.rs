@@ -54,8 +54,8 @@ pub struct Recovered {
     pub runs: Vec<Run>,
     /// The last entry; `None` if there is none after `start`.
     pub last: Option<EntryHeader>,
-    /// The entries in force that a node reads before it speaks, see [`EntryKind::is_remembered`]
-    /// (super::EntryKind::is_remembered); ascending.
+    /// The entries in force that a node reads before it speaks, ascending; see
+    /// [`is_remembered`](super::EntryKind::is_remembered).
     pub control: Vec<LogIndex>,
     /// Bytes of a torn tail that were cut: written before a crash, never synced, never acked.
     pub torn_bytes_cut: u64,

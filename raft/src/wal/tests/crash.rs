@@ -7,7 +7,7 @@ use super::*;
 use crate::HardState;
 use crate::wal::sim::SimDisk;
 
-enum Act {
+pub(super) enum Act {
     Write(Batch),
     Sync,
     Restart,
@@ -15,7 +15,7 @@ enum Act {
 
 /// Rotation, a batch larger than a segment, truncations within a segment and across some, votes, restarts, group
 /// commits of several writes, and syncs with nothing to do.
-fn script() -> Vec<Act> {
+pub(super) fn script() -> Vec<Act> {
     let mut log: Vec<Entry> = Vec::new();
     let mut acts = Vec::new();
     let mut term = 1;
@@ -64,13 +64,13 @@ fn script() -> Vec<Act> {
 }
 
 /// Runs the script until it ends or the power goes; says what was being done then.
-struct Run {
-    model: Model,
+pub(super) struct Run {
+    pub(super) model: Model,
     in_flight: Option<Batch>,
     finished: bool,
 }
 
-fn run(disk: &SimDisk, script: &[Act]) -> Run {
+pub(super) fn run(disk: &SimDisk, script: &[Act]) -> Run {
     let mut model = Model::default();
     let cut = |model: Model, in_flight| Run { model, in_flight, finished: false };
     if create(&disk.attach(), meta()).is_err() {
@@ -109,7 +109,7 @@ fn run(disk: &SimDisk, script: &[Act]) -> Run {
 }
 
 impl Run {
-    fn judge(&self, log: &Opened) {
+    pub(super) fn judge(&self, log: &Opened) {
         let (found, hard_state) = (all(&log.reader), log.meta.hard_state);
         let legal = match &self.in_flight {
             Some(batch) => self.model.allows_during(batch, &found, hard_state),

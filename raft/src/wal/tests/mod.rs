@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod crash;
+mod damage;
+mod faults;
 mod model;
 mod real;
 

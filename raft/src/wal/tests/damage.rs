@@ -1,0 +1,201 @@
+//! Rot, lost files and foreign files: named with file and offset, never cut away, never read.
+
+use super::*;
+use crate::HardState;
+use crate::wal::sim::SimDisk;
+
+/// Several segments, one truncation, group commits of several frames; everything is durable, the last sync included.
+fn written() -> (SimDisk, Vec<Entry>) {
+    let disk = SimDisk::new(3);
+    create(&disk.attach(), meta()).unwrap();
+    let mut log = open(disk.attach(), small(1)).unwrap();
+    let mut entries = chain_of(None, 1, [200; 30]);
+    for group in entries.chunks(3) {
+        log.writer.write(&append(group.to_vec())).unwrap();
+        log.writer.sync().unwrap();
+    }
+    entries.truncate(25);
+    let more = chain_of(entries.last().map(|e| *e.header()), 2, [333, 20, 700, 61]);
+    let truncate_from = Some(LogIndex(26));
+    log.writer.write(&Batch { truncate_from, ..append(more.clone()) }).unwrap();
+    log.writer.sync().unwrap();
+    entries.extend(more);
+    drop(log);
+    disk.crash_keeping(|_| false);
+    (disk, entries)
+}
+
+fn segments(disk: &SimDisk) -> Vec<String> {
+    disk.names().into_iter().filter(|n| n.ends_with(".wal")).collect()
+}
+
+fn corrupt(disk: &SimDisk) -> (String, u64) {
+    match open(disk.attach(), small(9)) {
+        Err(Error::Corrupt { file, offset, .. }) => (file, offset),
+        Err(other) => panic!("{other}"),
+        Ok(log) => panic!("opened with {} entries", log.reader.last_index()),
+    }
+}
+
+/// No flipped bit in a frame or a header block gets past a start, also not in the last acked batch.
+#[test]
+fn every_flipped_bit_is_named() {
+    let (disk, entries) = written();
+    let names = segments(&disk);
+    assert!(names.len() >= 3);
+    let mut images = 0_u32;
+    for name in &names {
+        let len = disk.contents(name).unwrap().iter().rposition(|b| *b != 0).unwrap() as u64;
+        for at in (0..=len).filter(|at| *at < 110 || *at > 4090) {
+            let image = disk.fork();
+            assert!(image.flip_bit(name, at, at as u32 % 8));
+            let (file, offset) = corrupt(&image);
+            assert_eq!((&file, offset <= at), (name, true), "flipped {at} of {name}");
+            images += 1;
+        }
+    }
+    println!("{images} flipped bits, all refused");
+    assert_eq!(all(&open(disk.attach(), small(9)).unwrap().reader), entries);
+}
+
+/// One damaged meta is made good by the other; two are the end of this identity.
+#[test]
+fn one_damaged_meta_is_mended() {
+    let (disk, entries) = written();
+    for at in 0..META_BYTES as u64 {
+        let image = disk.fork();
+        let name = ["meta.a", "meta.b"][at as usize % 2];
+        assert!(image.flip_bit(name, at, at as u32 % 8));
+        let log = open(image.attach(), small(9)).unwrap();
+        assert_eq!((all(&log.reader).len(), log.meta.boot_epoch), (entries.len(), 2));
+        drop(log);
+        assert_eq!(image.contents("meta.a"), image.contents("meta.b"));
+    }
+    for (a, b) in [(0, 0), (30, 500)] {
+        let image = disk.fork();
+        image.flip_bit("meta.a", a, 1);
+        image.flip_bit("meta.b", b, 1);
+        assert!(corrupt(&image).0.starts_with("meta."));
+    }
+    let image = disk.fork();
+    assert!(image.vanish("meta.b"));
+    let log = open(image.attach(), small(9)).unwrap();
+    assert_eq!(all(&log.reader).len(), entries.len());
+    assert_eq!(image.contents("meta.a"), image.contents("meta.b"));
+}
+
+/// The newer of two good copies counts: a vote is never given back because the disk rotted.
+#[test]
+fn a_vote_outlives_either_copy() {
+    let (disk, _) = written();
+    let mut log = open(disk.attach(), small(9)).unwrap();
+    let vote = HardState { term: Term(9), vote: NodeId::new(5) };
+    log.writer.write(&Batch { hard_state: Some(vote), ..Batch::default() }).unwrap();
+    for name in ["meta.a", "meta.b"] {
+        let image = disk.fork();
+        image.crash_keeping(|_| false);
+        image.set_byte(name, 100, 0xff);
+        assert_eq!(open(image.attach(), small(10)).unwrap().meta.hard_state, vote);
+    }
+}
+
+/// A segment that is missing or short is missed, whichever it is.
+#[test]
+fn missing_and_short_files_are_missed() {
+    let (disk, _) = written();
+    for name in segments(&disk) {
+        let image = disk.fork();
+        image.vanish(&name);
+        corrupt(&image);
+    }
+    let reopened = disk.fork();
+    drop(open(reopened.attach(), small(9)).unwrap());
+    for name in segments(&reopened) {
+        let len = reopened.contents(&name).unwrap().len() as u64;
+        for by in [1, 8, 100, len - 4096, len - 10, len] {
+            let image = reopened.fork();
+            image.cut(&name, len - by);
+            assert_eq!(corrupt(&image).0, name, "cut by {by}");
+        }
+        let image = reopened.fork();
+        image.cut(&name, len + 8);
+        if segments(&reopened).last() != Some(&name) {
+            assert_eq!(corrupt(&image), (name, len));
+        }
+    }
+}
+
+/// Good bytes at a wrong place are damage: a frame, a block, a whole file.
+#[test]
+fn misdirected_bytes_are_damage() {
+    let (disk, _) = written();
+    let names = segments(&disk);
+    let copy = |image: &SimDisk, from: (&str, u64), to: (&str, u64), len: u64| {
+        let bytes = image.contents(from.0).unwrap();
+        for i in 0..len {
+            assert!(image.set_byte(to.0, to.1 + i, bytes[(from.1 + i) as usize]));
+        }
+    };
+    let (first, second) = (names[0].as_str(), names[1].as_str());
+    let frame = frame::framed_len(ENTRY_HEADER_BYTES + 200);
+    // The same place of another segment, another place of the same one, and a header block.
+    for (from, to, len) in [
+        ((second, 4096), (first, 4096), frame),
+        ((first, 4096), (first, 4096 + frame), frame),
+        ((second, 0), (first, 0), 4096),
+    ] {
+        let image = disk.fork();
+        copy(&image, from, to, len);
+        assert_eq!(corrupt(&image), (first.to_owned(), to.1));
+    }
+    // The file of another node under its own name.
+    let stranger = SimDisk::new(5);
+    create(&stranger.attach(), Meta::new([7; 16], NodeId::new(43).unwrap())).unwrap();
+    let mut log = open(stranger.attach(), small(1)).unwrap();
+    log.writer.write(&append(chain_of(None, 1, [200; 3]))).unwrap();
+    log.writer.sync().unwrap();
+    drop(log);
+    let image = stranger.fork();
+    for name in ["meta.a", "meta.b"] {
+        let ours = disk.contents(name).unwrap();
+        for (at, byte) in ours.iter().enumerate() {
+            image.set_byte(name, at as u64, *byte);
+        }
+    }
+    corrupt(&image);
+}
+
+/// A read never hands out damaged bytes, and says which entry of which file.
+#[test]
+fn a_read_of_rot_is_refused() {
+    let (disk, entries) = written();
+    let log = open(disk.attach(), small(9)).unwrap();
+    let name = &segments(&disk)[0];
+    let frame = frame::framed_len(ENTRY_HEADER_BYTES + 200);
+    for (into, what) in [(3, "header"), (60, "entry"), (300, "payload")] {
+        let at = 4096 + 2 * frame;
+        disk.flip_bit(name, at + into, 3);
+        match log.reader.read(LogIndex(3), LogIndex(3), usize::MAX) {
+            Err(Error::Corrupt { file, offset, .. }) => assert_eq!((&file, offset), (name, at), "{what}"),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(log.reader.read(LogIndex(1), LogIndex(2), usize::MAX).unwrap(), entries[..2]);
+        disk.flip_bit(name, at + into, 3);
+    }
+    assert_eq!(all(&log.reader), entries);
+}
+
+/// A frame from the future is not damage: the words say to upgrade.
+#[test]
+fn a_newer_version_is_not_damage() {
+    let (disk, _) = written();
+    let name = segments(&disk)[0].clone();
+    let mut block = disk.contents(&name).unwrap()[..SEGMENT_HEADER_BYTES].to_vec();
+    block[16] = 1;
+    let crc = crc32c::crc32c(&block[..4092]).to_le_bytes();
+    disk.set_byte(&name, 16, 1);
+    for (i, byte) in crc.iter().enumerate() {
+        disk.set_byte(&name, 4092 + i as u64, *byte);
+    }
+    assert!(matches!(open(disk.attach(), small(9)), Err(Error::Newer { .. })));
+}
