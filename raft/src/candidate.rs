@@ -16,7 +16,7 @@ impl Raft {
     }
 
     pub(crate) fn on_election_timeout(&mut self) {
-        if !self.configurations.current().configuration.is_voter(self.node) {
+        if !self.configurations.may_stand(self.node, self.committed) {
             // Nothing to stand for: forget the silent leader and wait for one that speaks.
             self.become_follower(None);
             self.election_due = None;

@@ -77,10 +77,11 @@ impl Raft {
         }
     }
 
-    /// A leader that does not vote any more hands over when the final configuration is committed (§4.2.2).
+    /// A leader that does not vote any more hands over when the final configuration is committed (§4.2.2), and all
+    /// else that it accepted: as a stranger to the group it would not hear how that ends.
     pub(crate) fn step_down_if_removed(&mut self) {
         let current = self.configurations.current();
-        let is_final = !current.configuration.is_joint() && current.index <= self.committed;
+        let is_final = !current.configuration.is_joint() && self.log.last().index == self.committed;
         if !matches!(self.role, RoleState::Leader(_)) || !is_final || current.configuration.is_voter(self.node) {
             return;
         }

@@ -114,6 +114,15 @@ impl Configurations {
         self.kept.push(Configured { index, configuration, admitted });
     }
 
+    /// May this node stand for election: does it vote now, or did it until an entry that may yet be undone? A leader
+    /// that wrote itself out of the configuration, and was cut off before anyone heard, must still be able to lead:
+    /// its log may be longer than any other, and its vote needed until that entry is committed (§4.2.2).
+    pub(crate) fn may_stand(&self, node: NodeId, committed: LogIndex) -> bool {
+        let undecided = self.current().index > committed;
+        let before = self.kept.len().checked_sub(2).filter(|_| undecided).map(|at| &self.kept[at]);
+        self.current().configuration.is_voter(node) || before.is_some_and(|before| before.configuration.is_voter(node))
+    }
+
     /// Drops those at `from` and after.
     pub(crate) fn revert(&mut self, from: LogIndex) {
         while self.kept.len() > 1 && self.current().index >= from {

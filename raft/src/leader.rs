@@ -85,7 +85,8 @@ impl Raft {
         let RoleState::Leader(leader) = &self.role else {
             return Err(Reject::NotLeader { leader: self.leader() });
         };
-        if self.transfer.is_some() {
+        // A leader on its way out finishes what it accepted, and takes no more.
+        if self.transfer.is_some() || !self.configurations.current().configuration.is_voter(self.node) {
             return Err(Reject::Transferring);
         }
         if self.quorum_is_silent(leader, self.options.election_timeout_min) {

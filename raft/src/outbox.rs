@@ -4,6 +4,7 @@
 
 use alloc::collections::VecDeque;
 
+use crate::message::Body;
 use crate::{EntryShape, LogIndex, Message, NodeId, Output, Persist, PersistTicket, Term};
 
 #[derive(Clone, Debug, Default)]
@@ -69,6 +70,11 @@ impl Outbox {
     /// Keeps a message back until that write is durable.
     pub(crate) fn hold(&mut self, until: PersistTicket, to: NodeId, message: Message) {
         self.held.push_back(Held { until, to, message });
+    }
+
+    /// This node stands no more: the votes it was about to ask for would answer nothing.
+    pub(crate) fn retract_vote_requests(&mut self) {
+        self.held.retain(|held| !matches!(held.message.body, Body::Vote { .. }));
     }
 
     /// Everything up to `ticket` is durable: what waited for it may go, if it is still of this term.

@@ -104,8 +104,6 @@ impl Raft {
             return None;
         }
         let role = match &self.role {
-            // Nobody to speak to, nobody to miss.
-            RoleState::Leader(leader) if leader.peers.is_empty() => None,
             RoleState::Leader(leader) => Some(leader.heartbeat_due.min(self.step_down_due(leader))),
             _ => self.election_due,
         };
@@ -218,6 +216,9 @@ impl Raft {
     pub(crate) fn become_follower(&mut self, following: Option<crate::role::Following>) {
         let leader = following.as_ref().map(|following| following.leader);
         let was = core::mem::replace(&mut self.role, RoleState::Follower(Follower { following }));
+        if let RoleState::Candidate(_) = was {
+            self.outbox.retract_vote_requests();
+        }
         if let RoleState::Leader(was) = was {
             self.leader_heard = None;
             self.reset_election_timer();

@@ -62,7 +62,7 @@ impl Raft {
         if configuration.voters == BTreeSet::from([node]) && !configuration.is_joint() {
             // The sole voter has nobody to wait for.
             raft.election_due = Some(now.mono);
-        } else if configuration.is_voter(node) {
+        } else if raft.configurations.may_stand(node, committed) {
             raft.reset_election_timer();
         }
         raft

@@ -128,6 +128,8 @@ pub(crate) struct Cluster {
     pub(crate) random: Random,
     next_ticket: u64,
     lives: u64,
+    pub(crate) truncations: u64,
+    pub(crate) replays: u64,
 }
 
 /// SplitMix64, for the world; the cores have their own.
@@ -192,6 +194,8 @@ impl Cluster {
             random: Random(1),
             next_ticket: 0,
             lives: 0,
+            truncations: 0,
+            replays: 0,
         }
     }
 
@@ -343,6 +347,7 @@ impl Cluster {
         }
         if let Some(from) = write.truncate_from {
             machine.log.truncate(from.0 as usize - 1);
+            self.truncations += 1;
         }
         if let Some(first) = write.append.first() {
             assert_eq!(first.position.index.0 as usize, machine.log.len() + 1, "appends are contiguous");
@@ -418,6 +423,7 @@ impl Cluster {
             self.schedule(self.now + again, Event::Deliver(Box::new(packet.clone())));
         }
         if self.random.chance(self.weather.replay) {
+            self.replays += 1;
             let again = delay + self.random.below(3_000 * MS);
             self.schedule(self.now + again, Event::Deliver(Box::new(packet.clone())));
         }
@@ -497,7 +503,7 @@ impl Cluster {
 
     /// Makes this node stand now, whatever its timer says, by making the others silent to it.
     pub(crate) fn time_out(&mut self, id: NodeId) {
-        let due = self.raft(id).poll_timeout().map_or(self.now, |at| at.0);
+        let due = self.machines[&id].raft.as_ref().and_then(Raft::poll_timeout).map_or(self.now, |at| at.0);
         let now = Now { mono: Mono(due.max(self.now)), wall: Wall(0) };
         if let Some(raft) = self.machine(id).raft.as_mut() {
             raft.handle(now, Input::Timeout);
@@ -516,11 +522,11 @@ impl Cluster {
 
     pub(crate) fn propose_bytes(&mut self, id: NodeId, bytes: u32) -> Ticket {
         let ticket = self.ticket();
-        self.witness.issued(ticket);
-        let machine = self.machine(id);
-        if machine.raft.is_none() {
+        if self.machines[&id].raft.is_none() {
             return ticket;
         }
+        self.witness.issued(ticket, id);
+        let machine = self.machine(id);
         machine.proposed.push_back((ticket.0, bytes));
         self.input(id, Input::Propose { ticket, bytes, term: None });
         // Refused: its bytes go nowhere.
@@ -536,7 +542,7 @@ impl Cluster {
         let mut tickets = Vec::new();
         for _ in 0..count {
             let ticket = self.ticket();
-            self.witness.issued(ticket);
+            self.witness.issued(ticket, id);
             let machine = self.machine(id);
             machine.proposed.push_back((ticket.0, 100));
             machine.raft.as_mut().expect("it runs").handle(clock, Input::Propose { ticket, bytes: 100, term: None });
@@ -548,7 +554,10 @@ impl Cluster {
 
     pub(crate) fn read(&mut self, id: NodeId) -> Ticket {
         let ticket = self.ticket();
-        self.witness.read_issued(ticket);
+        if self.machines[&id].raft.is_none() {
+            return ticket;
+        }
+        self.witness.read_issued(ticket, id);
         self.input(id, Input::Read { ticket });
         ticket
     }
@@ -566,14 +575,20 @@ impl Cluster {
         learners: &[u64],
     ) -> Ticket {
         let ticket = self.ticket();
-        self.witness.issued(ticket);
+        if self.machines[&id].raft.is_none() {
+            return ticket;
+        }
+        self.witness.issued(ticket, id);
         self.input(id, Input::Change { ticket, expected, voters: set(voters), learners: set(learners) });
         ticket
     }
 
     pub(crate) fn transfer(&mut self, id: NodeId, to: Option<NodeId>) -> Ticket {
         let ticket = self.ticket();
-        self.witness.issued(ticket);
+        if self.machines[&id].raft.is_none() {
+            return ticket;
+        }
+        self.witness.issued(ticket, id);
         self.input(id, Input::Transfer { ticket, to });
         ticket
     }

@@ -21,11 +21,12 @@ pub(crate) struct Witness {
     pub(crate) truth: Vec<Entry>,
     /// What each node has said in this life, which must never go back.
     heights: BTreeMap<NodeId, (Term, LogIndex)>,
-    /// Every local request, and how it ended.
+    /// Every local request of a life that goes on, and how it ended.
     outcomes: BTreeMap<Ticket, Option<Outcome>>,
     accepted: BTreeMap<Ticket, Position>,
     committed_data: BTreeSet<u64>,
     reads: BTreeMap<Ticket, LogIndex>,
+    asked_at: BTreeMap<Ticket, NodeId>,
     pub(crate) reads_served: u64,
     pub(crate) elections: u64,
 }
@@ -129,7 +130,8 @@ impl Witness {
         self.accepted.get(&ticket).copied()
     }
 
-    pub(crate) fn issued(&mut self, ticket: Ticket) {
+    pub(crate) fn issued(&mut self, ticket: Ticket, at: NodeId) {
+        self.asked_at.insert(ticket, at);
         assert!(self.outcomes.insert(ticket, None).is_none());
     }
 
@@ -154,8 +156,8 @@ impl Witness {
         self.outcomes.get(&ticket).copied().flatten()
     }
 
-    pub(crate) fn read_issued(&mut self, ticket: Ticket) {
-        self.issued(ticket);
+    pub(crate) fn read_issued(&mut self, ticket: Ticket, at: NodeId) {
+        self.issued(ticket, at);
         self.reads.insert(ticket, LogIndex(self.truth.len() as u64));
     }
 
@@ -171,6 +173,9 @@ impl Witness {
 
     pub(crate) fn crashed(&mut self, id: NodeId) {
         self.heights.remove(&id);
+        // Who crashed answers nobody: its open requests stay unknown.
+        let asked_at = &self.asked_at;
+        self.outcomes.retain(|ticket, outcome| outcome.is_some() || asked_at.get(ticket) != Some(&id));
     }
 
     /// After each input: terms never go back, one leader a term, and a leader has everything committed.
@@ -203,7 +208,12 @@ impl Witness {
         }
     }
 
-    pub(crate) fn open(&self) -> Vec<Ticket> {
-        self.outcomes.iter().filter(|(_, outcome)| outcome.is_none()).map(|(ticket, _)| *ticket).collect()
+    pub(crate) fn open(&self) -> impl Iterator<Item = (NodeId, Ticket)> + '_ {
+        let open = self.outcomes.iter().filter(|(_, outcome)| outcome.is_none());
+        open.map(|(ticket, _)| (self.asked_at[ticket], *ticket))
+    }
+
+    pub(crate) fn outcomes(&self) -> impl Iterator<Item = Outcome> + '_ {
+        self.outcomes.values().copied().flatten()
     }
 }
