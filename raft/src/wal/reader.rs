@@ -175,6 +175,12 @@ impl Reader {
         self.shared.view().bytes
     }
 
+    /// Points of the index in memory.
+    #[cfg(test)]
+    pub(super) fn points(&self) -> usize {
+        self.shared.view().extents.iter().map(|e| e.points.len()).sum()
+    }
+
     /// Hands the verified entries of one segment from the route's point on to `visit`, until that says `false`
     /// (then the answer is `true`) or the segment's part of the log ends.
     fn walk(&self, route: &Route, expected_bytes: usize, mut visit: impl FnMut(Entry) -> bool) -> Result<bool, Error> {

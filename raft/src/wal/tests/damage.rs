@@ -199,3 +199,25 @@ fn a_newer_version_is_not_damage() {
     }
     assert!(matches!(open(disk.attach(), small(9)), Err(Error::Newer { .. })));
 }
+
+/// Zeros in a payload are not a sector that was never written: rot in the last acked batch is no torn tail.
+#[test]
+fn rot_in_a_payload_of_zeros_is_no_torn_tail() {
+    let disk = SimDisk::new(3);
+    create(&disk.attach(), meta()).unwrap();
+    let mut log = open(disk.attach(), small(1)).unwrap();
+    let first = after(None, 1, b"first");
+    let zeros = after(Some(first.header()), 1, &[0; 3000]);
+    log.writer.write(&append(vec![first])).unwrap();
+    log.writer.sync().unwrap();
+    log.writer.write(&append(vec![zeros])).unwrap();
+    log.writer.sync().unwrap();
+    drop(log);
+    disk.crash_keeping(|_| false);
+    let at = 4096 + frame::framed_len(ENTRY_HEADER_BYTES + 5);
+    for into in 0..frame::framed_len(ENTRY_HEADER_BYTES + 3000) {
+        let image = disk.fork();
+        image.flip_bit(&segments(&disk)[0], at + into, into as u32);
+        assert_eq!(corrupt(&image).1, at);
+    }
+}

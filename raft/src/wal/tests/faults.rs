@@ -109,7 +109,16 @@ fn every_failing_call_is_survived() {
     let script = script();
     let mut fired = 0;
     let all_ops = [
-        Op::List, Op::Open, Op::Create, Op::Rename, Op::Remove, Op::SyncDir, Op::Read, Op::Write, Op::Sync, Op::Len,
+        Op::List,
+        Op::Open,
+        Op::Create,
+        Op::Rename,
+        Op::Remove,
+        Op::SyncDir,
+        Op::Read,
+        Op::Write,
+        Op::Sync,
+        Op::Len,
         Op::SetLen,
     ];
     for op in all_ops {
@@ -187,4 +196,22 @@ fn a_wrong_batch_changes_nothing() {
     log.writer.write(&append(vec![next])).unwrap();
     log.writer.sync().unwrap();
     assert_eq!(all(&log.reader).len(), 4);
+}
+
+/// A disk that loses a write it confirmed: as soon as anything durable follows, the hole is damage and not a tail.
+#[test]
+fn a_lost_write_is_missed_once_another_follows() {
+    let disk = SimDisk::new(1);
+    let mut log = opened(&disk);
+    let entries = chain_of(None, 1, [700, 700, 700]);
+    for (at, entry) in entries.iter().enumerate() {
+        if at == 1 {
+            disk.inject(Injection { op: Op::Write, name: ".wal".to_owned(), skip: 0, fault: Fault::Lost });
+        }
+        log.writer.write(&append(vec![entry.clone()])).unwrap();
+        log.writer.sync().unwrap();
+    }
+    assert_eq!(disk.counters().writes_lost, 1);
+    disk.crash_keeping(|_| false);
+    assert!(matches!(open(disk.attach(), small(2)), Err(Error::Corrupt { .. })));
 }

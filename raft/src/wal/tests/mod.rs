@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod bounds;
 mod crash;
 mod damage;
+mod decode;
 mod faults;
 mod model;
 mod real;

@@ -1,0 +1,152 @@
+//! Bytes from peers and disks: every decoder answers, none panics, and what it accepts it writes back the same.
+
+use bytes::Bytes;
+use std::time::Duration;
+
+use super::*;
+use crate::wal::sim::SimDisk;
+
+const TIME: Duration = Duration::from_secs(1);
+
+/// What a fuzzer chooses: only noise; make the checksum right again; bytes to change; the noise.
+type Edits = (bool, bool, Vec<(u16, u8)>, Vec<u8>);
+
+/// Random bytes, or a good encoding with a few bytes changed; half of the time its checksum is made right again, so
+/// that the fields behind it are reached.
+fn spoil(good: &[u8], crc_at: Option<usize>, (raw, mend, edits, noise): &Edits) -> Vec<u8> {
+    if *raw {
+        return noise.clone();
+    }
+    let mut bytes = good.to_vec();
+    for (at, value) in edits.iter().take(4) {
+        let at = usize::from(*at) % bytes.len();
+        bytes[at] = *value;
+    }
+    if let (true, Some(at)) = (*mend, crc_at) {
+        let crc = crc32c::crc32c(&bytes[..at]).to_le_bytes();
+        bytes[at..at + 4].copy_from_slice(&crc);
+    }
+    bytes.truncate(bytes.len() - noise.len() % 3);
+    bytes
+}
+
+#[test]
+fn entries_decode_or_refuse() {
+    let good = after(None, 3, b"some payload").bytes().to_vec();
+    bolero::check!().with_test_time(TIME).with_type::<Edits>().for_each(|edits: &Edits| {
+        let bytes = Bytes::from(spoil(&good, Some(92), edits));
+        if let Ok(entry) = Entry::decode(bytes.clone()) {
+            assert_eq!(entry.bytes(), &bytes);
+            assert_eq!(entry.header().encoded_len(), bytes.len());
+            assert_eq!(decode_header(&bytes), Ok(*entry.header()));
+            assert_eq!(entry.crc(), crc32c::crc32c(&bytes));
+            let _ = entry.follows(entry.header());
+        }
+    });
+}
+
+#[test]
+fn many_entries_decode_or_refuse() {
+    let good: Vec<u8> = chain_of(None, 3, [0, 9, 100]).iter().flat_map(|e| e.bytes().to_vec()).collect();
+    bolero::check!().with_test_time(TIME).with_type::<Edits>().for_each(|edits: &Edits| {
+        let bytes = Bytes::from(spoil(&good, None, edits));
+        if let Ok(entries) = Entry::decode_many(bytes.clone(), 3) {
+            let again: Vec<u8> = entries.iter().flat_map(|e| e.bytes().to_vec()).collect();
+            assert_eq!(again, bytes);
+        }
+    });
+}
+
+#[test]
+fn frames_decode_or_refuse() {
+    let mut good = Vec::new();
+    frame::encode(&mut good, 5, 4096, 4096, &after(None, 3, b"x"));
+    bolero::check!().with_test_time(TIME).with_type::<Edits>().for_each(|edits: &Edits| {
+        let bytes = spoil(&good, Some(52), edits);
+        if let Some(header) = frame::decode_header(&bytes, 5, 4096) {
+            assert!(header.total_len() <= frame::framed_len(ENTRY_BYTES_MAX));
+        }
+    });
+}
+
+#[test]
+fn metas_decode_or_refuse() {
+    let disk = SimDisk::new(1);
+    create(&disk.attach(), Meta { log_id: Some(LOG_ID), ..meta() }).unwrap();
+    let good = disk.contents("meta.a").unwrap();
+    bolero::check!().with_test_time(TIME).with_type::<Edits>().for_each(|edits: &Edits| {
+        drop(meta::decode(&spoil(&good, Some(508), edits), "meta.a"));
+    });
+}
+
+/// A whole segment file of anything: a start opens it or refuses it, and what it opens it opens again.
+#[test]
+fn segments_open_or_refuse() {
+    let disk = SimDisk::new(1);
+    create(&disk.attach(), meta()).unwrap();
+    let mut log = open(disk.attach(), small(1)).unwrap();
+    log.writer.write(&append(chain_of(None, 1, [0, 50, 700]))).unwrap();
+    log.writer.sync().unwrap();
+    drop(log);
+    let name = disk.names().into_iter().find(|n| n.ends_with(".wal")).unwrap();
+    bolero::check!().with_test_time(TIME).with_type::<(u16, Vec<(u16, u8)>)>().for_each(
+        |(cut, edits): &(u16, Vec<(u16, u8)>)| {
+            let image = disk.fork();
+            for (at, value) in edits {
+                image.set_byte(&name, u64::from(*at) % 8192, *value);
+            }
+            if cut % 4 == 0 {
+                image.cut(&name, u64::from(*cut) % 8192);
+            }
+            match open(image.attach(), small(2)) {
+                Ok(log) => {
+                    let found = all(&log.reader);
+                    drop(log);
+                    assert_eq!(all(&open(image.attach(), small(3)).unwrap().reader), found);
+                }
+                Err(Error::Corrupt { file, .. } | Error::Newer { file, .. }) => assert!(file.contains(&name[..16])),
+                Err(other) => panic!("{other}"),
+            }
+        },
+    );
+}
+
+/// The bytes of version 1 never change: other nodes and old disks hold them.
+#[test]
+fn the_bytes_of_version_1() {
+    let fields = EntryFields {
+        seed: 0x1122_3344_5566_7788,
+        index: LogIndex(7),
+        term: Term(3),
+        kind: EntryKind::Normal,
+        base_offset: 41,
+        count: 2,
+        time: Wall(-5),
+        lamport: 97,
+        shard: 6,
+        session: 0xabcd,
+        seq: 12,
+    };
+    let entry = Entry::seal(fields, 99, b"payload");
+    let text = hex(entry.bytes());
+    let expected = "51450101070000000200000006000000887766554433221107000000000000000300000000000000290000000000\
+                    0000fbffffffffffffff6100000000000000cdab0000000000000c00000000000000";
+    assert_eq!(&text[..160], expected);
+    assert_eq!(&text[192..], hex(b"payload"));
+    let Entry { .. } = Entry::decode(entry.bytes().clone()).unwrap();
+    assert_eq!(&text[160..192], GOLDEN_SEALS);
+    let mut frame = Vec::new();
+    frame::encode(&mut frame, 0x0102_0304_0506_0708, 4096, 4096, &entry);
+    assert_eq!(hex(&frame[..56]), GOLDEN_FRAME);
+    assert_eq!(&frame[56..159], &entry.bytes()[..]);
+    assert_eq!(frame.len(), 160);
+}
+
+/// Chain, payload checksum, header checksum.
+const GOLDEN_SEALS: &str = "6478ad1c89d06bde7069e3f4dfe596ba";
+const GOLDEN_FRAME: &str = "5146524d67000000000000000010000007000000000000002900000000000000fbffffffffffff7f\
+                           0000000000000000e5b50ce555e6e4dc";
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
