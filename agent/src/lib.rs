@@ -19,4 +19,6 @@ pub mod machine;
 pub mod node;
 pub mod offsets;
 pub mod record;
+#[cfg(feature = "agent")]
+pub mod server;
 pub mod wire;

@@ -24,7 +24,7 @@ pub use admission::{Denied, Gate};
 pub use formation::{Formation, LOOK_FOR_DEFAULT};
 pub use io::*;
 pub use message::*;
-pub use options::{Boot, Founding, Options};
+pub use options::{Boot, Founding, GROWTH_PATIENCE_DEFAULT, NAME_HOLD_DEFAULT, Options, REPLICAS_MAX_DEFAULT};
 
 use crate::api::{Code, Effect, Failure};
 use crate::machine::{log::InFlight, log::LogMachine, registry::Registry};
@@ -279,6 +279,12 @@ pub fn log_seed(log_id: &[u8; 16]) -> u64 {
 /// A failure after which the asker may simply try again.
 fn not_applied(code: Code, what: impl Into<String>, hint: impl Into<String>) -> Failure {
     Failure { code, effect: Effect::NotApplied, what: what.into(), hint: hint.into() }
+}
+
+/// The end of a forwarded append that provably never left this agent.
+#[must_use]
+pub fn never_sent() -> Failure {
+    not_applied(Code::NoQuorum, "the leader could not be reached", "retry")
 }
 
 /// A map of what waits, by ticket or id.

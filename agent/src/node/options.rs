@@ -64,6 +64,13 @@ impl Options {
     }
 }
 
+/// Agents that hold the log at all, by default.
+pub const REPLICAS_MAX_DEFAULT: usize = 7;
+/// How long a new disk waits for a name whose holder is silent, by default.
+pub const NAME_HOLD_DEFAULT: Duration = Duration::from_secs(30);
+/// How long everything must be well before growth that raises the tolerance, by default.
+pub const GROWTH_PATIENCE_DEFAULT: Duration = Duration::from_secs(1);
+
 /// What the disk gave back.
 #[derive(Debug)]
 pub struct Boot {

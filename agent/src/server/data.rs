@@ -34,8 +34,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 pub(super) struct Data {
     path: PathBuf,
     _lock: File,
-    /// The key that makes the node id.
-    pub(super) key: NodeKey,
+    key: NodeKey,
     /// Keys that let peers notice a restart at once.
     pub(super) secrets: Secrets,
 }
@@ -97,6 +96,12 @@ impl Data {
         NodeId::new(self.key.node()).ok_or_else(|| Error::Options("the node key hashes to zero; remove it".into()))
     }
 
+    /// The key again, for the transport to keep.
+    pub(super) fn node_key(&self) -> Result<NodeKey, Error> {
+        let pkcs8 = read(&self.path.join(NODE_KEY))?.unwrap_or_default();
+        Ok(NodeKey::load(&pkcs8)?)
+    }
+
     /// Opens the log, and creates it if there is none.
     pub(super) fn open_log(&self, cluster: ClusterId, seed: u64) -> Result<Opened, Error> {
         let path = self.path.join(LOG);
@@ -104,7 +109,7 @@ impl Data {
         let disk: Arc<dyn Disk> = Arc::new(disk);
         let node = self.node()?;
         if !wal::exists(&disk).map_err(|e| log_error(&path, e))? {
-            let meta = Meta::new(cluster.0, node);
+            let meta = Meta::new(cluster.to_bytes(), node);
             wal::create(&disk, meta).map_err(|e| log_error(&path, e))?;
         }
         let options = wal::Options { seed, ..wal::Options::default() };
@@ -116,10 +121,13 @@ impl Data {
                 next: "put the matching key back, or wipe the data directory to join as a new node",
             });
         }
-        if opened.meta.cluster != cluster.0 {
+        if opened.meta.cluster != cluster.to_bytes() {
             return Err(Error::Foreign {
                 path,
-                what: format!("belongs to cluster {}, and the certificate is of cluster {cluster}", ClusterId(opened.meta.cluster)),
+                what: format!(
+                    "belongs to cluster {}, and the certificate is of cluster {cluster}",
+                    ClusterId::from_bytes(opened.meta.cluster)
+                ),
                 next: "use the certificates of that cluster, or another --data",
             });
         }

@@ -63,7 +63,8 @@ impl Disk {
         let (reads, read_queue) = mpsc::channel();
         let told = done.clone();
         let write = thread::Builder::new().name("disk".into()).spawn(move || write_loop(writer, &job_queue, &told))?;
-        let read = thread::Builder::new().name("reader".into()).spawn(move || read_loop(&reader, &read_queue, &done))?;
+        let read =
+            thread::Builder::new().name("reader".into()).spawn(move || read_loop(&reader, &read_queue, &done))?;
         Ok((Self { jobs, reads }, vec![write, read]))
     }
 
@@ -127,7 +128,9 @@ fn write_one(writer: &mut Writer, batch: &Batch) {
 
 /// Nothing after this point may be acknowledged, so nothing runs after this point.
 fn fatal(action: &str, error: &Error) -> ! {
-    tracing::error!("cannot {action}: {error}; the agent aborts and reads what the disk really holds at its next start");
+    tracing::error!(
+        "cannot {action}: {error}; the agent aborts and reads what the disk really holds at its next start"
+    );
     std::process::abort();
 }
 

@@ -1,0 +1,285 @@
+//! The one task that owns the node: inputs in, outputs out, next deadline. It takes no decision.
+
+use super::data;
+use super::disk::{Disk, Done, Job, Read};
+use super::network::{self, SharedGate};
+use super::rpc::{self, Asked, Context, Replier};
+use crate::api::{Answer, Failure};
+use crate::node::{Input, Level, Node, Output, Published, Reply, Request};
+use crate::wire::rpc::Response;
+use bytes::Bytes;
+use quorate_certs::ClusterId;
+use quorate_raft::wal::Reader;
+use quorate_raft::{Mono, Now, Wall};
+use quorate_transport::{Endpoint, Event, Events};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+/// Inputs handled before outputs of a slower kind get a turn.
+const TURN_MAX: usize = 256;
+
+/// The process's clocks, as the node wants them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    origin: Instant,
+}
+
+impl Clock {
+    pub(super) fn start() -> Self {
+        Self { origin: Instant::now() }
+    }
+
+    pub(super) fn now(self) -> Now {
+        let mono = Mono(u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX));
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros());
+        Now { mono, wall: Wall(i64::try_from(wall).unwrap_or(i64::MAX)) }
+    }
+
+    fn instant(self, mono: Mono) -> tokio::time::Instant {
+        // A deadline beyond a day is a deadline a day away: the node is asked again then.
+        let micros = mono.0.min(self.now().mono.0.saturating_add(86_400_000_000));
+        (self.origin + Duration::from_micros(micros)).into()
+    }
+}
+
+/// Why the loop ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Somebody told the agent to stop.
+    Stopped,
+    /// The agent has left the cluster.
+    Departed,
+    /// The transport works no more.
+    Broken(String),
+}
+
+/// What changes while the agent runs and others in this process want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Face {
+    pub(super) log_id: Option<[u8; 16]>,
+}
+
+/// Everything the loop holds.
+pub(super) struct EventLoop {
+    pub(super) node: Node,
+    pub(super) clock: Clock,
+    pub(super) cluster: ClusterId,
+    pub(super) data: PathBuf,
+    pub(super) endpoint: Endpoint,
+    pub(super) disk: Disk,
+    pub(super) reader: Reader,
+    pub(super) gate: Arc<SharedGate>,
+    pub(super) published: watch::Sender<Arc<Published>>,
+    pub(super) face: watch::Sender<Face>,
+    pub(super) waiters: BTreeMap<u64, Replier>,
+    pub(super) next_request: u64,
+    pub(super) exchanges: BTreeMap<u64, oneshot::Sender<Bytes>>,
+    pub(super) inputs: mpsc::UnboundedSender<Input>,
+    pub(super) context: Context,
+    pub(super) streams: JoinSet<()>,
+    pub(super) departed: bool,
+}
+
+/// Where inputs come from.
+pub(super) struct Sources {
+    pub(super) events: Events,
+    pub(super) done: mpsc::UnboundedReceiver<Done>,
+    pub(super) requests: mpsc::Receiver<Asked>,
+    pub(super) inputs: mpsc::UnboundedReceiver<Input>,
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+impl EventLoop {
+    /// Runs until told to stop. Streams of clients are then given the chance to hear their last answer.
+    pub(super) async fn run(mut self, mut from: Sources) -> (Ended, JoinSet<()>) {
+        self.act();
+        let ended = loop {
+            let deadline = self.node.poll_timeout().map(|at| self.clock.instant(at));
+            tokio::select! {
+                biased;
+                _ = rpc::stopped(&mut from.stop) => break Ended::Stopped,
+                Some(done) = from.done.recv() => self.done(done),
+                event = from.events.recv() => match event {
+                    Some(event) => if let Some(broken) = self.event(event) { break broken },
+                    None => break Ended::Broken("the transport is gone".into()),
+                },
+                Some(input) = from.inputs.recv() => self.input(input),
+                Some(asked) = from.requests.recv() => self.asked(asked),
+                () = sleep_until(deadline) => self.input(Input::Timeout),
+            }
+            if let Some(broken) = self.turn(&mut from) {
+                break broken;
+            }
+            self.act();
+            while self.streams.try_join_next().is_some() {}
+            if self.departed {
+                break Ended::Departed;
+            }
+        };
+        (ended, self.streams)
+    }
+
+    /// What is ready already shares the turn: one pass over the outputs serves all of it.
+    fn turn(&mut self, from: &mut Sources) -> Option<Ended> {
+        for _ in 0..TURN_MAX {
+            if let Ok(done) = from.done.try_recv() {
+                self.done(done);
+            } else if let Some(event) = from.events.try_recv() {
+                if let Some(broken) = self.event(event) {
+                    return Some(broken);
+                }
+            } else if let Ok(asked) = from.requests.try_recv() {
+                self.asked(asked);
+            } else {
+                break;
+            }
+        }
+        None
+    }
+
+    fn input(&mut self, input: Input) {
+        self.node.handle(self.clock.now(), input);
+    }
+
+    fn done(&mut self, done: Done) {
+        self.input(match done {
+            Done::Written(ticket) => Input::Written { ticket },
+            Done::Fetched { token, entries } => Input::Fetched { token, entries },
+        });
+    }
+
+    fn asked(&mut self, asked: Asked) {
+        self.next_request += 1;
+        let id = self.next_request;
+        self.waiters.insert(id, asked.reply);
+        let deadline = self.clock.now().mono.after(asked.patience);
+        self.input(Input::Request(Request { id, who: asked.who, deadline, what: asked.what }));
+    }
+
+    fn event(&mut self, event: Event) -> Option<Ended> {
+        match event {
+            Event::PeerUp(info) => self.input(Input::PeerUp(network::peer(&info))),
+            Event::PeerDown { node, reason } => {
+                tracing::debug!("connection to node {node:016x} ended: {reason}");
+                self.input(Input::PeerDown { node });
+            }
+            Event::PeerFrame { node, bytes } | Event::BulkFrame { node, bytes } => {
+                if let Some(input) = network::frame(node, bytes) {
+                    self.input(input);
+                }
+            }
+            Event::Datagram { node, bytes } => self.input(Input::Datagram { node, bytes: bytes.to_vec() }),
+            Event::Exchange { node, request, reply } => {
+                self.next_request += 1;
+                let token = self.next_request;
+                self.exchanges.insert(token, reply);
+                self.input(Input::Exchange { node, token, bytes: request.to_vec() });
+            }
+            Event::Rpc(stream) => drop(self.streams.spawn(rpc::serve(stream, self.context.clone()))),
+            Event::Refused { from, why, suppressed, .. } => {
+                let more = if suppressed > 0 { format!(" ({suppressed} more refused)") } else { String::new() };
+                tracing::warn!("refused {from}: {why}{more}");
+            }
+            Event::Broken { why } => return Some(Ended::Broken(why)),
+            _ => {}
+        }
+        None
+    }
+
+    /// Carries out what the node asks for.
+    fn act(&mut self) {
+        while let Some(output) = self.node.poll_output() {
+            self.output(output);
+        }
+    }
+
+    fn output(&mut self, output: Output) {
+        match output {
+            Output::Write { ticket, batch } => self.disk.write(Job { ticket, batch }),
+            Output::Send { node, class, message } => {
+                if let Some(input) = network::send(&self.endpoint, node, class, &message) {
+                    let _ = self.inputs.send(input);
+                }
+            }
+            Output::Datagram { node, bytes, .. } => {
+                if let Err(error) = self.endpoint.datagram(node, bytes.into()) {
+                    tracing::trace!("gossip to node {node:016x} dropped: {error}");
+                }
+            }
+            Output::Exchange { node, bytes, .. } => {
+                tokio::spawn(network::exchange(self.endpoint.clone(), node, bytes, self.inputs.clone()));
+            }
+            Output::ExchangeReply { token, bytes } => {
+                if let Some(reply) = self.exchanges.remove(&token) {
+                    let _ = reply.send(bytes.into());
+                }
+            }
+            Output::DialSeed { seed } => {
+                tokio::spawn(network::dial_seed(self.endpoint.clone(), seed, self.inputs.clone()));
+            }
+            Output::Keep { node, addr } => self.endpoint.keep(node, addr),
+            Output::Unkeep { node } => self.endpoint.unkeep(node),
+            Output::Fetch { token, from, to, bytes_max } => self.disk.read(Read::Fetch { token, from, to, bytes_max }),
+            Output::Answer { request, result } => self.answer(request, result),
+            Output::Published(published) => network::publish(&self.gate, &self.published, published),
+            Output::JoinedLog { log_id } => {
+                self.endpoint.set_log_id(log_id);
+                self.face.send_modify(|face| face.log_id = Some(log_id));
+            }
+            Output::Remember(known) => self.remember(known),
+            Output::Departed => self.departed = true,
+            Output::Note { level, text } => match level {
+                Level::Info => tracing::info!("{text}"),
+                Level::Warn => tracing::warn!("{text}"),
+                Level::Error => tracing::error!("{text}"),
+            },
+        }
+    }
+
+    fn answer(&mut self, request: u64, result: Result<Reply, Failure>) {
+        let Some(waiter) = self.waiters.remove(&request) else { return };
+        waiter.send(match result {
+            Ok(Reply::Appended(appended)) => Response::Appended(appended),
+            Ok(Reply::Answer(answer)) => Response::Answer(self.completed(answer)),
+            Err(failure) => Response::Failed(failure),
+        });
+    }
+
+    /// Adds what only the shell knows.
+    fn completed(&self, answer: Answer) -> Answer {
+        match answer {
+            Answer::Members(mut members) => {
+                for member in &mut members {
+                    member.rtt_ms = self.endpoint.rtt(member.id).map(|d| d.as_secs_f64() * 1e3);
+                }
+                Answer::Members(members)
+            }
+            Answer::Status(mut status) => {
+                status.cluster = self.cluster.to_string();
+                status.bytes = self.reader.bytes_on_disk();
+                Answer::Status(status)
+            }
+            other => other,
+        }
+    }
+
+    fn remember(&self, known: Vec<crate::node::Known>) {
+        let path = self.data.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = data::remember(&path, &known) {
+                tracing::warn!("cannot remember the addresses of the members: {error}");
+            }
+        });
+    }
+}
+
+async fn sleep_until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

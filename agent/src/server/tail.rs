@@ -1,0 +1,205 @@
+//! Tails: the log streamed to one reader, from any offset, at the reader's own pace.
+//!
+//! Only what the node has published as readable ever leaves; an agent without a log fetches from one that has it.
+
+use super::rpc::{Asked, Context, Replier, stopped};
+use crate::api::{Answer, Ask, Code, Effect, Failure, ReadLevel, Start, TailFrom};
+use crate::node::{Published, What};
+use crate::record;
+use crate::wire::rpc::{Request, Response};
+use bytes::{Bytes, BytesMut};
+use quorate_raft::wal::{self, Entry};
+use quorate_raft::{LogIndex, Wall};
+use quorate_transport::rpc::RpcSend;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc};
+
+/// Bytes of one read, and about the size of one frame.
+const FRAME_BYTES: usize = 256 << 10;
+/// How long a linearizable read may wait for the leader.
+const READ_PATIENCE: Duration = Duration::from_secs(60);
+/// How long one replica may take to answer an agent without a log.
+const PROXY_PATIENCE: Duration = Duration::from_secs(3);
+
+fn failure(code: Code, what: impl Into<String>, hint: &str) -> Failure {
+    Failure { code, effect: Effect::None, what: what.into(), hint: hint.into() }
+}
+
+/// Serves one tail until it ends, its reader goes, or the agent stops.
+pub(super) async fn serve(id: u64, from: TailFrom, mut send: RpcSend, mut context: Context) {
+    let mut stop = context.stop.clone();
+    let ended = tokio::select! {
+        ended = run(id, from, &mut send, &mut context) => ended,
+        () = stopped(&mut stop) => Err(failure(Code::Unavailable, "this agent is stopping", "continue with another agent")),
+    };
+    if let Err(failure) = ended {
+        let _ = send.send(Response::Failed(failure).encode(id)).await;
+    }
+    let _ = send.finish().await;
+}
+
+/// `Ok` also when the reader is gone: nobody is left to be told.
+async fn run(id: u64, from: TailFrom, send: &mut RpcSend, context: &mut Context) -> Result<(), Failure> {
+    if !context.published.borrow().has_log {
+        return proxy(id, from, send, context).await;
+    }
+    let fresh = match from.read {
+        ReadLevel::Committed => None,
+        ReadLevel::Linear => Some(ask(context, Ask::Barrier).await?),
+        ReadLevel::After(offset) => Some(ask(context, Ask::Await { next: offset.saturating_add(1) }).await?),
+    };
+    let end = context.published.borrow_and_update().readable.max(fresh.unwrap_or(0));
+    let mut next = start(&from, end, context).await?;
+    let until = match (from.until, from.follow) {
+        (Some(until), true) => until,
+        (Some(until), false) => until.min(end),
+        (None, true) => u64::MAX,
+        (None, false) => end,
+    };
+    while next < until {
+        let published = Arc::clone(&context.published.borrow_and_update());
+        if next >= published.readable {
+            // Nothing new: wait. A node that is gone publishes nothing more.
+            if context.published.changed().await.is_err() {
+                return Ok(());
+            }
+            continue;
+        }
+        let (entries, after) = read(context, next, until, &published).await?;
+        let wanted = select(&entries, next, &from);
+        next = after;
+        if !wanted.is_empty() {
+            let response = Response::Entries { committed: published.readable, entries: wanted };
+            if send.send(response.encode(id)).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+    let _ = send.send(Response::End { next }.encode(id)).await;
+    Ok(())
+}
+
+/// Asks the node on behalf of this tail.
+async fn ask(context: &Context, ask: Ask) -> Result<u64, Failure> {
+    let (out, mut answers) = mpsc::unbounded_channel();
+    let permit = Arc::new(Semaphore::new(1)).acquire_owned().await;
+    let gone = || failure(Code::Unavailable, "this agent is stopping", "continue with another agent");
+    let reply = Replier::new(0, out, permit.map_err(|_| gone())?);
+    let asked = Asked { who: "tail".into(), patience: READ_PATIENCE, what: What::Ask(ask), reply };
+    context.requests.send(asked).await.map_err(|_| gone())?;
+    match answers.recv().await {
+        Some((_, Response::Answer(Answer::Readable { next }), _)) => Ok(next),
+        Some((_, Response::Failed(failure), _)) => Err(failure),
+        _ => Err(gone()),
+    }
+}
+
+/// The first offset to send.
+async fn start(from: &TailFrom, end: u64, context: &Context) -> Result<u64, Failure> {
+    let next = match from.start {
+        Start::First => 0,
+        Start::End => end,
+        Start::Offset(offset) | Start::AfterFirst(offset) => offset,
+        Start::BeforeEnd(back) => end.saturating_sub(back),
+        Start::Time(time) => offset_at(context, Wall(time)).await?.unwrap_or(end),
+    };
+    if next > end && !from.follow {
+        let what = format!("offset {next} does not exist yet; the next record will get {end}");
+        return Err(failure(Code::NotFound, what, "use -f to wait for it"));
+    }
+    Ok(next)
+}
+
+async fn offset_at(context: &Context, time: Wall) -> Result<Option<u64>, Failure> {
+    let offset = move |reader: &wal::Reader| {
+        let Some(index) = reader.seek_time(time)? else { return Ok(None) };
+        Ok(reader.header(index)?.map(|h| h.base_offset))
+    };
+    context.disk.query(offset).await.map_err(|e| unreadable(&e))
+}
+
+fn unreadable(error: &wal::Error) -> Failure {
+    let code = if matches!(error, wal::Error::Corrupt { .. }) { Code::Corrupt } else { Code::Unavailable };
+    failure(code, format!("the log of this agent cannot be read here: {error}"), "read from another agent")
+}
+
+/// Entries from the one that holds `next`, and the offset after them. Never beyond what is published.
+async fn read(context: &Context, next: u64, until: u64, published: &Published) -> Result<(Vec<Entry>, u64), Failure> {
+    let last = published.readable_index;
+    let entries = move |reader: &wal::Reader| {
+        let index = reader.seek_offset(next)?.unwrap_or(LogIndex(1));
+        reader.read(index, last, FRAME_BYTES)
+    };
+    let mut entries: Vec<Entry> = context.disk.query(entries).await.map_err(|e| unreadable(&e))?;
+    entries.retain(|e| e.header().index <= last && e.header().base_offset < until);
+    let after = entries.last().map_or(published.readable, |e| e.header().next_offset()).min(published.readable);
+    if after <= next {
+        return Err(failure(
+            Code::Unavailable,
+            "the log of this agent gave no entry where one was due",
+            "read from another agent",
+        ));
+    }
+    Ok((entries, after))
+}
+
+/// The entries that hold something the reader wants, as they stand on disk.
+fn select(entries: &[Entry], next: u64, from: &TailFrom) -> Bytes {
+    let wanted = |e: &&Entry| e.header().next_offset() > next && e.header().count > 0 && matches(e, from);
+    let mut out = BytesMut::new();
+    for entry in entries.iter().filter(wanted) {
+        out.extend_from_slice(entry.bytes());
+    }
+    out.freeze()
+}
+
+/// Does any record of this entry have the stream and the key asked for?
+fn matches(entry: &Entry, from: &TailFrom) -> bool {
+    if from.stream.is_none() && from.key.is_none() {
+        return true;
+    }
+    let payload = entry.payload();
+    let Ok(mut outlines) = record::outlines(&payload) else { return true };
+    outlines.any(|outline| {
+        let Ok(outline) = outline else { return true };
+        let stream = from.stream.as_ref().is_none_or(|s| s == outline.stream);
+        stream && from.key.as_ref().is_none_or(|k| outline.key().is_ok_and(|key| key == k))
+    })
+}
+
+/// An agent outside Raft passes a tail through from one that holds the log.
+async fn proxy(id: u64, mut from: TailFrom, send: &mut RpcSend, context: &mut Context) -> Result<(), Failure> {
+    let no_log = || {
+        failure(
+            Code::Unavailable,
+            "this agent does not hold the log, and none that does answers",
+            "retry, or ask another agent",
+        )
+    };
+    if from.hops > 0 {
+        return Err(no_log());
+    }
+    from.hops = 1;
+    let replicas = context.published.borrow().replicas.clone();
+    for addr in replicas {
+        let client = context.endpoint.rpc_client();
+        let Ok(connection) = client.connect(addr, PROXY_PATIENCE).await else { continue };
+        let Ok(mut upstream) = connection.open().await else { continue };
+        if upstream.send(Request::Tail(from.clone()).encode(id)).await.is_err() {
+            continue;
+        }
+        let mut passed = false;
+        while let Ok(Some(frame)) = upstream.recv().await {
+            passed = true;
+            if send.send(vec![frame]).await.is_err() {
+                return Ok(());
+            }
+        }
+        // Once something was passed on, only the reader knows where to go on.
+        if passed {
+            return Ok(());
+        }
+    }
+    Err(no_log())
+}
