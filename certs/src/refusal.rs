@@ -5,7 +5,7 @@ use std::fmt;
 
 use rustls::{AlertDescription, CertificateError};
 
-use crate::{ClusterId, Date, Identity, SubjectError};
+use crate::{ClusterId, Date, SubjectError};
 
 /// The reason for which a certificate was refused. Reads on after `refused: ` on either side.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,27 +87,28 @@ impl Refusal {
         match A::from(alert) {
             A::CertificateRequired => Self::NoCertificate,
             A::UnknownCA | A::DecryptError => Self::OtherAuthority,
-            A::AccessDenied | A::BadCertificate => Self::OtherCluster { theirs: None },
+            A::AccessDenied => Self::OtherCluster { theirs: None },
             A::CertificateExpired => Self::Expired { not_after: None },
             A::UnsupportedCertificate => Self::WrongRole,
             A::CertificateUnknown => Self::Nameless(None),
             A::CertificateRevoked => Self::Revoked,
             A::NoApplicationProtocol => Self::NoCommonProtocol,
-            A::DecodeError => Self::Broken,
+            A::DecodeError | A::BadCertificate => Self::Broken,
             _ => Self::Handshake { alert },
         }
     }
 
     /// What an alert *received* says about our own certificate. TLS has one alert for "expired" and "not yet valid";
-    /// our own dates tell which, and if neither, that the clocks differ.
-    pub fn of_ours(alert: u8, ours: &Identity) -> Self {
+    /// our own dates tell which, and if
+    /// neither, that the clocks differ.
+    pub fn of_ours(alert: u8, not_before: Date, not_after: Date) -> Self {
         match Self::from_alert(alert) {
             Self::Expired { .. } => {
                 let now = Date::now();
-                if now > ours.not_after() {
-                    Self::Expired { not_after: Some(ours.not_after()) }
-                } else if now < ours.not_before() {
-                    Self::NotYetValid { not_before: Some(ours.not_before()) }
+                if now > not_after {
+                    Self::Expired { not_after: Some(not_after) }
+                } else if now < not_before {
+                    Self::NotYetValid { not_before: Some(not_before) }
                 } else {
                     Self::ClocksDiffer
                 }

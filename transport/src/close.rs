@@ -41,12 +41,14 @@ pub enum Code {
     Busy,
     /// The caller's policy said no.
     NotAdmitted,
+    /// The dialler reached itself.
+    Myself,
     /// A code of a newer version.
     Other(u32),
 }
 
 /// Number, word, text: the table.
-const TABLE: [(Code, u32, &str, &str); 16] = [
+const TABLE: [(Code, u32, &str, &str); 17] = [
     (Code::Ok, 0x00, "ok", "orderly end"),
     (Code::AuthRequired, 0x10, "auth_required", "this port needs a certificate of the cluster"),
     (Code::Revoked, 0x11, "revoked", "the identity was revoked"),
@@ -68,6 +70,7 @@ const TABLE: [(Code, u32, &str, &str); 16] = [
     (Code::Deadline, 0x22, "deadline", "something due did not come in time"),
     (Code::Busy, 0x23, "busy", "no room now, try again later"),
     (Code::NotAdmitted, 0x24, "not_admitted", "the agent does not admit this peer now"),
+    (Code::Myself, 0x25, "myself", "the agent dialled itself"),
 ];
 
 impl Code {

@@ -3,9 +3,12 @@
 
 use std::net::SocketAddr;
 
-use quorate_certs::AgentName;
+use bytes::Bytes;
+use quorate_certs::{AgentName, Refusal};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use crate::LogId;
+use crate::rpc::RpcStream;
+use crate::{LogId, Reason, Refused};
 
 /// A connected peer, as it proved itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,4 +35,140 @@ pub struct PeerInfo {
     pub features: u64,
     /// Whether this side dialled.
     pub dialled: bool,
+}
+
+/// Something happened. Events of one node are in order: up, then its frames, then down.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// The first live connection of a peer exists, or a new instance of it took the place of the old one.
+    PeerUp(PeerInfo),
+    /// The last live connection of a peer is gone.
+    PeerDown {
+        /// Which node.
+        node: u64,
+        /// Why its last connection ended.
+        reason: Reason,
+    },
+    /// A frame came on a peer connection.
+    PeerFrame {
+        /// From which node.
+        node: u64,
+        /// The frame.
+        bytes: Bytes,
+    },
+    /// A frame came on a bulk connection.
+    BulkFrame {
+        /// From which node.
+        node: u64,
+        /// The frame.
+        bytes: Bytes,
+    },
+    /// A datagram came. Datagrams are dropped when the caller is slow.
+    Datagram {
+        /// From which node.
+        node: u64,
+        /// The datagram.
+        bytes: Bytes,
+    },
+    /// A peer asks and waits on a stream of its own; dropping `reply` declines.
+    Exchange {
+        /// Which node.
+        node: u64,
+        /// What it asks.
+        request: Bytes,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Bytes>,
+    },
+    /// A client (or a forwarding agent) opened a stream.
+    Rpc(RpcStream),
+    /// Somebody was refused: for one log line. At most ten a second are reported.
+    Refused {
+        /// The UDP address; anybody can write any address into a first packet.
+        from: SocketAddr,
+        /// Code and text.
+        why: Refused,
+        /// What was wrong with the certificate, if that was it.
+        refusal: Option<Refusal>,
+        /// How many more were refused since the last report.
+        suppressed: u64,
+    },
+    /// The endpoint works no more; the process should end and say so.
+    Broken {
+        /// What is known.
+        why: String,
+    },
+}
+
+/// The queue of [`Event`]s.
+#[derive(Debug)]
+pub struct Events {
+    queue: mpsc::Receiver<Queued>,
+}
+
+impl Events {
+    /// The next event; `None` once the endpoint and all its handles are gone. Cancel-safe.
+    pub async fn recv(&mut self) -> Option<Event> {
+        self.queue.recv().await.map(|queued| queued.event)
+    }
+
+    /// The next event if one is waiting.
+    pub fn try_recv(&mut self) -> Option<Event> {
+        self.queue.try_recv().ok().map(|queued| queued.event)
+    }
+}
+
+/// An event and its share of the budget for received bytes, given back when the caller takes the event.
+#[derive(Debug)]
+struct Queued {
+    event: Event,
+    _share: Option<OwnedSemaphorePermit>,
+}
+
+/// The sending end.
+#[derive(Debug, Clone)]
+pub(crate) struct EventSender(mpsc::Sender<Queued>);
+
+/// Room for some events, taken before a lock so that what happens under the lock is reported in order.
+pub(crate) struct Room<'a>(mpsc::PermitIterator<'a, Queued>);
+
+impl Room<'_> {
+    /// Puts an event into the reserved room. The caller reserved enough.
+    pub(crate) fn put(&mut self, event: Event) {
+        if let Some(permit) = self.0.next() {
+            permit.send(Queued { event, _share: None });
+        }
+    }
+}
+
+impl EventSender {
+    pub(crate) fn new(events_max: usize) -> (Self, Events) {
+        let (sender, queue) = mpsc::channel(events_max);
+        (Self(sender), Events { queue })
+    }
+
+    /// Waits for room; `None` if the caller dropped its [`Events`].
+    pub(crate) async fn room(&self, events: usize) -> Option<Room<'_>> {
+        self.0.reserve_many(events).await.ok().map(Room)
+    }
+
+    /// Waits for room, then asks `alive` once more and sends. False if nobody listens or `alive` says no.
+    pub(crate) async fn send(
+        &self,
+        event: Event,
+        share: Option<OwnedSemaphorePermit>,
+        alive: impl FnOnce() -> bool,
+    ) -> bool {
+        let Ok(permit) = self.0.reserve().await else { return false };
+        if !alive() {
+            return false;
+        }
+        permit.send(Queued { event, _share: share });
+        true
+    }
+
+    /// Sends if there is room now.
+    pub(crate) fn offer(&self, event: Event) -> bool {
+        self.0.try_send(Queued { event, _share: None }).is_ok()
+    }
 }

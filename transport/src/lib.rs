@@ -10,25 +10,28 @@
 //! Endpoint::bind(Options) -> Result<(Endpoint, Events), BindError>      inside a tokio runtime
 //! Events::recv().await -> Option<Event>       Events::try_recv() -> Option<Event>
 //! endpoint.local_addr() -> SocketAddr         endpoint.node() -> u64
-//! endpoint.set_log_id(LogId)                  from the next handshake on
-//! endpoint.set_identity(Arc<Identity>) -> Result<(), CertsError>        new handshakes only, both directions
+//! endpoint.set_log_id(LogId)                  from the next greeting on
+//! endpoint.set_identity(&Identity) -> Result<(), BindError>             new handshakes only, both directions
 //! endpoint.dial(addr, expected: Option<u64>).await -> Result<PeerInfo, DialError>     one attempt, <= 3 s
 //! endpoint.keep(node, addr)                   one outgoing connection, redialled for ever with back-off
 //! endpoint.unkeep(node)                       stop that, and close the outgoing connection
-//! endpoint.disconnect(node, Refused)          close every connection of a node
-//! endpoint.send(node, Bytes) / send_parts(node, Vec<Bytes>) -> Result<(), SendError>  never blocks
-//! endpoint.send_bulk(node, Vec<Bytes>) -> Result<(), SendError>         never blocks; dials on first use
-//! endpoint.send_bulk_wait(node, Vec<Bytes>).await                       waits for room
+//! endpoint.trouble(node) -> Option<DialError> why a kept node cannot be reached
+//! endpoint.disconnect(node, &Refused)         close every connection of a node
+//! endpoint.send(node, Bytes), send_parts(node, &[Bytes]) -> Result<(), SendError>     never blocks
+//! endpoint.send_bulk(node, &[Bytes]) -> Result<(), SendError>           never blocks; dials on first use
+//! endpoint.send_bulk_wait(node, &[Bytes]).await -> Result<(), SendError>              connects, waits for room
 //! endpoint.datagram(node, Bytes) -> Result<(), SendError>
 //! endpoint.exchange(node, Bytes).await -> Result<Bytes, ExchangeError>  one stream, one answer, one deadline
 //! endpoint.rtt(node) -> Option<Duration>      endpoint.peers() -> Vec<PeerInfo>
-//! endpoint.stats() -> Stats                   endpoint.close(Reason).await
+//! endpoint.stats() -> Stats                   endpoint.close(&Refused).await
 //!
-//! rpc::RpcClient::new(&Identity)? or endpoint.rpc_client()
+//! rpc::RpcClient::new(&Identity, version, features, Limits) -> Result<RpcClient, BindError>
+//! endpoint.rpc_client() -> RpcClient          dials from the agent's own port, as the agent
 //! client.connect(addr, deadline).await -> Result<RpcConnection, DialError>
 //! connection.welcome() -> &RpcWelcome         connection.open().await -> Result<RpcStream, RpcError>
-//! stream.recv().await -> Result<Option<Bytes>, RpcError>       stream.send(Vec<Bytes>).await
-//! stream.split() -> (RpcRecv, RpcSend)
+//! stream.recv().await -> Result<Option<Bytes>, RpcError>                cancel-safe
+//! stream.send(Vec<Bytes>).await -> Result<(), RpcError>                 the parts are one frame
+//! stream.finish().await                       stream.split() -> (RpcRecv, RpcSend)
 //! ```
 //!
 //! # Protocols
@@ -51,16 +54,31 @@
 //! does not change, and may be lost or overtake each other when a connection comes or goes.
 #![warn(missing_docs)]
 
+mod accept;
 mod close;
+mod dial;
+mod endpoint;
 mod error;
 mod event;
+mod frame;
+mod greet;
+mod hello;
 mod key;
+mod link;
 mod options;
+mod outbox;
+mod pool;
+mod refusals;
+pub mod rpc;
 mod sanitize;
+mod socket;
+mod table;
+mod tuning;
 
 pub use close::{Code, Reason, Refused};
+pub use endpoint::{Endpoint, LinkStats, Stats};
 pub use error::{BindError, DialError, ExchangeError, SendError};
-pub use event::PeerInfo;
+pub use event::{Event, Events, PeerInfo};
 pub use key::{KeyError, NodeKey, node_id};
 pub use options::{Gate, Limits, LocalNode, LogId, OpenGate, Options, PeerHello, Secrets};
 pub use sanitize::sanitize;

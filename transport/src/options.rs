@@ -154,8 +154,6 @@ pub struct Limits {
     pub peer_queue_bytes_max: usize,
     /// Bytes waiting to be written to one peer's bulk connection.
     pub bulk_queue_bytes_max: usize,
-    /// Frames waiting to be written on one connection.
-    pub queue_frames_max: usize,
     /// Events waiting for the caller.
     pub events_max: usize,
     /// Bytes of large frames being received or waiting for the caller.
@@ -195,7 +193,6 @@ impl Default for Limits {
             exchange_bytes_max: 4 * MIB,
             peer_queue_bytes_max: 32 * MIB,
             bulk_queue_bytes_max: 16 * MIB,
-            queue_frames_max: 16_384,
             events_max: 4_096,
             received_bytes_max: 256 * MIB,
             peer_idle: Duration::from_secs(4),

@@ -1,0 +1,196 @@
+//! The accepting side: how many strangers may knock at one time, how long each has, and which protocol it may speak.
+//! Never limits by an address that was not proven: a forger could lock out its victim.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
+use quinn::{Connection, ConnectionError, Incoming};
+use quorate_certs::{Refusal, Subject, Verdict};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::dial::{alert, peer_subject, write_frame};
+use crate::endpoint::Inner;
+use crate::frame::FrameReader;
+use crate::greet::{self, gone, heard};
+use crate::rpc::{self, RpcStream, RpcWelcome};
+use crate::table::Class;
+use crate::{Code, Event, Reason, Refused, hello, socket};
+
+/// Above this share of the handshakes in use a stranger must prove its address first: one in so many.
+const RETRY_SHARE: usize = 4;
+
+/// Our ALPNs in order of preference.
+pub(crate) fn alpns() -> [&'static [u8]; 3] {
+    [Class::Peer.alpn(), Class::Bulk.alpn(), rpc::ALPN]
+}
+
+/// Accepts until the endpoint is closed.
+pub(crate) async fn accept(inner: Arc<Inner>) {
+    while let Some(incoming) = inner.quinn.accept().await {
+        admit(&inner, incoming);
+    }
+    if !inner.closing() {
+        let why = "the QUIC endpoint stopped by itself (its socket or its driver failed)".to_owned();
+        inner.events.send(Event::Broken { why }, None, || true).await;
+    }
+}
+
+/// Decides about a first packet, without waiting.
+fn admit(inner: &Arc<Inner>, incoming: Incoming) {
+    let limits = &inner.limits;
+    let free = inner.handshakes.available_permits();
+    let busy = limits.handshakes_max.saturating_sub(free);
+    if busy > limits.handshakes_max / RETRY_SHARE && !incoming.remote_address_validated() && incoming.may_retry() {
+        // It fails only where `may_retry` said no.
+        let _ = incoming.retry();
+        return;
+    }
+    let room = inner.quinn.open_connections() < limits.connections_max;
+    match inner.handshakes.clone().try_acquire_owned() {
+        Ok(permit) if room => {
+            tokio::spawn(handshake(inner.clone(), incoming, permit));
+        }
+        _ => {
+            let from = incoming.remote_address();
+            incoming.refuse();
+            inner.refused(from, Code::Busy.into(), None);
+        }
+    }
+}
+
+/// One handshake and greeting, each with its deadline; whoever fails is reported once.
+async fn handshake(inner: Arc<Inner>, incoming: Incoming, permit: OwnedSemaphorePermit) {
+    let from = socket::canonical(incoming.remote_address());
+    let verdict = Verdict::new();
+    let deadline = inner.limits.handshake_deadline;
+    let conn = match tokio::time::timeout(deadline, secure(&inner, incoming, &verdict)).await {
+        Ok(Ok(conn)) => conn,
+        Ok(Err((why, refusal))) => return inner.refused(from, why, refusal),
+        Err(_) => return inner.refused(from, Refused::new(Code::Deadline, "the handshake took too long"), None),
+    };
+    let Err(why) = greet(&inner, &conn, permit).await else { return };
+    // Sends nothing if the other side closed already.
+    conn.close(why.code.var(), why.wire());
+    inner.refused(from, why, None);
+}
+
+/// TLS, with a configuration of its own so that the reason of a refusal belongs to this handshake.
+async fn secure(
+    inner: &Inner,
+    incoming: Incoming,
+    verdict: &Verdict,
+) -> Result<Connection, (Refused, Option<Refusal>)> {
+    let local = |why: String| (Refused::new(Code::Busy, why), None);
+    let credentials = inner.credentials();
+    let tls = credentials.tls.server(&alpns(), verdict).map_err(|e| local(e.to_string()))?;
+    let crypto = QuicServerConfig::try_from(tls).map_err(|e| local(e.to_string()))?;
+    let mut config = inner.server.clone();
+    config.crypto = Arc::new(crypto);
+    let failed = |error: ConnectionError| {
+        let refusal = match &error {
+            // We refused: the verifier noted why, or there was nothing to verify.
+            ConnectionError::TransportError(error) => {
+                verdict.refusal().or_else(|| alert(error.code.into()).map(Refusal::from_alert))
+            }
+            // The dialler refused us.
+            ConnectionError::ConnectionClosed(close) => {
+                alert(close.error_code.into()).map(|code| credentials.refusal(code))
+            }
+            _ => None,
+        };
+        let they_refused = matches!(error, ConnectionError::ConnectionClosed(_));
+        let why = match &refusal {
+            Some(refusal) if they_refused => {
+                Refused::new(code_of(refusal), format!("the dialler does not trust us: {refusal}"))
+            }
+            Some(refusal) => Refused::new(code_of(refusal), refusal.to_string()),
+            None => match Reason::of(&error) {
+                Reason::Remote(why) => why,
+                other => Refused::new(Code::GoingAway, other.to_string()),
+            },
+        };
+        (why, refusal)
+    };
+    incoming.accept_with(Arc::new(config)).map_err(failed)?.await.map_err(failed)
+}
+
+/// The close code that says the same as a refusal in TLS.
+fn code_of(refusal: &Refusal) -> Code {
+    match refusal {
+        Refusal::NoCertificate => Code::AuthRequired,
+        Refusal::OtherAuthority | Refusal::OtherCluster { .. } => Code::ClusterMismatch,
+        Refusal::Expired { .. } | Refusal::NotYetValid { .. } | Refusal::ClocksDiffer => Code::CertExpired,
+        Refusal::WrongRole => Code::RoleForbidden,
+        Refusal::Revoked => Code::Revoked,
+        Refusal::NoCommonProtocol => Code::Version,
+        _ => Code::IdentityMismatch,
+    }
+}
+
+/// The matrix of roles and protocols, and then the greeting of the protocol.
+async fn greet(inner: &Arc<Inner>, conn: &Connection, permit: OwnedSemaphorePermit) -> Result<(), Refused> {
+    let data = conn.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
+    let alpn = data.and_then(|data| data.protocol).unwrap_or_default();
+    let subject = peer_subject(conn).ok_or(Refused::from(Code::AuthRequired))?;
+    match Class::of(&alpn) {
+        Some(_) if !subject.is_agent() => {
+            Err(Refused::new(Code::RoleForbidden, "a client's certificate may only use quorate-rpc/1"))
+        }
+        Some(class) => {
+            let greeted = greet::accepted(inner, class, conn, &subject).await?;
+            drop(permit);
+            inner.clone().register(greeted).await
+        }
+        None if alpn == rpc::ALPN => serve(inner, conn, subject, permit).await,
+        None => Err(Refused::new(Code::Version, "no protocol in common")),
+    }
+}
+
+/// A client's connection: Hello, Welcome, and then its streams until it goes.
+async fn serve(
+    inner: &Arc<Inner>,
+    conn: &Connection,
+    who: Subject,
+    permit: OwnedSemaphorePermit,
+) -> Result<(), Refused> {
+    let _guest = inner.guest(&who)?;
+    let late = |_| Refused::new(Code::Deadline, "no greeting came in time");
+    let greeting = async {
+        let (mut send, recv) = conn.accept_bi().await.map_err(|e| gone(crate::frame::FrameError::Lost(e)))?;
+        let mut recv = FrameReader::new(recv, inner.limits.hello_bytes_max, inner.budget.clone());
+        hello::open_rpc_hello(&heard(&mut recv).await?)?;
+        let welcome = hello::rpc_welcome(&welcome(inner, conn))?;
+        write_frame(&mut send, &welcome).await.map_err(gone)?;
+        send.finish().map_err(|_| Refused::from(Code::GoingAway))
+    };
+    tokio::time::timeout(inner.limits.hello_deadline, greeting).await.map_err(late)??;
+    drop(permit);
+    crate::tuning::trust(conn, &inner.limits);
+    let id = inner.next_id();
+    while let Ok(streams) = conn.accept_bi().await {
+        let max = inner.limits.rpc_frame_bytes_max;
+        let stream = RpcStream::new(who.clone(), id, conn.clone(), streams, max, inner.budget.clone());
+        if !inner.events.send(Event::Rpc(stream), None, || true).await {
+            return Err(Code::GoingAway.into());
+        }
+    }
+    Ok(())
+}
+
+fn welcome(inner: &Inner, conn: &Connection) -> RpcWelcome {
+    let said: SocketAddr = socket::canonical(conn.remote_address());
+    let greeting = hello::greeting(&inner.local, inner.log_id(), inner.cluster, inner.port, said);
+    RpcWelcome {
+        min: greeting.min,
+        max: greeting.max,
+        version: greeting.version,
+        features: greeting.features,
+        cluster: greeting.cluster,
+        name: greeting.name,
+        node: inner.node(),
+        boot_id: greeting.boot_id,
+        log_id: greeting.log_id,
+        observed: greeting.observed,
+    }
+}

@@ -1,0 +1,507 @@
+//! The endpoint: the caller's handle, and what all connections share.
+//! Never blocks the caller: what cannot be done now is refused or awaited.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use quinn::SendDatagramError;
+use quinn::crypto::rustls::QuicServerConfig;
+use quorate_certs::{CertsError, ClusterId, Identity, Refusal, Subject, Tls, Verdict};
+use tokio::sync::Semaphore;
+
+use crate::accept;
+use crate::dial::{self, Credentials, Dialler};
+use crate::event::{EventSender, Events};
+use crate::frame::BUDGET_UNIT_BYTES;
+use crate::greet::{self, Greeted, Met};
+use crate::link;
+use crate::pool::Pool;
+use crate::refusals::Refusals;
+use crate::rpc::{self, RpcClient};
+use crate::table::{CHANGES_MAX, Change, Class, Link, Table};
+use crate::{
+    BindError, Code, DialError, Event, ExchangeError, Gate, Limits, LocalNode, LogId, Options, PeerInfo, Reason,
+    Refused, SendError, socket, tuning,
+};
+
+/// How long a closing endpoint waits until its last packets are out.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// The shared inside of an endpoint.
+pub(crate) struct Inner {
+    pub(crate) quinn: quinn::Endpoint,
+    pub(crate) limits: Limits,
+    pub(crate) local: LocalNode,
+    pub(crate) cluster: ClusterId,
+    pub(crate) port: u16,
+    pub(crate) gate: Arc<dyn Gate>,
+    /// What connections are accepted with, except for TLS.
+    pub(crate) server: quinn::ServerConfig,
+    pub(crate) events: EventSender,
+    pub(crate) handshakes: Arc<Semaphore>,
+    pub(crate) budget: Arc<Semaphore>,
+    pub(crate) pool: Pool,
+    peers: Dialler,
+    bulks: Dialler,
+    clients: Dialler,
+    credentials: Mutex<Credentials>,
+    log_id: Mutex<Option<LogId>>,
+    table: Mutex<Table>,
+    guests: Mutex<BTreeMap<Subject, usize>>,
+    refusals: Mutex<Refusals>,
+    next_id: AtomicU64,
+    datagrams_dropped: AtomicU64,
+    closing: AtomicBool,
+}
+
+/// Counters of an endpoint, for `status` and metrics.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Open QUIC connections of all kinds, greeted or not.
+    pub connections: usize,
+    /// Handshakes and greetings in progress on the accepting side.
+    pub handshakes: usize,
+    /// Strangers refused since the start.
+    pub refused: u64,
+    /// Datagrams dropped because the caller was slow.
+    pub datagrams_dropped: u64,
+    /// Each greeted connection with an agent.
+    pub links: Vec<LinkStats>,
+}
+
+/// Counters of one connection with an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkStats {
+    /// Which node.
+    pub node: u64,
+    /// Whether it is for bulk.
+    pub bulk: bool,
+    /// Whether this side dialled.
+    pub dialled: bool,
+    /// The other side's UDP address.
+    pub remote: SocketAddr,
+    /// The present round trip.
+    pub rtt: Duration,
+    /// Packets sent.
+    pub sent_packets: u64,
+    /// Packets lost.
+    pub lost_packets: u64,
+    /// UDP bytes sent.
+    pub sent_bytes: u64,
+    /// UDP bytes received.
+    pub received_bytes: u64,
+}
+
+impl LinkStats {
+    fn of(link: &Link) -> Self {
+        let stats = link.conn.stats();
+        Self {
+            node: link.info.node,
+            bulk: link.class == Class::Bulk,
+            dialled: link.info.dialled,
+            remote: link.info.remote,
+            rtt: stats.path.rtt,
+            sent_packets: stats.path.sent_packets,
+            lost_packets: stats.path.lost_packets,
+            sent_bytes: stats.udp_tx.bytes,
+            received_bytes: stats.udp_rx.bytes,
+        }
+    }
+}
+
+/// One UDP port, and every connection on it. Cheap to clone.
+#[derive(Clone)]
+pub struct Endpoint {
+    inner: Arc<Inner>,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Endpoint({:016x} on {})", self.node(), self.local_addr())
+    }
+}
+
+impl Endpoint {
+    /// Binds the port and begins to accept. Must be called inside a tokio runtime, which then carries everything.
+    pub fn bind(options: Options) -> Result<(Self, Events), BindError> {
+        let Options { bind, identity, secrets, local, gate, limits } = options;
+        check(&identity, &local, &limits)?;
+        let credentials = credentials(&identity)?;
+        let unusable = |e: &dyn fmt::Display| CertsError::Crypto { doing: "prepare QUIC", why: e.to_string() };
+        let tls = credentials.tls.server(&accept::alpns(), &Verdict::new())?;
+        let crypto = QuicServerConfig::try_from(tls).map_err(|e| unusable(&e))?;
+        let server = tuning::server(Arc::new(crypto), tuning::accepting(&limits)?);
+        let udp = socket::bind(bind)?;
+        let io = |source| BindError::Io { addr: bind, source };
+        let port = udp.local_addr().map_err(io)?.port();
+        let runtime = quinn::default_runtime().ok_or(BindError::NoRuntime)?;
+        let config = tuning::endpoint(&secrets)?;
+        let quinn = quinn::Endpoint::new(config, Some(server.clone()), udp, runtime).map_err(io)?;
+        let (events, queue) = EventSender::new(limits.events_max);
+        let inner = Arc::new(Inner {
+            peers: Dialler::new(quinn.clone(), tuning::dialling_peer(&limits)?),
+            bulks: Dialler::new(quinn.clone(), tuning::dialling_bulk(&limits)?),
+            clients: Dialler::new(quinn.clone(), tuning::dialling_rpc(&limits)?),
+            cluster: identity.cluster(),
+            handshakes: Arc::new(Semaphore::new(limits.handshakes_max)),
+            budget: rpc::budget(&limits),
+            log_id: Mutex::new(local.log_id),
+            credentials: Mutex::new(credentials),
+            pool: Pool::default(),
+            table: Mutex::default(),
+            guests: Mutex::default(),
+            refusals: Mutex::default(),
+            next_id: AtomicU64::new(1),
+            datagrams_dropped: AtomicU64::new(0),
+            closing: AtomicBool::new(false),
+            quinn,
+            limits,
+            local,
+            port,
+            gate,
+            server,
+            events,
+        });
+        tokio::spawn(accept::accept(inner.clone()));
+        Ok((Self { inner }, queue))
+    }
+
+    /// The address the socket is bound to.
+    pub fn local_addr(&self) -> SocketAddr {
+        let unknown = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, self.inner.port));
+        self.inner.quinn.local_addr().unwrap_or(unknown)
+    }
+
+    /// This node's id.
+    pub fn node(&self) -> u64 {
+        self.inner.node()
+    }
+
+    /// Says this history in every greeting from now on.
+    pub fn set_log_id(&self, log_id: LogId) {
+        *lock(&self.inner.log_id) = Some(log_id);
+    }
+
+    /// Uses this identity for every handshake from now on, in both directions; connections that exist stay. It must be
+    /// of the same cluster and name.
+    pub fn set_identity(&self, identity: &Identity) -> Result<(), BindError> {
+        if identity.cluster() != self.inner.cluster {
+            return Err(CertsError::OtherCluster { ours: self.inner.cluster, asked: identity.cluster() }.into());
+        }
+        check(identity, &self.inner.local, &self.inner.limits)?;
+        *lock(&self.inner.credentials) = credentials(identity)?;
+        Ok(())
+    }
+
+    /// Dials once, within `dial_deadline`. When it returns, the node at `addr` is a peer.
+    pub async fn dial(&self, addr: SocketAddr, expected: Option<u64>) -> Result<PeerInfo, DialError> {
+        self.inner.dial(addr, expected, Class::Peer).await.map(|link| link.info.clone())
+    }
+
+    /// Keeps one outgoing connection to `node`, dialled at `addr` again and again until [`unkeep`](Self::unkeep). A new
+    /// address replaces the old one from the next attempt on.
+    pub fn keep(&self, node: u64, addr: SocketAddr) {
+        if node != self.node() {
+            self.inner.pool.keep(&self.inner, node, addr);
+        }
+    }
+
+    /// Stops to keep `node`, and closes the outgoing connection.
+    pub fn unkeep(&self, node: u64) {
+        self.inner.pool.unkeep(node);
+        let link = self.inner.table().dialled(node, Class::Peer).cloned();
+        if let Some(link) = link {
+            link.end(&Code::Ok.into());
+        }
+    }
+
+    /// Why the last attempt to reach a kept node failed, while it is not connected.
+    pub fn trouble(&self, node: u64) -> Option<DialError> {
+        self.inner.pool.trouble(node)
+    }
+
+    /// Closes every connection with `node` and tells it why. It may come back if the gate lets it.
+    pub fn disconnect(&self, node: u64, why: &Refused) {
+        let links: Vec<_> = self.inner.table().of(node).cloned().collect();
+        links.iter().for_each(|link| link.end(why));
+    }
+
+    /// Queues one frame for `node`.
+    pub fn send(&self, node: u64, frame: Bytes) -> Result<(), SendError> {
+        self.inner.push(node, Class::Peer, &[frame])
+    }
+
+    /// Queues one frame made of several buffers for `node`, without copying the long ones.
+    pub fn send_parts(&self, node: u64, parts: &[Bytes]) -> Result<(), SendError> {
+        self.inner.push(node, Class::Peer, parts)
+    }
+
+    /// Queues one frame for `node` on the bulk connection; if there is none, the node is dialled first, and the frame
+    /// is lost if that fails. The node must be a peer already.
+    pub fn send_bulk(&self, node: u64, parts: &[Bytes]) -> Result<(), SendError> {
+        crate::pool::send_bulk(&self.inner, node, parts)
+    }
+
+    /// Like [`send_bulk`](Self::send_bulk), but connects first and waits for room, and fails if that is impossible.
+    pub async fn send_bulk_wait(&self, node: u64, parts: &[Bytes]) -> Result<(), SendError> {
+        crate::pool::send_bulk_wait(&self.inner, node, parts).await
+    }
+
+    /// Sends one datagram to `node`: at once or never. 1150 bytes always fit.
+    pub fn datagram(&self, node: u64, bytes: Bytes) -> Result<(), SendError> {
+        let link = self.inner.table().link(node, Class::Peer).cloned().ok_or(SendError::NotConnected)?;
+        let length = bytes.len();
+        link.conn.send_datagram(bytes).map_err(|error| match error {
+            SendDatagramError::TooLarge => {
+                SendError::TooLarge { bytes: length, max: link.conn.max_datagram_size().unwrap_or(0) }
+            }
+            _ => SendError::NotConnected,
+        })
+    }
+
+    /// Asks `node` and waits for the answer, within `exchange_deadline`.
+    pub async fn exchange(&self, node: u64, request: Bytes) -> Result<Bytes, ExchangeError> {
+        let inner = &self.inner;
+        let (bytes, max) = (request.len(), inner.limits.exchange_bytes_max);
+        if bytes == 0 {
+            return Err(SendError::Empty.into());
+        }
+        if bytes > max {
+            return Err(SendError::TooLarge { bytes, max }.into());
+        }
+        let link = inner.table().link(node, Class::Peer).cloned().ok_or(SendError::NotConnected)?;
+        let deadline = inner.limits.exchange_deadline;
+        let asked = tokio::time::timeout(deadline, link::exchange(inner, &link, request)).await;
+        asked.unwrap_or(Err(ExchangeError::Deadline(deadline)))
+    }
+
+    /// The present round trip to `node`.
+    pub fn rtt(&self, node: u64) -> Option<Duration> {
+        self.inner.table().link(node, Class::Peer).map(|link| link.conn.rtt())
+    }
+
+    /// Everybody who is connected now, by node id.
+    pub fn peers(&self) -> Vec<PeerInfo> {
+        self.inner.table().peers().cloned().collect()
+    }
+
+    /// A client on this port, for requests to other agents under this agent's own certificate.
+    pub fn rpc_client(&self) -> RpcClient {
+        let inner = &self.inner;
+        RpcClient {
+            dialler: inner.clients.clone(),
+            credentials: inner.credentials(),
+            version: inner.local.version.as_str().into(),
+            features: inner.local.features,
+            limits: Arc::new(inner.limits.clone()),
+            budget: inner.budget.clone(),
+        }
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> Stats {
+        let inner = &self.inner;
+        Stats {
+            links: inner.table().all().map(|link| LinkStats::of(link)).collect(),
+            connections: inner.quinn.open_connections(),
+            handshakes: inner.limits.handshakes_max.saturating_sub(inner.handshakes.available_permits()),
+            refused: lock(&inner.refusals).total(),
+            datagrams_dropped: inner.datagrams_dropped.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Closes everything, tells everybody why, and waits briefly until the last packets are out.
+    pub async fn close(&self, why: &Refused) {
+        self.inner.closing.store(true, Ordering::Relaxed);
+        self.inner.pool.stop();
+        self.inner.quinn.close(why.code.var(), why.wire());
+        // Whoever does not hear it finds out by its idle timeout.
+        let _ = tokio::time::timeout(LINGER, self.inner.quinn.wait_idle()).await;
+    }
+}
+
+impl Inner {
+    pub(crate) fn node(&self) -> u64 {
+        self.local.key.node()
+    }
+
+    pub(crate) fn log_id(&self) -> Option<LogId> {
+        *lock(&self.log_id)
+    }
+
+    pub(crate) fn credentials(&self) -> Credentials {
+        lock(&self.credentials).clone()
+    }
+
+    pub(crate) fn table(&self) -> MutexGuard<'_, Table> {
+        lock(&self.table)
+    }
+
+    pub(crate) fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_datagram(&self, delivered: bool) {
+        if !delivered {
+            self.datagrams_dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn push(&self, node: u64, class: Class, parts: &[Bytes]) -> Result<(), SendError> {
+        let table = self.table();
+        table.link(node, class).ok_or(SendError::NotConnected)?.outbox.push(parts)
+    }
+
+    /// Dials, greets and registers.
+    pub(crate) async fn dial(
+        self: &Arc<Self>,
+        addr: SocketAddr,
+        expected: Option<u64>,
+        class: Class,
+    ) -> Result<Arc<Link>, DialError> {
+        if self.closing() {
+            return Err(DialError::Closing);
+        }
+        let dialler = match class {
+            Class::Peer => &self.peers,
+            Class::Bulk => &self.bulks,
+        };
+        let credentials = self.credentials();
+        let opening = dialler.open(addr, &credentials, class.alpn());
+        let greeting = async |opened| greet::dialled(self, class, addr, expected, opened).await;
+        let greeted = match dial::within(self.limits.dial_deadline, addr, opening, greeting).await? {
+            Met::Again(link) => return Ok(link),
+            Met::New(greeted) => greeted,
+        };
+        let link = greeted.link.clone();
+        match self.clone().register(greeted).await {
+            Ok(()) => Ok(link),
+            Err(why) => Err(DialError::WeRefused { addr, why }),
+        }
+    }
+
+    /// Puts a greeted connection into the table, tells the caller, and lets it live.
+    pub(crate) async fn register(self: Arc<Self>, greeted: Greeted) -> Result<(), Refused> {
+        let Greeted { link, send, recv } = greeted;
+        let info = &link.info;
+        // Between the greeting and now another instance may have come.
+        let clear = greet::alone(&self, info.node, info.boot_id, info.remote).await;
+        let Some(mut room) = self.events.room(CHANGES_MAX).await else {
+            return Err(Code::GoingAway.into());
+        };
+        if let Err(why) = clear {
+            link.end(&why);
+            return Err(why);
+        }
+        for change in self.table().insert(&link) {
+            room.put(change.into());
+        }
+        drop(room);
+        self.pool.came(info.node);
+        tokio::spawn(link::live(self.clone(), link, send, recv));
+        Ok(())
+    }
+
+    /// Takes a connection that is gone out of the table, and tells the caller if it was the last one.
+    pub(crate) async fn forget(&self, link: &Link, reason: Reason) {
+        let Some(mut room) = self.events.room(1).await else { return };
+        let change = self.table().remove(link, reason);
+        if let Some(change) = change {
+            room.put(change.into());
+        }
+        link.forgotten();
+    }
+
+    /// Counts a refused stranger and tells the caller, within a rate.
+    pub(crate) fn refused(&self, from: SocketAddr, why: Refused, refusal: Option<Refusal>) {
+        if self.closing() || why.code == Code::Ok {
+            return;
+        }
+        let suppressed = lock(&self.refusals).note();
+        if let Some(suppressed) = suppressed {
+            self.events.offer(Event::Refused { from, why, refusal, suppressed });
+        }
+    }
+
+    /// Counts a client's connection while the guard lives.
+    pub(crate) fn guest(self: &Arc<Self>, who: &Subject) -> Result<Guest, Refused> {
+        let mut guests = lock(&self.guests);
+        let count = guests.entry(who.clone()).or_default();
+        if *count >= self.limits.connections_per_client_max {
+            return Err(Refused::new(Code::Busy, "too many connections of this client"));
+        }
+        *count += 1;
+        Ok(Guest { inner: self.clone(), who: who.clone() })
+    }
+}
+
+impl From<Change> for Event {
+    fn from(change: Change) -> Self {
+        match change {
+            Change::Up(info) => Self::PeerUp(info),
+            Change::Down { node, reason } => Self::PeerDown { node, reason },
+        }
+    }
+}
+
+/// A client's connection that counts.
+pub(crate) struct Guest {
+    inner: Arc<Inner>,
+    who: Subject,
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let mut guests = lock(&self.inner.guests);
+        if let Some(count) = guests.get_mut(&self.who) {
+            *count -= 1;
+            if *count == 0 {
+                guests.remove(&self.who);
+            }
+        }
+    }
+}
+
+fn credentials(identity: &Identity) -> Result<Credentials, CertsError> {
+    Ok(Credentials::new(Tls::new(identity)?, identity.not_before(), identity.not_after()))
+}
+
+/// An agent's identity of the right name, and limits that fit together.
+fn check(identity: &Identity, local: &LocalNode, limits: &Limits) -> Result<(), BindError> {
+    let subject = identity.subject();
+    if !subject.is_agent() || *subject.name() != local.name {
+        return Err(BindError::Name { subject: subject.to_string(), name: local.name.to_string() });
+    }
+    let largest = [
+        limits.peer_frame_bytes_max,
+        limits.bulk_frame_bytes_max,
+        limits.rpc_frame_bytes_max,
+        limits.exchange_bytes_max,
+    ];
+    let largest = largest.into_iter().max().unwrap_or(0);
+    let too_small = |what| Err(BindError::Option { what, next: "choose a larger one" });
+    if limits.received_bytes_max < largest + BUDGET_UNIT_BYTES {
+        return too_small("a received_bytes_max smaller than the largest frame");
+    }
+    if limits.events_max < 2 * CHANGES_MAX {
+        return too_small("an events_max this small");
+    }
+    if limits.handshakes_max == 0 || limits.streams_max < 2 {
+        return too_small("a handshakes_max or streams_max this small");
+    }
+    Ok(())
+}
+
+/// Nothing panics while it holds one of these locks, so a poisoned one is as sound as any.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

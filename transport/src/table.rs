@@ -1,0 +1,203 @@
+//! Which connections exist: by class and node id, at most one in each direction, all of one instance of the node.
+//! Never waits and never does IO; it says which connections must be closed and what the caller must hear.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::watch;
+
+use crate::outbox::Outbox;
+use crate::{Code, PeerInfo, Reason, Refused};
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Class {
+    Peer,
+    Bulk,
+}
+
+impl Class {
+    /// The ALPN.
+    pub(crate) fn alpn(self) -> &'static [u8] {
+        match self {
+            Self::Peer => b"quorate-peer/1",
+            Self::Bulk => b"quorate-bulk/1",
+        }
+    }
+
+    pub(crate) fn of(alpn: &[u8]) -> Option<Self> {
+        [Self::Peer, Self::Bulk].into_iter().find(|class| class.alpn() == alpn)
+    }
+}
+
+/// One greeted connection.
+#[derive(Debug)]
+pub(crate) struct Link {
+    /// Which connection of this process.
+    pub(crate) id: u64,
+    pub(crate) class: Class,
+    pub(crate) info: PeerInfo,
+    pub(crate) conn: quinn::Connection,
+    pub(crate) outbox: Outbox,
+    replaced: AtomicBool,
+    /// True once nothing of it is in the table or will be reported.
+    forgotten: watch::Sender<bool>,
+}
+
+impl Link {
+    pub(crate) fn new(id: u64, class: Class, info: PeerInfo, conn: quinn::Connection, outbox: Outbox) -> Self {
+        Self { id, class, info, conn, outbox, replaced: AtomicBool::new(false), forgotten: watch::Sender::new(false) }
+    }
+
+    /// Whether what it receives still counts.
+    pub(crate) fn counts(&self) -> bool {
+        !self.replaced.load(Ordering::Relaxed)
+    }
+
+    /// Says that it is out of the table.
+    pub(crate) fn forgotten(&self) {
+        self.forgotten.send_replace(true);
+    }
+
+    /// Waits until it is out of the table.
+    pub(crate) async fn gone(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.forgotten.subscribe().wait_for(|gone| *gone).await;
+    }
+
+    /// Ends it; nothing that it still receives counts.
+    pub(crate) fn end(&self, why: &Refused) {
+        self.replaced.store(true, Ordering::Relaxed);
+        self.outbox.close();
+        self.conn.close(why.code.var(), why.wire());
+    }
+}
+
+/// The connections of one class with one node.
+#[derive(Debug, Default)]
+struct Pair {
+    dialled: Option<Arc<Link>>,
+    accepted: Option<Arc<Link>>,
+}
+
+impl Pair {
+    fn slot(&mut self, dialled: bool) -> &mut Option<Arc<Link>> {
+        if dialled { &mut self.dialled } else { &mut self.accepted }
+    }
+
+    fn any(&self) -> Option<&Arc<Link>> {
+        self.dialled.as_ref().or(self.accepted.as_ref())
+    }
+
+    fn both(&self) -> impl Iterator<Item = &Arc<Link>> {
+        self.dialled.iter().chain(&self.accepted)
+    }
+}
+
+/// What a change of the table means for the caller.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Up(PeerInfo),
+    Down { node: u64, reason: Reason },
+}
+
+/// What stands in the way of a new connection.
+#[derive(Debug)]
+pub(crate) enum Standing {
+    /// Nothing, or only an older instance at the same address, which is dead.
+    Free,
+    /// A connection of another instance at another address: it must be asked whether it lives.
+    Other(Arc<Link>),
+}
+
+/// The most changes that one call reports.
+pub(crate) const CHANGES_MAX: usize = 2;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    pairs: BTreeMap<(u64, Class), Pair>,
+}
+
+impl Table {
+    /// Whether an instance `boot_id` of `node` at `remote` may come in.
+    pub(crate) fn standing(&self, node: u64, boot_id: u64, remote: SocketAddr) -> Standing {
+        // Two sockets cannot share an address: at the same one the older instance is gone.
+        let other = |link: &&Arc<Link>| link.info.boot_id != boot_id && link.info.remote != remote;
+        self.of(node).find(other).map_or(Standing::Free, |link| Standing::Other(link.clone()))
+    }
+
+    /// Adds a connection. Connections of other instances of the node, and an older one in the same place, end.
+    pub(crate) fn insert(&mut self, link: &Arc<Link>) -> Vec<Change> {
+        let (node, boot_id) = (link.info.node, link.info.boot_id);
+        let superseded = Refused::from(Code::Superseded);
+        let mut changes = Vec::new();
+        for class in [Class::Peer, Class::Bulk] {
+            let stale =
+                self.pairs.get(&(node, class)).is_some_and(|pair| pair.both().any(|old| old.info.boot_id != boot_id));
+            if stale && let Some(pair) = self.pairs.remove(&(node, class)) {
+                pair.both().for_each(|old| old.end(&superseded));
+                if class == Class::Peer {
+                    changes.push(Change::Down { node, reason: Reason::Local(superseded.clone()) });
+                }
+            }
+        }
+        let pair = self.pairs.entry((node, link.class)).or_default();
+        let first = pair.any().is_none();
+        if let Some(old) = pair.slot(link.info.dialled).replace(link.clone()) {
+            old.end(&superseded);
+        }
+        if first && link.class == Class::Peer {
+            changes.push(Change::Up(link.info.clone()));
+        }
+        assert!(changes.len() <= CHANGES_MAX, "more changes than were announced");
+        changes
+    }
+
+    /// Removes a connection that is gone.
+    pub(crate) fn remove(&mut self, link: &Link, reason: Reason) -> Option<Change> {
+        let key = (link.info.node, link.class);
+        let pair = self.pairs.get_mut(&key)?;
+        let slot = pair.slot(link.info.dialled);
+        if slot.as_ref().is_none_or(|present| present.id != link.id) {
+            return None;
+        }
+        *slot = None;
+        if pair.any().is_some() {
+            return None;
+        }
+        self.pairs.remove(&key);
+        (link.class == Class::Peer).then_some(Change::Down { node: link.info.node, reason })
+    }
+
+    /// The connection to send on: the one this side dialled, else the other.
+    pub(crate) fn link(&self, node: u64, class: Class) -> Option<&Arc<Link>> {
+        self.pairs.get(&(node, class))?.any()
+    }
+
+    /// The connection this side dialled.
+    pub(crate) fn dialled(&self, node: u64, class: Class) -> Option<&Arc<Link>> {
+        self.pairs.get(&(node, class))?.dialled.as_ref()
+    }
+
+    /// All connections with `node`.
+    pub(crate) fn of(&self, node: u64) -> impl Iterator<Item = &Arc<Link>> {
+        self.pairs.range((node, Class::Peer)..=(node, Class::Bulk)).flat_map(|(_, pair)| pair.both())
+    }
+
+    /// All connections.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Link>> {
+        self.pairs.values().flat_map(Pair::both)
+    }
+
+    /// All connected peers, by node id.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = &PeerInfo> {
+        self.pairs
+            .iter()
+            .filter(|((_, class), _)| *class == Class::Peer)
+            .filter_map(|(_, pair)| pair.any())
+            .map(|link| &link.info)
+    }
+}
