@@ -53,6 +53,7 @@
 //! the connection it dialled while that lives, else on the other one; so frames are in order as long as the choice
 //! does not change, and may be lost or overtake each other when a connection comes or goes.
 #![warn(missing_docs)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod accept;
 mod close;
