@@ -1,2 +1,9 @@
-//! placeholder
-fn main() {}
+//! The program: everything it does is in [`quorate::cli`].
+//!
+//! It never does anything itself.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    quorate::cli::main()
+}

@@ -1,0 +1,228 @@
+//! The command line: what can be typed, and what then happens. One file a command.
+//!
+//! It holds no logic of the cluster: a command is a client, or hands options to the server.
+
+mod agent;
+mod append;
+mod certs;
+mod demo;
+mod dev;
+mod find;
+mod leave;
+mod logging;
+mod members;
+mod output;
+mod record;
+mod status;
+mod tail;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use output::{CliError, Exit, Format, Ui};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+const AFTER_HELP: &str = "\
+Every flag has an environment variable: --addr is QUORATE_ADDR, --log-format is QUORATE_LOG_FORMAT.
+Without --addr a command speaks with an agent of yours that runs on this machine.
+
+Exit codes: 0 ok, 1 error, 2 usage, 3 agent not reachable, 4 not authorised, 5 conflict, 6 no leader or quorum (not
+applied, safe to retry), 7 outcome unknown, 8 not found or trimmed, 9 unhealthy, 10 refused for safety, 11 corruption,
+75 data directory in use, 78 bad configuration, 124 a --wait timed out.";
+
+/// Machines that find each other, prove who they are and agree on one ordered, durable log.
+#[derive(Debug, Parser)]
+#[command(name = "quorate", version, after_help = AFTER_HELP, disable_help_subcommand = true, max_term_width = 110)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Flags that every command knows.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// The agent to speak with; needs --certs
+    #[arg(long, global = true, env = "QUORATE_ADDR", hide_env = true, value_name = "HOST:PORT", value_parser = address)]
+    pub(crate) addr: Option<String>,
+    /// Which of the agents on this machine to speak with
+    #[arg(long, global = true, env = "QUORATE_AGENT", hide_env = true, value_name = "NAME")]
+    pub(crate) agent: Option<String>,
+    /// The directory with ca.pem, cert.pem and key.pem
+    #[arg(long, global = true, env = "QUORATE_CERTS", hide_env = true, value_name = "DIR")]
+    pub(crate) certs: Option<PathBuf>,
+    /// How results and errors are written
+    #[arg(long, global = true, env = "QUORATE_FORMAT", hide_env = true, value_enum, default_value = "text")]
+    pub(crate) format: Format,
+    /// How long to wait at most
+    #[arg(
+        long,
+        global = true,
+        env = "QUORATE_TIMEOUT",
+        hide_env = true,
+        value_name = "SPAN",
+        default_value = "10s",
+        value_parser = span
+    )]
+    pub(crate) timeout: Duration,
+    /// What is logged to stderr: error, warn, info, debug, trace, also per module
+    #[arg(long, global = true, env = "QUORATE_LOG", hide_env = true, value_name = "LEVEL")]
+    pub(crate) log: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show a real cluster of three agents survive what kills clusters, in under half a minute
+    Demo(demo::DemoArgs),
+    /// Run an agent
+    Agent(Box<agent::AgentArgs>),
+    /// List the members as an agent sees them
+    Members(members::MembersArgs),
+    /// Show cluster, leader, voters, log and problems on one screen
+    Status(status::StatusArgs),
+    /// Append records to the log
+    Append(append::AppendArgs),
+    /// Read records from the log
+    Tail(tail::TailArgs),
+    /// Make an agent leave the cluster for good
+    Leave,
+    /// Make and check certificates
+    #[command(subcommand)]
+    Certs(certs::CertsCommand),
+}
+
+/// Parses the arguments of this process, runs the command and answers with the contract's exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    run(std::env::args_os().collect())
+}
+
+fn run(args: Vec<OsString>) -> ExitCode {
+    let parsed = command().try_get_matches_from(&args).and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => return usage(&args, &error),
+    };
+    let ui = Ui::new(cli.global.format);
+    match dispatch(cli, &ui).and_then(|()| ui.finish()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => ui.fail(&error),
+    }
+}
+
+/// The tree of commands, reading the environment. An empty variable counts as unset, as in `QUORATE_JOIN=`.
+fn command() -> clap::Command {
+    fn heed(command: clap::Command) -> clap::Command {
+        let empty = |arg: &clap::Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+        command
+            // clap cannot take a variable off again; this one is never set, since no shell can.
+            .mut_args(|arg| if empty(&arg) { arg.env("QUORATE-EMPTY") } else { arg })
+            .mut_subcommands(heed)
+    }
+    heed(Cli::command())
+}
+
+fn dispatch(cli: Cli, ui: &Ui) -> Result<(), CliError> {
+    let Cli { global, command } = cli;
+    match command {
+        Command::Agent(args) => agent::run(&global, &args),
+        Command::Certs(command) => certs::run(&global, command, ui),
+        Command::Demo(args) => demo::run(&global, &args, ui),
+        command => {
+            logging::start_client(global.log.as_deref())?;
+            runtime()?.block_on(async {
+                match command {
+                    Command::Members(args) => members::run(&global, &args, ui).await,
+                    Command::Status(args) => status::run(&global, &args, ui).await,
+                    Command::Append(args) => append::run(&global, args, ui).await,
+                    Command::Tail(args) => tail::run(&global, &args, ui).await,
+                    Command::Leave => leave::run(&global, ui).await,
+                    Command::Agent(_) | Command::Certs(_) | Command::Demo(_) => Ok(()),
+                }
+            })
+        }
+    }
+}
+
+/// One thread is enough for a client, and cheaper.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| CliError::system("cannot start the runtime", &e, "check the limits of this process"))
+}
+
+/// Help and version are data; everything else is a usage error, in the format that was asked for.
+fn usage(args: &[OsString], error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let json = args.windows(2).any(|w| w[0] == "--format" && w[1] == "json")
+        || args.iter().any(|a| a == "--format=json")
+        || std::env::var_os("QUORATE_FORMAT").is_some_and(|f| f == "json");
+    if json {
+        let text = error.to_string();
+        let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        Ui::new(Format::Json).fail(&CliError::new(Exit::Usage, line, "see `quorate --help`"))
+    } else {
+        let _ = error.print();
+        Exit::Usage.into()
+    }
+}
+
+fn address(text: &str) -> Result<String, String> {
+    crate::config::host_and_port(text).map(|()| text.to_owned())
+}
+
+fn span(text: &str) -> Result<Duration, crate::duration::DurationError> {
+    crate::duration::parse(text)
+}
+
+/// `key=value`, as tags and headers are written.
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write it as key=value".into()),
+    }
+}
+
+/// Environment variables of switches may say 1, true, yes or on.
+fn switch() -> BoolishValueParser {
+    BoolishValueParser::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tree_of_commands_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    /// Of every flag the environment variable is the flag's own name.
+    #[test]
+    fn every_flag_has_its_environment_variable() {
+        fn walk(command: &clap::Command) {
+            for arg in command.get_arguments() {
+                let Some(long) = arg.get_long().filter(|long| !["help", "version"].contains(long)) else { continue };
+                let variable = format!("QUORATE_{}", long.to_uppercase().replace('-', "_"));
+                let found = arg.get_env().map(|env| env.to_string_lossy().into_owned());
+                assert_eq!(found, Some(variable), "--{long} of {}", command.get_name());
+            }
+            command.get_subcommands().for_each(walk);
+        }
+        walk(&Cli::command());
+    }
+
+    #[test]
+    fn what_is_not_built_is_not_there() {
+        let commands: Vec<_> = Cli::command().get_subcommands().map(|c| c.get_name().to_owned()).collect();
+        assert_eq!(commands, ["demo", "agent", "members", "status", "append", "tail", "leave", "certs"]);
+    }
+}

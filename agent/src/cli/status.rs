@@ -1,0 +1,197 @@
+//! `quorate status`: cluster, leader, voters, log and problems on one screen.
+//!
+//! It judges nothing by itself: what is a problem, the agent says.
+
+use super::Global;
+use super::find::{self, Whom};
+use super::output::{self, CliError, Exit, Ui, thousands};
+use super::switch;
+use crate::client::Status;
+use crate::limits::printable;
+use clap::Args;
+use serde::Serialize;
+
+/// Its arguments.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Exit with 9 if there is a problem
+    #[arg(long, env = "QUORATE_CHECK", hide_env = true, value_parser = switch())]
+    check: bool,
+}
+
+#[derive(Serialize)]
+struct StatusObject<'a> {
+    v: u32,
+    cluster: &'a str,
+    log_id: Option<&'a str>,
+    name: &'a str,
+    leader: Option<&'a str>,
+    term: u64,
+    healthy: bool,
+    voters: &'a [String],
+    learners: &'a [String],
+    tolerates: u32,
+    log: LogObject,
+    problems: &'a [String],
+}
+
+#[derive(Serialize)]
+struct LogObject {
+    first: u64,
+    next: u64,
+    committed_index: u64,
+    applied_index: u64,
+    bytes: u64,
+}
+
+/// Shows the picture of one agent.
+pub(crate) async fn run(global: &Global, args: &StatusArgs, ui: &Ui) -> Result<(), CliError> {
+    let client = find::client(global, Whom::Any)?;
+    let status = client.status().await.map_err(|e| find::error(e, false))?;
+    if ui.is_json() {
+        ui.json(&object(&status))?;
+    } else {
+        for line in screen(&status) {
+            ui.line(&line)?;
+        }
+    }
+    client.close().await;
+    if args.check && !status.healthy {
+        let why = match status.problems.as_slice() {
+            [] => "the agent says so".to_owned(),
+            [only] => only.clone(),
+            [first, more @ ..] => format!("{first}, and {} more", more.len()),
+        };
+        let next = "mend what `quorate status` lists as a problem";
+        return Err(CliError::new(Exit::Unhealthy, format!("the cluster is not healthy ({why})"), next));
+    }
+    Ok(())
+}
+
+fn object(status: &Status) -> StatusObject<'_> {
+    StatusObject {
+        v: 1,
+        cluster: &status.cluster,
+        log_id: status.log_id.as_deref(),
+        name: &status.name,
+        leader: status.leader.as_deref(),
+        term: status.term,
+        healthy: status.healthy,
+        voters: &status.voters,
+        learners: &status.learners,
+        tolerates: status.tolerates,
+        log: LogObject {
+            first: status.first,
+            next: status.next,
+            committed_index: status.committed_index,
+            applied_index: status.applied_index,
+            bytes: status.bytes,
+        },
+        problems: &status.problems,
+    }
+}
+
+fn screen(status: &Status) -> Vec<String> {
+    let names = |names: &[String]| match names {
+        [] => "none".to_owned(),
+        names => printable(&names.join(" ")),
+    };
+    let row = |name: &str, value: String| format!("{name:<9} {value}");
+    let health = if status.healthy { "healthy" } else { "NOT HEALTHY" };
+    let leader = status.leader.as_deref().map_or_else(|| "none".into(), printable);
+    let failures = match status.tolerates {
+        0 => "no failure".to_owned(),
+        1 => "1 failure".to_owned(),
+        n => format!("{n} failures"),
+    };
+    let records = status.next.saturating_sub(status.first);
+    let mut lines = vec![
+        row("cluster", format!("{}  {health}", printable(&status.cluster))),
+        row("log id", status.log_id.as_deref().map_or_else(|| "none yet".into(), printable)),
+        row(
+            "agent",
+            format!(
+                "{}  ({}, version {})",
+                printable(&status.name),
+                printable(&status.raft),
+                printable(&status.version)
+            ),
+        ),
+        row("leader", format!("{leader}  (term {})", status.term)),
+        row("voters", format!("{}  (tolerates {failures})", names(&status.voters))),
+        row("learners", names(&status.learners)),
+    ];
+    let place = if records == 0 {
+        format!("no record yet, the next offset is {}", thousands(status.next))
+    } else {
+        let (first, last) = (thousands(status.first), thousands(status.next - 1));
+        format!("{} records, offsets {first} to {last}", thousands(records))
+    };
+    lines.push(row("log", format!("{place}, {} on disk", output::bytes(status.bytes))));
+    let (committed, applied) = (thousands(status.committed_index), thousands(status.applied_index));
+    lines.push(row("index", format!("committed {committed}, applied {applied}")));
+    match status.problems.as_slice() {
+        [] => lines.push(row("problems", "none".into())),
+        problems => {
+            lines.push(row("problems", String::new()).trim_end().to_owned());
+            lines.extend(problems.iter().map(|problem| format!("  - {}", printable(problem))));
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status() -> Status {
+        Status {
+            cluster: "c0ffee".into(),
+            log_id: Some("10".into()),
+            name: "a".into(),
+            node: 1,
+            version: "0.1.0".into(),
+            leader: Some("b".into()),
+            term: 3,
+            raft: "voter".into(),
+            healthy: true,
+            voters: vec!["a".into(), "b".into(), "c".into()],
+            learners: vec![],
+            tolerates: 1,
+            first: 0,
+            next: 1_234,
+            committed_index: 9,
+            applied_index: 8,
+            bytes: 2_048,
+            problems: vec![],
+        }
+    }
+
+    #[test]
+    fn one_screen_says_it_all() {
+        let expected = "\
+cluster   c0ffee  healthy
+log id    10
+agent     a  (voter, version 0.1.0)
+leader    b  (term 3)
+voters    a b c  (tolerates 1 failure)
+learners  none
+log       1,234 records, offsets 0 to 1,233, 2.0 KiB on disk
+index     committed 9, applied 8
+problems  none";
+        assert_eq!(screen(&status()).join("\n"), expected);
+        let ill = Status { healthy: false, problems: vec!["c is silent\u{1b}[2J".into()], next: 0, ..status() };
+        let said = screen(&ill).join("\n");
+        assert!(said.contains("NOT HEALTHY") && said.contains("no record yet"), "{said}");
+        assert!(said.ends_with("problems\n  - c is silent\\u{1b}[2J"), "{said}");
+    }
+
+    #[test]
+    fn the_object_is_the_contract() {
+        let said = serde_json::to_string(&object(&status())).unwrap();
+        assert_eq!(
+            said,
+            r#"{"v":1,"cluster":"c0ffee","log_id":"10","name":"a","leader":"b","term":3,"healthy":true,"voters":["a","b","c"],"learners":[],"tolerates":1,"log":{"first":0,"next":1234,"committed_index":9,"applied_index":8,"bytes":2048},"problems":[]}"#
+        );
+    }
+}

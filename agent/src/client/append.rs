@@ -1,0 +1,56 @@
+//! Appending: a batch is encoded once and repeated only while it surely does not stand in the log.
+//!
+//! It never waits past the caller's deadline, and never calls an unknown outcome anything else.
+
+use super::error::ClientError;
+use super::{Client, unexpected};
+use crate::api::{Append, Appended};
+use crate::record::{Record, encode_batch};
+use crate::wire::rpc::{Request, Response};
+use bytes::Bytes;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The agent must answer before we stop listening, or a true answer would become an unknown outcome.
+const ANSWER_MARGIN_MAX: Duration = Duration::from_millis(250);
+
+impl Client {
+    /// Appends records as one batch: all of them, in this order, at neighbouring offsets, or none. Answers when they
+    /// are durable on a quorum.
+    pub async fn append(&self, records: &[Record]) -> Result<Appended, ClientError> {
+        self.append_within(records, self.shared.timeout).await
+    }
+
+    /// The same with another patience.
+    pub async fn append_within(&self, records: &[Record], timeout: Duration) -> Result<Appended, ClientError> {
+        let deadline = Instant::now() + timeout;
+        let batch = encode(records, self.shared.record_bytes_max)?;
+        let frame = |id: u64, left: Duration| {
+            let margin = (left / 10).min(ANSWER_MARGIN_MAX);
+            let timeout_ms = u32::try_from((left - margin).as_millis()).unwrap_or(u32::MAX).max(1);
+            let append = Append { timeout_ms, hops: 0, on_behalf_of: String::new(), batch: batch.clone() };
+            Request::Append(append).encode(id)
+        };
+        match self.request(frame, deadline, false).await? {
+            Response::Appended(appended) if fits(&appended, records.len()) => Ok(appended),
+            // It stands in the log, but where is not known.
+            Response::Appended(_) => Err(ClientError::Unknown { why: "the answer does not fit the batch".into() }),
+            _ => Err(unexpected("append")),
+        }
+    }
+}
+
+fn fits(appended: &Appended, records: usize) -> bool {
+    appended.last.checked_sub(appended.first).is_some_and(|more| more + 1 == records as u64)
+}
+
+fn encode(records: &[Record], value_max: usize) -> Result<Bytes, ClientError> {
+    let invalid = |why: String| ClientError::Invalid { why };
+    for (i, record) in records.iter().enumerate() {
+        record.check(value_max).map_err(|e| {
+            let which = if records.len() > 1 { format!("record {} of the batch: ", i + 1) } else { String::new() };
+            invalid(format!("{which}{e}"))
+        })?;
+    }
+    encode_batch(records.iter()).map_err(|e| invalid(e.to_string()))
+}
