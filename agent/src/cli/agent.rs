@@ -121,6 +121,13 @@ fn resolve(global: &Global, args: &AgentArgs) -> Result<Config, ConfigError> {
 
 /// The one place where options become a running agent.
 fn serve(options: AgentOptions, hooks: AgentHooks) -> Result<(), CliError> {
-    let _ = (options, hooks);
-    Err(CliError::new(Exit::Error, "this build cannot run an agent (the server is not part of it)", ""))
+    crate::server::run(options, hooks).map_err(|error| {
+        let exit = match error.exit_code() {
+            75 => Exit::InUse,
+            78 => Exit::Config,
+            11 => Exit::Corrupt,
+            _ => Exit::Error,
+        };
+        CliError::from_sentence(exit, &error.to_string())
+    })
 }
