@@ -36,6 +36,8 @@ pub(super) struct Replication {
     sealed: Option<EntryHeader>,
     /// Appends that wait for their entries to be read from disk.
     fetching: BTreeMap<u64, (NodeId, Message)>,
+    /// The log of the last message heard: what a node that has no log yet says in its answers.
+    answering: Option<u64>,
     /// Peers with a read under way: one at a time each.
     busy: BTreeSet<u64>,
 }
@@ -57,7 +59,8 @@ impl Node {
                 return self.note(Level::Warn, format!("a Raft message of {name} is of another log and was refused"));
             }
             None if !self.joins_log(&raft) => return,
-            _ => {}
+            // A node without a log answers in the terms of whoever asks: it has nothing that could be of another log.
+            _ => self.replication.answering = Some(raft.seed),
         }
         if let Err(why) = self.check_chain(&raft) {
             let name = self.name_of(node);
@@ -284,7 +287,7 @@ impl Node {
     }
 
     fn send_raft_with(&mut self, now: Now, to: NodeId, class: Class, message: Message, entries: Vec<Entry>) {
-        let Some(seed) = self.log_seed() else { return };
+        let Some(seed) = self.log_seed().or(self.replication.answering) else { return };
         let raft = RaftMessage { seed, wall: now.wall, message, entries };
         self.send(to.get(), class, PeerMessage::Raft(Box::new(raft)));
     }
