@@ -12,7 +12,7 @@
 //!
 //! It never panics on what a peer sent, and never allocates for a count that the bytes do not back.
 
-use crate::identity::Identity;
+use crate::identity::{BUMP_LIMIT, Identity};
 use crate::types::Life;
 use crate::wire::{self, Malformed};
 use bytes::{Buf, BufMut};
@@ -31,12 +31,13 @@ pub(crate) fn put_identity(buf: &mut impl BufMut, id: &Identity) {
 }
 
 pub(crate) fn get_identity(buf: &mut impl Buf) -> wire::Result<Identity> {
-    Ok(Identity {
-        node: wire::get_node(buf)?,
-        life: Life { epoch: wire::get_u64(buf)?, boot: wire::get_u64(buf)? },
-        bump: wire::get_u32(buf)?,
-        addr: wire::get_addr(buf)?,
-    })
+    let node = wire::get_node(buf)?;
+    let life = Life { epoch: wire::get_u64(buf)?, boot: wire::get_u64(buf)? };
+    let bump = wire::get_u32(buf)?;
+    if bump >= BUMP_LIMIT {
+        return Err(Malformed("renewed more often than anybody can be"));
+    }
+    Ok(Identity { node, life, bump, addr: wire::get_addr(buf)? })
 }
 
 fn identity_bytes(id: &Identity) -> usize {

@@ -71,15 +71,19 @@ impl Membership {
             return None;
         }
         let count = packet.members.len();
-        let mut impostor = false;
+        let (mut impostor, mut bump) = (false, None);
         let may_renew = self.may_renew();
         let (roster, mut room) = (&self.roster, self.room());
         packet.members.retain(|member| {
             let id = member.id();
             if id.node == me.node {
-                impostor |= id.rank() > me.rank();
+                impostor |= id.life > me.life;
+                bump = bump.max((id.life == me.life && id.bump > me.bump).then_some(id.bump));
                 // Of former identities foca would keep an entry, of ours it hears what it must refute.
                 return *id == me && (member.state() != State::Down || may_renew);
+            }
+            if roster.is_contradicted(id.node, id.life) {
+                return false;
             }
             if roster.get(id.node).is_some() {
                 return true;
@@ -91,7 +95,18 @@ impl Membership {
         if impostor {
             self.alarm(from, "somebody speaks for a later life of this node: is its data directory in use twice?");
         }
+        if let Some(bump) = bump {
+            self.outbid(bump);
+        }
         Some(packet.members.len() != count)
+    }
+
+    /// Nobody but this node counts its renewals; yet who holds a higher count does not hear it until it is outbid.
+    pub(crate) fn outbid(&mut self, bump: u32) {
+        if self.may_renew() && bump > self.swim.identity().bump {
+            let effects = self.swim.outbid(bump);
+            self.carry_out(effects);
+        }
     }
 
     /// How many more members there is room for.

@@ -28,6 +28,9 @@ impl Identity {
     }
 }
 
+/// Bumps from here on are refused, so that there always is a next one.
+pub(crate) const BUMP_LIMIT: u32 = 1 << 31;
+
 impl PartialEq for Identity {
     fn eq(&self, other: &Self) -> bool {
         self.node == other.node && self.rank() == other.rank()

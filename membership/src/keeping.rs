@@ -175,6 +175,9 @@ impl Membership {
         }
         self.phase = Phase::Leaving;
         self.publish(|record| record.leaving = true);
+        if self.is_alone() {
+            return self.leave_further();
+        }
         self.farewell();
         self.timers.set(Due::Leave, self.now.mono.after(self.options.leave_patience));
     }

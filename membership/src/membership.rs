@@ -266,12 +266,17 @@ impl Membership {
             return;
         }
         let was_present = entry.is_some_and(|entry| entry.is_present() && entry.life() == Some(contact.life));
-        let known = entry.and_then(|entry| entry.seen).filter(|seen| seen.identity.life >= contact.life);
+        let seen = entry.and_then(|entry| entry.seen);
+        let known = seen.filter(|seen| seen.identity.life == contact.life);
+        let rumour = seen.filter(|seen| seen.identity.life > contact.life);
         let life = contact.life;
         let addr = contact.addr;
         self.roster.contact(node, contact, self.now);
         let identity = known.map_or(Identity { node, life, bump: 0, addr }, |seen| seen.identity);
-        if known.is_none() {
+        if let Some(rumour) = rumour {
+            let effects = self.swim.replace(rumour.identity, identity);
+            self.carry_out(effects);
+        } else if known.is_none() {
             let effects = self.swim.apply(vec![foca::Member::alive(identity)], true);
             self.carry_out(effects);
         }
@@ -314,6 +319,9 @@ impl Membership {
     pub(crate) fn hear_record(&mut self, from: u64, record: Record, spread: bool) -> bool {
         if record.node == self.me {
             self.hear_record_of_me(from, &record);
+            return false;
+        }
+        if self.roster.is_contradicted(record.node, record.life) {
             return false;
         }
         let (lamport, copy) = (record.lamport, spread.then(|| record.clone()));

@@ -393,8 +393,18 @@ impl Roster {
     pub(crate) fn contact(&mut self, node: u64, contact: Contact, now: Now) {
         self.change(node, now, |entry| {
             entry.member.connected = true;
+            // What is proven ends what was only said.
+            entry.record.take_if(|record| record.life > contact.life);
             entry.contact = Some(contact);
         });
+    }
+
+    /// Gossip tells of a later life of a member to whose present life a connection is up. If it is true, that connection
+    /// ends or the new life makes its own; until then a rumour must not end who can be spoken to.
+    pub(crate) fn is_contradicted(&self, node: u64, life: Life) -> bool {
+        self.entries.get(&node).is_some_and(|entry| {
+            entry.member.connected && entry.contact.as_ref().is_some_and(|contact| life > contact.life)
+        })
     }
 
     /// The last connection with it is gone.

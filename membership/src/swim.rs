@@ -134,6 +134,14 @@ impl Swim {
     }
 
     pub(crate) fn timer(&mut self, timer: FocaTimer) -> Effects {
+        if let FocaTimer::ChangeSuspectToDown { member_id, incarnation, .. } = &timer {
+            // foca 2.0 tells a suspect that it is down when its time is over, even if it has answered by then: the
+            // member would renew itself for nothing.
+            let mut members = self.foca.iter_membership_state();
+            if !members.any(|member| member.id() == member_id && member.incarnation() == *incarnation) {
+                return Effects::default();
+            }
+        }
         let scan = matches!(timer, FocaTimer::ProbeRandomMember(_) | FocaTimer::ChangeSuspectToDown { .. });
         let mut effects = self.run(|swim, effects| swim.foca.handle_timer(timer, effects));
         effects.scan |= scan;
@@ -155,6 +163,26 @@ impl Swim {
     pub(crate) fn apply(&mut self, updates: Vec<Member<Identity>>, broadcast: bool) -> Effects {
         let mut effects = self.run(|swim, effects| swim.foca.apply_many(updates.into_iter(), broadcast, effects));
         effects.scan = true;
+        effects
+    }
+
+    /// A connection proved an earlier life than gossip had told of: what gossip told is forgotten.
+    pub(crate) fn replace(&mut self, false_identity: Identity, proven: Identity) -> Effects {
+        let mut effects = self.run(|swim, effects| {
+            let down = std::iter::once(Member::down(false_identity));
+            swim.foca.apply_many(down, false, &mut *effects)?;
+            swim.foca.handle_timer(FocaTimer::RemoveDown(false_identity), &mut *effects)?;
+            swim.foca.apply_many(std::iter::once(Member::alive(proven)), true, effects)
+        });
+        effects.scan = true;
+        effects
+    }
+
+    /// Somebody holds a later bump of this life than this node ever had: it goes beyond that.
+    pub(crate) fn outbid(&mut self, bump: u32) -> Effects {
+        let next = Identity { bump: bump.saturating_add(1), ..*self.foca.identity() };
+        let mut effects = self.run(|swim, effects| swim.foca.change_identity(next, effects));
+        effects.renewed = true;
         effects
     }
 

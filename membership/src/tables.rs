@@ -163,10 +163,15 @@ impl Membership {
         let as_told = Some(Member::new(id, row.seen.incarnation, liveness));
         if id.node == self.me {
             let me = *self.swim.identity();
-            if id.rank() > me.rank() {
+            if id.life == me.life {
+                self.outbid(id.bump);
+            } else if id.life > me.life {
                 self.alarm(from, "somebody speaks for a later life of this node: is its data directory in use twice?");
             }
             return as_told.filter(|_| id == me && (liveness != State::Down || self.may_renew()));
+        }
+        if self.roster.is_contradicted(id.node, id.life) {
+            return None;
         }
         let age = Duration::from_secs(row.age_s.into());
         let Some(known) = self.roster.get(id.node).and_then(|entry| entry.seen) else {

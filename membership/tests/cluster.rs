@@ -74,6 +74,10 @@ pub(crate) struct Cluster {
     random: u64,
     /// Of 1000 datagrams, so many are lost.
     pub(crate) loss_per_mille: u64,
+    /// No datagram passes; streams do.
+    pub(crate) datagrams_blocked: bool,
+    /// Of 1000 messages, so many arrive damaged (no transport would let them through; a liar would send them).
+    pub(crate) damage_per_mille: u64,
     cut: BTreeSet<(Node, Node)>,
     pub(crate) options: Options,
     pub(crate) datagrams: u64,
@@ -97,6 +101,8 @@ impl Cluster {
             sequence: 0,
             random: seed,
             loss_per_mille: 0,
+            datagrams_blocked: false,
+            damage_per_mille: 0,
             cut: BTreeSet::new(),
             options: Options::default(),
             datagrams: 0,
@@ -177,6 +183,14 @@ impl Cluster {
         for (peer, connection) in peers {
             self.at(self.now + IDLE_TIMEOUT, peer, Happening::Lost { with: node, boot, connection });
         }
+    }
+
+    /// The process is stopped for a while; what reaches it meanwhile is lost.
+    pub(crate) fn sleep(&mut self, node: Node, span: u64) {
+        self.agents.get_mut(&node).unwrap().up = false;
+        self.run(span);
+        self.agents.get_mut(&node).unwrap().up = true;
+        self.at(self.now, node, Happening::Wake);
     }
 
     /// The process starts again on the data it had; as many seeds as before.
@@ -269,10 +283,22 @@ impl Cluster {
         if !self.is_connected(node, to) {
             return self.dial(node, addr);
         }
-        if self.random() % 1000 >= self.loss_per_mille {
+        if !self.datagrams_blocked && self.random() % 1000 >= self.loss_per_mille {
             let delay = self.delay();
             self.at(self.now + delay, to, Happening::Datagram { from: node, boot, bytes });
         }
+    }
+
+    fn damage(&mut self, mut bytes: Vec<u8>) -> Vec<u8> {
+        if self.damage_per_mille > 0 && self.random() % 1000 < self.damage_per_mille && !bytes.is_empty() {
+            let at = usize::try_from(self.random()).unwrap() % bytes.len();
+            match self.random() % 3 {
+                0 => bytes[at] ^= 1 << (self.random() % 8),
+                1 => bytes.truncate(at),
+                _ => bytes.insert(at, self.random().to_le_bytes()[0]),
+            }
+        }
+        bytes
     }
 
     /// A stream repeats what was lost: 50 ms for each loss.
@@ -387,6 +413,16 @@ impl Cluster {
         {
             let (when, (node, what)) = (entry.key().0, entry.remove());
             self.now = when;
+            let what = match what {
+                Happening::Datagram { from, boot, bytes } => {
+                    Happening::Datagram { from, boot, bytes: self.damage(bytes) }
+                }
+                Happening::Request { from, boot, bytes } => {
+                    Happening::Request { from, boot, bytes: self.damage(bytes) }
+                }
+                Happening::Reply { from, boot, bytes } => Happening::Reply { from, boot, bytes: self.damage(bytes) },
+                other => other,
+            };
             self.happen(node, what);
         }
         self.now = end;
@@ -431,6 +467,12 @@ impl Cluster {
                     })
                 })
         })
+    }
+
+    /// No agent holds anybody for present who does not exist.
+    pub(crate) fn is_on_its_own(&self) -> bool {
+        let up = self.up();
+        up.iter().all(|at| self.agents[at].core.alive_count() == up.len())
     }
 
     pub(crate) fn form(&mut self, limit: u64) -> u64 {

@@ -4,4 +4,9 @@
 
 mod cluster;
 mod failure;
+mod hostile;
 mod join;
+mod leave;
+mod partition;
+mod restart;
+mod tags;

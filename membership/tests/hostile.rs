@@ -1,0 +1,265 @@
+//! Hostile input: lies and garbage cost nothing but an alarm.
+
+use crate::cluster::*;
+use quorate_membership::{Input, Local, Membership, Mono, Now, Options, Output, State, Tags};
+
+fn core(options: Options) -> Membership {
+    let local = Local {
+        node: 1,
+        name: "victim".to_string(),
+        addr: addr(1),
+        epoch: 5,
+        boot: 55,
+        version: "1".to_string(),
+        tags: Tags::default(),
+    };
+    Membership::new(options, local, 1, Now::default()).unwrap()
+}
+
+fn outputs(core: &mut Membership, input: Input) -> Vec<Output> {
+    core.handle(Now { mono: Mono(S), wall_us: 0 }, input);
+    std::iter::from_fn(|| core.poll_output()).collect()
+}
+
+fn meet(core: &mut Membership, node: u64) -> Vec<Output> {
+    let contact = Input::Contact {
+        node,
+        name: format!("n{node}"),
+        addr: addr(node),
+        epoch: 1,
+        boot: 11,
+        version: "1".to_string(),
+    };
+    outputs(core, contact)
+}
+
+fn alarms(outputs: &[Output]) -> Vec<&'static str> {
+    outputs.iter().filter_map(|o| if let Output::Alarm { what, .. } = o { Some(*what) } else { None }).collect()
+}
+
+/// The wire format, built here a second time: the tables in the docs must suffice for it.
+struct Bytes(Vec<u8>);
+
+impl Bytes {
+    fn id(mut self, node: u64, epoch: u64, boot: u64, bump: u32) -> Self {
+        for part in [node, epoch, boot] {
+            self.0.extend(part.to_be_bytes());
+        }
+        self.0.extend(bump.to_be_bytes());
+        self.0.extend([4, 10, 0, (node >> 8) as u8, node as u8]);
+        self.0.extend(7373u16.to_be_bytes());
+        self
+    }
+
+    fn u8(mut self, value: u8) -> Self {
+        self.0.push(value);
+        self
+    }
+
+    fn u16(mut self, value: u16) -> Self {
+        self.0.extend(value.to_be_bytes());
+        self
+    }
+
+    fn u32(mut self, value: u32) -> Self {
+        self.0.extend(value.to_be_bytes());
+        self
+    }
+
+    fn datagram(self) -> Vec<u8> {
+        let mut out = vec![1];
+        out.extend((self.0.len() as u16).to_be_bytes());
+        out.extend(self.0);
+        out
+    }
+}
+
+const PING: u8 = 0;
+const GOSSIP: u8 = 8;
+const TURN_UNDEAD: u8 = 10;
+
+fn header(src: u64, message: u8) -> Bytes {
+    Bytes(vec![]).id(src, 1, 11, 0).u16(0).id(1, 5, 55, 0).u8(message)
+}
+
+#[test]
+fn a_datagram_speaks_only_for_its_connection() {
+    let mut core = core(Options::default());
+    meet(&mut core, 2);
+    meet(&mut core, 3);
+    let ping = || header(3, PING).u8(7).u16(0).datagram();
+    let out = outputs(&mut core, Input::Datagram { from: 2, bytes: ping() });
+    assert_eq!(alarms(&out), ["a datagram that speaks for another node than its connection"]);
+    assert!(!out.iter().any(|o| matches!(o, Output::Datagram { .. })), "no answer: {out:?}");
+    let out = outputs(&mut core, Input::Datagram { from: 3, bytes: ping() });
+    assert!(alarms(&out).is_empty());
+    assert!(out.iter().any(|o| matches!(o, Output::Datagram { to: 3, .. })), "the honest one is answered: {out:?}");
+    let later = Bytes(vec![]).id(3, 2, 11, 0).u16(0).id(1, 5, 55, 0).u8(PING).u8(7).u16(0).datagram();
+    let out = outputs(&mut core, Input::Datagram { from: 3, bytes: later });
+    assert_eq!(alarms(&out), ["a datagram that speaks for a later life than its connection has proven"]);
+    let stranger = header(9, PING).u8(7).u16(0).datagram();
+    let out = outputs(&mut core, Input::Datagram { from: 9, bytes: stranger });
+    assert_eq!(out, [], "no connection was ever reported");
+}
+
+#[test]
+fn invented_members_fill_no_memory() {
+    let options = Options { members_max: 100, ..Options::default() };
+    let mut core = core(options);
+    meet(&mut core, 2);
+    let mut invented = 1000;
+    for _ in 0..200 {
+        let mut bytes = header(2, GOSSIP).u16(20);
+        for _ in 0..20 {
+            invented += 1;
+            bytes = bytes.id(invented, 1, 1, 0).u16(0).u8((invented % 3) as u8);
+        }
+        outputs(&mut core, Input::Datagram { from: 2, bytes: bytes.datagram() });
+    }
+    assert_eq!(core.members().count(), 100);
+    let mut table = Bytes(vec![1, 1]);
+    for node in 100_000..110_000 {
+        table = table.id(node, 1, 1, 0).u16(0).u8(2).u32(0).u8(0);
+    }
+    let out = outputs(&mut core, Input::Exchange { from: 2, bytes: table.0 });
+    assert!(matches!(out.last(), Some(Output::ExchangeReply { to: 2, .. })));
+    assert_eq!(core.members().count(), 100);
+    assert_eq!(alarms(&meet(&mut core, 3)), ["no room for another member: raise members_max"]);
+    assert_eq!(core.state(2), State::Alive);
+}
+
+trait StateOf {
+    fn state(&self, node: u64) -> State;
+}
+
+impl StateOf for Membership {
+    fn state(&self, node: u64) -> State {
+        self.member(node).unwrap().state
+    }
+}
+
+#[test]
+fn being_called_dead_without_end_is_answered_with_patience() {
+    let mut core = core(Options::default());
+    meet(&mut core, 2);
+    let mut bump = 0;
+    for i in 0..6000 {
+        let bytes = Bytes(vec![]).id(2, 1, 11, 0).u16(0).id(1, 5, 55, bump).u8(TURN_UNDEAD).datagram();
+        core.handle(Now { mono: Mono(S + i * 10 * MS), wall_us: 0 }, Input::Datagram { from: 2, bytes });
+        while core.poll_output().is_some() {}
+        bump = u32::try_from(core.status().counters.renewals).unwrap();
+    }
+    // One minute of it: at 0, 1, 3, 7, 15, 31 s.
+    assert_eq!(core.status().counters.renewals, 6);
+}
+
+#[test]
+fn nobody_else_speaks_for_a_later_life_of_this_node() {
+    let mut core = core(Options::default());
+    meet(&mut core, 2);
+    let bytes = header(2, GOSSIP).u16(1).id(1, 6, 66, 0).u16(0).u8(0).datagram();
+    let out = outputs(&mut core, Input::Datagram { from: 2, bytes });
+    assert_eq!(alarms(&out).len(), 1, "{out:?}");
+    assert_eq!(core.member(1).unwrap().epoch, 5);
+    assert_eq!(core.status().counters.renewals, 0);
+}
+
+#[test]
+fn a_third_party_cannot_end_a_member_by_its_table() {
+    let mut c = Cluster::of(3, 31);
+    c.form(10 * S);
+    c.run(2 * S);
+    c.forget_events();
+    let boot = c.agents[&3].boot;
+    let table = Bytes(vec![1, 1]).id(3, 1, boot, 0).u16(0).u8(2).u32(0).u8(0).0;
+    for _ in 0..20 {
+        c.input(1, Input::ExchangeReply { from: 2, bytes: table.clone() });
+        c.run(S);
+    }
+    assert!(c.is_whole());
+    assert!(!c.events(1).contains(&"failed 3".to_string()), "{:?}", c.events(1));
+}
+
+#[test]
+fn a_ping_request_makes_us_dial_only_members() {
+    let mut core = core(Options::default());
+    meet(&mut core, 2);
+    let bytes = header(2, 2).id(77, 1, 1, 0).u8(3).u16(0).datagram();
+    let out = outputs(&mut core, Input::Datagram { from: 2, bytes });
+    assert!(!out.iter().any(|o| matches!(o, Output::Datagram { to: 77, .. })), "{out:?}");
+}
+
+#[test]
+fn garbage_never_panics_and_every_request_is_answered() {
+    bolero::check!().for_each(|input: &[u8]| {
+        let mut core = core(Options::default());
+        meet(&mut core, 2);
+        let (kind, bytes) = input.split_first().map_or((0, vec![]), |(kind, rest)| (*kind, rest.to_vec()));
+        match kind % 4 {
+            0 => drop(outputs(&mut core, Input::Datagram { from: 2, bytes })),
+            // An honest header, and garbage behind it.
+            1 => {
+                let mut honest = header(2, kind / 4 % 11);
+                honest.0.extend(bytes);
+                drop(outputs(&mut core, Input::Datagram { from: 2, bytes: honest.datagram() }));
+            }
+            2 => drop(outputs(&mut core, Input::ExchangeReply { from: 2, bytes })),
+            _ => {
+                let out = outputs(&mut core, Input::Exchange { from: 2, bytes });
+                assert_eq!(out.iter().filter(|o| matches!(o, Output::ExchangeReply { .. })).count(), 1);
+            }
+        }
+    });
+}
+
+/// Real datagrams and tables with bytes flipped, cut and grown: lies of every kind, and yet all find together.
+#[test]
+fn a_damaged_conversation_neither_panics_nor_lasts() {
+    for seed in 1..=5 {
+        let mut c = Cluster::of(4, seed);
+        c.damage_per_mille = 100;
+        c.run(15 * S);
+        c.damage_per_mille = 0;
+        let whole = |c: &Cluster| (1..=4).all(|of| c.all_see(of, State::Alive)) && c.is_on_its_own();
+        let took = c.run_while_not(300 * S, "repair", whole);
+        let known = c.agents[&1].core.members().count();
+        println!("seed {seed}: whole {} ms after the last lie; {known} members known", took / MS);
+        assert!(c.agents.values().any(|agent| !agent.alarms.is_empty()));
+    }
+}
+
+#[test]
+fn a_rumour_of_a_later_life_cannot_end_who_can_be_spoken_to() {
+    let mut c = Cluster::of(3, 33);
+    c.form(10 * S);
+    c.run(2 * S);
+    c.forget_events();
+    let rumour = Bytes(vec![1, 1]).id(3, 900, 9, 0).u16(0).u8(0).u32(0).u8(0).0;
+    c.input(1, Input::ExchangeReply { from: 2, bytes: rumour.clone() });
+    c.run(60 * S);
+    assert!(c.is_whole(), "{}", c.picture());
+    assert_eq!(c.events(1), [""; 0]);
+    // Who cannot speak to it believes the rumour, until it can.
+    c.cut(&[1], &[3]);
+    c.run(20 * S);
+    c.input(1, Input::ExchangeReply { from: 2, bytes: rumour });
+    assert_eq!(c.agents[&1].core.member(3).unwrap().epoch, 900);
+    c.heal();
+    let took = c.form(60 * S);
+    println!("the rumour ended {} ms after the cut healed", took / MS);
+}
+
+#[test]
+fn a_false_count_of_renewals_is_outbid() {
+    let mut c = Cluster::of(3, 34);
+    c.form(10 * S);
+    c.run(2 * S);
+    let boot = c.agents[&3].boot;
+    let lie = Bytes(vec![1, 1]).id(3, 1, boot, 1_000_000).u16(0).u8(2).u32(0).u8(0).0;
+    c.input(1, Input::ExchangeReply { from: 2, bytes: lie });
+    assert_eq!(c.state(1, 3), Some(State::Failed));
+    let took = c.form(60 * S);
+    println!("back {} ms after the lie", took / MS);
+    c.run(60 * S);
+    assert!(c.is_whole());
+}
