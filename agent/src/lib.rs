@@ -1,6 +1,26 @@
-//! Quorate: agents that find each other, prove who they are, form a Raft group and replicate one durable log.
+//! Quorate: agents that find each other by gossip, prove who they are by mutual TLS, form a Raft group by themselves and
+//! replicate one ordered, durable log over QUIC.
 //!
-//! placeholder: the map of the house is written when it stands.
+//! The binary `quorate` is a thin face on this crate. To use it from a program:
+//!
+//! - **as a client** ([`client::Client`], feature `client` alone): append, tail, ask.
+//! - **as an agent inside your process** ([`server::Agent`], feature `agent`).
+//! - **as a pure core** ([`node::Node`], feature `node`): the whole agent without socket, thread, clock or file.
+//!
+//! # The map of the house
+//!
+//! Arrows go down only: `cli` → `server`, `client` → `wire` → `node` → `machine`; everything may use [`api`], [`record`]
+//! and [`limits`].
+//!
+//! | room | what it is | what it never does |
+//! |---|---|---|
+//! | [`cli`] | the command line, a contract with people and scripts | know what an answer means to the cluster |
+//! | [`client`] | one connection to the cluster; retries only what was surely not done | import the node |
+//! | [`server`] | sockets, threads, files, signals around one node | decide anything |
+//! | [`wire`] | bytes of frames | touch a socket |
+//! | [`node`] | raft, gossip and policies as one pure core | own a clock, a thread, IO, entropy |
+//! | [`machine`] | the log and the registry as state machines | refuse what was appended |
+//! | `sim` | the same node on a virtual clock, network and disk | be part of a release |
 
 pub mod api;
 #[cfg(feature = "cli")]
@@ -22,3 +42,9 @@ pub mod record;
 #[cfg(feature = "agent")]
 pub mod server;
 pub mod wire;
+
+#[cfg(feature = "client")]
+pub use quorate_certs as certs;
+#[cfg(feature = "node")]
+pub use quorate_membership as membership;
+pub use quorate_raft as raft;
