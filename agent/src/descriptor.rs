@@ -296,7 +296,8 @@ pub fn find() -> Found {
     found
 }
 
-fn alive_in(dir: &Path) -> Vec<Descriptor> {
+/// The agents that run and have their descriptor in `dir`.
+pub(crate) fn alive_in(dir: &Path) -> Vec<Descriptor> {
     let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
     let mut alive = Vec::new();
     for entry in entries.take(DESCRIPTORS_MAX).flatten() {

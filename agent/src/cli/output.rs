@@ -50,6 +50,8 @@ pub(crate) enum Exit {
     Config = 78,
     /// A `--wait` timed out.
     WaitTimeout = 124,
+    /// Ctrl-C, where there was something to clean up.
+    Interrupted = 130,
 }
 
 impl From<Exit> for ExitCode {
@@ -77,6 +79,7 @@ impl Exit {
             Self::InUse => "in_use",
             Self::Config => "bad_config",
             Self::WaitTimeout => "wait_timeout",
+            Self::Interrupted => "interrupted",
         }
     }
 }
