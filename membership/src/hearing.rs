@@ -103,7 +103,8 @@ impl Membership {
 
     /// Nobody but this node counts its renewals; yet who holds a higher count does not hear it until it is outbid.
     pub(crate) fn outbid(&mut self, bump: u32) {
-        if self.may_renew() && bump > self.swim.identity().bump {
+        if self.now.mono >= self.outbid_from && bump > self.swim.identity().bump {
+            self.outbid_from = self.now.mono.after(RENEW_WAIT_MIN);
             let effects = self.swim.outbid(bump);
             self.carry_out(effects);
         }

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 pub enum Input {
     /// Nothing but `now`: a timeout may be due.
     Timeout,
-    /// A gossip datagram.
+    /// A gossip datagram. Before the [`Contact`](Self::Contact) of its connection it is dropped.
     Datagram {
         /// The node proven by the connection it came on. A datagram that speaks for another is refused.
         from: u64,
@@ -120,7 +120,7 @@ pub enum Output {
     },
 }
 
-/// What happened among the members. Each carries the member as it stands now.
+/// What happened among the members, this node included once it is one. Each carries the member as it stands now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {

@@ -2,6 +2,7 @@
 //!
 //! It never wakes without need: each timer is set only while there is something to do for it.
 
+use crate::exchange::Row;
 use crate::identity::Identity;
 use crate::io::Output;
 use crate::member::State;
@@ -10,6 +11,7 @@ use crate::roster::is_dialable;
 use crate::status::Phase;
 use crate::timers::Due;
 use rand::RngExt;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The most failed members dialled at once while this node is alone.
@@ -95,8 +97,8 @@ impl Membership {
             self.timers.set_at_latest(Due::Reap, now.after(soonest));
         }
         if self.phase == Phase::Leaving {
-            let told = if self.departed { !news } else { !self.broadcasts.contains(self.me) };
-            if told || alone {
+            let sent = if self.departed { !news } else { !self.broadcasts.contains(self.me) };
+            if sent || alone || self.awaited.as_ref().is_some_and(BTreeSet::is_empty) {
                 self.timers.set_at_latest(Due::Leave, now);
             }
         }
@@ -184,8 +186,22 @@ impl Membership {
 
     fn farewell(&mut self) {
         let present: Vec<u64> = self.roster.others().map(|entry| entry.member.node).collect();
+        self.awaited = (present.len() <= FAREWELLS_MAX).then(|| present.iter().copied().collect());
         for node in self.choose(present, FAREWELLS_MAX) {
             self.exchange_with(node);
+        }
+    }
+
+    /// Among few members each is told over a stream, and its table says whether it knows: then nobody need wait.
+    pub(crate) fn hear_farewell_confirmed(&mut self, from: u64, rows: &[Row]) {
+        let Some(awaited) = &mut self.awaited else { return };
+        let me = rows.iter().find(|row| row.seen.identity.node == self.me);
+        let knows = me.is_some_and(|row| match self.departed {
+            true => row.seen.liveness == foca::State::Down,
+            false => row.record.as_ref().is_some_and(|record| record.leaving),
+        });
+        if knows {
+            awaited.remove(&from);
         }
     }
 

@@ -20,12 +20,16 @@ use crate::types::{Life, Mono, Now};
 use foca::Message;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Up to this many present members a contact always exchanges tables; beyond, only if it is news.
 const SMALL_CLUSTER: usize = 32;
+/// The same alarm about the same peer is raised once in this time; all are counted.
+const ALARM_INTERVAL: Duration = Duration::from_secs(10);
+/// The most different alarms in that time.
+const ALARMS_MAX: usize = 256;
 
 /// Who this node is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,12 +70,18 @@ pub struct Membership {
     /// cannot drive it through renewals without end.
     pub(crate) renew_from: Mono,
     pub(crate) renew_wait: Duration,
+    /// The same for false counts of its renewals; apart, because only outbidding ends the renewals.
+    pub(crate) outbid_from: Mono,
     pub(crate) last_gossip: Option<Mono>,
     /// The next wait between two exchanges: short after joining, when everybody's table still fills.
     pub(crate) exchange_wait: Duration,
     /// Where the next table starts, for those that do not fit one message.
     pub(crate) table_cursor: u64,
     pub(crate) counters: Counters,
+    /// When each alarm was last raised: a log must not be flooded by who lies with every packet.
+    pub(crate) alarmed: BTreeMap<(u64, &'static str), Mono>,
+    /// Those who have not confirmed yet that they know that this node goes, if all others were told directly.
+    pub(crate) awaited: Option<BTreeSet<u64>>,
 }
 
 impl Membership {
@@ -126,10 +136,13 @@ impl Membership {
             departed: false,
             renew_from: Mono(0),
             renew_wait: Duration::ZERO,
+            outbid_from: Mono(0),
             last_gossip: None,
             exchange_wait: EXCHANGE_WAIT_MIN,
             table_cursor: 0,
             counters: Counters::default(),
+            alarmed: BTreeMap::new(),
+            awaited: None,
             options,
         })
     }
@@ -243,7 +256,15 @@ impl Membership {
 
     pub(crate) fn alarm(&mut self, from: u64, what: &'static str) {
         self.counters.refused += 1;
-        self.outbox.push_back(Output::Alarm { from, what });
+        let now = self.now.mono;
+        if self.alarmed.get(&(from, what)).is_some_and(|last| now < last.after(ALARM_INTERVAL)) {
+            return;
+        }
+        self.alarmed.retain(|_, last| now < last.after(ALARM_INTERVAL));
+        if self.alarmed.len() < ALARMS_MAX {
+            self.alarmed.insert((from, what), now);
+            self.outbox.push_back(Output::Alarm { from, what });
+        }
     }
 
     /// A connection with a proven peer is up.
@@ -257,10 +278,16 @@ impl Membership {
         if self.departed {
             return;
         }
-        let entry = self.roster.get(node);
-        if entry.is_none() && self.roster.is_full() {
-            return self.alarm(node, "no room for another member: raise members_max");
+        if self.roster.get(node).is_none() && self.roster.is_full() {
+            if let Some(forgotten) = self.roster.make_room() {
+                let effects = self.swim.forget(forgotten);
+                self.carry_out(effects);
+            }
+            if self.roster.is_full() {
+                return self.alarm(node, "no room for another member: raise members_max");
+            }
         }
+        let entry = self.roster.get(node);
         if entry.and_then(|entry| entry.contact.as_ref()).is_some_and(|known| contact.life < known.life) {
             // The connection of a former process, reported late.
             return;
@@ -288,6 +315,12 @@ impl Membership {
         if !was_present || self.roster.present() <= SMALL_CLUSTER {
             self.exchange_with(node);
         }
+    }
+
+    /// Whether this node is to do what would be too much if all did it: always among few members, else by chance.
+    fn is_one_of_few(&mut self) -> bool {
+        let present = self.roster.present();
+        present <= SMALL_CLUSTER || self.rng.random_range(0..present) < self.options.fanout
     }
 
     fn lost(&mut self, node: u64) {
@@ -396,6 +429,7 @@ impl Membership {
         for event in self.roster.drain_events() {
             if let Event::Suspected(member) = &event
                 && !self.departed
+                && self.is_one_of_few()
             {
                 // It may only have missed some datagrams: a table over a stream tells it of the suspicion, and its own
                 // table comes back with the answer to it.

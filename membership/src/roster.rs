@@ -206,7 +206,8 @@ impl Log {
         if (before.present, &was.name) != (present, &is.name) {
             self.reindex(node, before.present.then_some(&was.name), present.then_some(&is.name));
         }
-        if node != me && (was.addr != is.addr || before.visible != entry.seen.is_some() || was.state != is.state) {
+        let listed = |visible: bool, member: &Member| (visible && member.state != State::Left).then_some(member.addr);
+        if node != me && listed(before.visible, was) != listed(entry.seen.is_some(), is) {
             self.addresses_changed = true;
         }
         let same_life = (was.epoch, was.boot) == (is.epoch, is.boot);
@@ -482,19 +483,28 @@ impl Roster {
                 soonest(&mut next, deadline);
             }
         }
-        let mut forget = Vec::new();
-        for node in gone {
-            let Some(entry) = self.entries.remove(&node) else { continue };
-            self.log.addresses_changed = true;
-            match entry.seen {
-                Some(seen) => {
-                    self.log.failed -= usize::from(entry.member.state == State::Failed);
-                    forget.push(seen.identity);
-                    self.log.events.push(Event::Reaped(entry.member));
-                }
-                None => self.log.strangers -= 1,
-            }
-        }
-        (forget, next)
+        (gone.into_iter().filter_map(|node| self.forget(node)).collect(), next)
+    }
+
+    /// Forgets who is of the least use of all that are gone, so that somebody who is here has room.
+    pub(crate) fn make_room(&mut self) -> Option<Identity> {
+        let gone = self
+            .entries
+            .values()
+            .filter(|entry| entry.member.node != self.me && !entry.is_present() && !entry.member.connected);
+        let least = gone.min_by_key(|entry| (entry.seen.is_some(), entry.member.proven, entry.member.since))?;
+        self.forget(least.member.node)
+    }
+
+    fn forget(&mut self, node: u64) -> Option<Identity> {
+        let entry = self.entries.remove(&node)?;
+        let Some(seen) = entry.seen else {
+            self.log.strangers -= 1;
+            return None;
+        };
+        self.log.failed -= usize::from(entry.member.state == State::Failed);
+        self.log.addresses_changed |= entry.member.state != State::Left;
+        self.log.events.push(Event::Reaped(entry.member));
+        Some(seen.identity)
     }
 }

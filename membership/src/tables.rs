@@ -74,7 +74,10 @@ impl Membership {
 
     pub(crate) fn hear_exchange_reply(&mut self, from: u64, bytes: &[u8]) {
         match self.decode_exchange(from, bytes) {
-            Some(Message::Table(rows)) => self.hear_table(from, rows),
+            Some(Message::Table(rows)) => {
+                self.hear_farewell_confirmed(from, &rows);
+                self.hear_table(from, rows);
+            }
             Some(Message::Datagram(bytes)) => self.hear(from, &bytes),
             Some(Message::Nothing) | None => {}
         }

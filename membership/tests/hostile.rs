@@ -124,18 +124,55 @@ fn invented_members_fill_no_memory() {
     let out = outputs(&mut core, Input::Exchange { from: 2, bytes: table.0 });
     assert!(matches!(out.last(), Some(Output::ExchangeReply { to: 2, .. })));
     assert_eq!(core.members().count(), 100);
-    assert_eq!(alarms(&meet(&mut core, 3)), ["no room for another member: raise members_max"]);
-    assert_eq!(core.state(2), State::Alive);
+    assert_eq!(core.member(2).unwrap().state, State::Alive);
 }
 
-trait StateOf {
-    fn state(&self, node: u64) -> State;
-}
-
-impl StateOf for Membership {
-    fn state(&self, node: u64) -> State {
-        self.member(node).unwrap().state
+#[test]
+fn who_is_here_takes_the_place_of_who_was_invented() {
+    let mut core = core(Options { members_max: 10, ..Options::default() });
+    meet(&mut core, 2);
+    let mut table = Bytes(vec![1, 1]);
+    for node in 100..120 {
+        table = table.id(node, 1, 1, 0).u16(0).u8(2).u32(0).u8(0);
     }
+    outputs(&mut core, Input::Exchange { from: 2, bytes: table.0 });
+    assert_eq!(core.members().count(), 10);
+    for node in 3..=10 {
+        assert_eq!(alarms(&meet(&mut core, node)), [""; 0]);
+        assert!(core.is_alive(node));
+    }
+    assert_eq!(core.members().count(), 10);
+    assert_eq!(alarms(&meet(&mut core, 11)), ["no room for another member: raise members_max"]);
+}
+
+#[test]
+fn a_table_larger_than_a_message_goes_in_turns() {
+    let mut core = core(Options { exchange_bytes_max: 64 << 10, ..Options::default() });
+    meet(&mut core, 2);
+    let mut table = Bytes(vec![1, 1]);
+    for node in 1000..6000 {
+        table = table.id(node, 1, 1, 0).u16(0).u8(2).u32(0).u8(0);
+    }
+    outputs(&mut core, Input::Exchange { from: 2, bytes: table.0 });
+    let mut told = std::collections::BTreeSet::new();
+    for _ in 0..4 {
+        let out = outputs(&mut core, Input::Exchange { from: 2, bytes: vec![1, 1] });
+        let Some(Output::ExchangeReply { bytes, .. }) = out.last() else { panic!("no reply: {out:?}") };
+        assert!(bytes.len() <= 64 << 10);
+        // Version and kind; the row of this node, which alone has a record; rows without.
+        let rows = &bytes[2 + 43 + 50..];
+        told.extend(rows.chunks(43).map(|row| u64::from_be_bytes(row[..8].try_into().unwrap())));
+    }
+    assert!((1000..6000).all(|node| told.contains(&node)), "{} told", told.len());
+}
+
+#[test]
+fn the_same_lie_is_alarmed_once_in_ten_seconds() {
+    let mut core = core(Options::default());
+    meet(&mut core, 2);
+    let lie = |core: &mut Membership| alarms(&outputs(core, Input::Datagram { from: 2, bytes: vec![9] })).len();
+    assert_eq!((lie(&mut core), lie(&mut core), lie(&mut core)), (1, 0, 0));
+    assert_eq!(core.status().counters.refused, 3);
 }
 
 #[test]

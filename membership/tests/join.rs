@@ -27,3 +27,12 @@ fn ten_agents_find_each_other_through_one_seed() {
 fn fifty_agents_find_each_other_through_one_seed() {
     forms(50, 30 * S);
 }
+
+#[test]
+fn datagrams_come_close_to_their_limit_and_never_pass_it() {
+    // Every datagram that a test sends is held against the limit; here is proof that it is ever near.
+    let mut c = Cluster::of(40, 9);
+    c.form(30 * S);
+    println!("largest datagram: {} bytes", c.largest);
+    assert!(c.largest > 1100 && c.largest <= quorate_membership::PACKET_BYTES_MAX);
+}

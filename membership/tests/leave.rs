@@ -33,14 +33,16 @@ fn who_leaves_is_seen_as_left_and_never_as_failed() {
 
 #[test]
 fn who_dies_while_leaving_has_left() {
-    let mut c = Cluster::of(3, 7);
+    let mut c = Cluster::of(6, 7);
     c.form(10 * S);
     c.run(S);
-    c.input(3, Input::Leave);
-    c.run_while_not(S, "the intent", |c| c.all_see(3, State::Leaving));
-    c.crash(3);
-    assert!(!c.agents[&3].left, "it died before it was done");
-    c.run_while_not(10 * S, "left", |c| c.all_see(3, State::Left));
+    c.forget_events();
+    c.input(6, Input::Leave);
+    c.run_while_not(S, "the intent", |c| c.all_see(6, State::Leaving));
+    c.crash(6);
+    assert!(!c.agents[&6].left, "it died before it was done");
+    c.run_while_not(10 * S, "left", |c| c.all_see(6, State::Left));
+    assert_eq!(c.events(1), ["leaving 6", "left 6"]);
 }
 
 #[test]
