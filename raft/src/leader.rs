@@ -113,13 +113,9 @@ impl Raft {
         self.now.since(self.quorum_heard(leader)) >= bound
     }
 
-    pub(crate) fn step_down_due(&self, leader: &Leader) -> Mono {
-        self.quorum_heard(leader).after(self.options.election_timeout_max)
-    }
-
     pub(crate) fn on_leader_timeout(&mut self) {
         let RoleState::Leader(leader) = &self.role else { return };
-        // Check-quorum (§6.2): clients must be free to find the leader that the others may have elected.
+        // Check-quorum (§6.2), at each heartbeat: clients must be free to find the leader that the others may have elected.
         if self.quorum_is_silent(leader, self.options.election_timeout_max) {
             return self.become_follower(None);
         }

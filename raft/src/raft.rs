@@ -104,7 +104,7 @@ impl Raft {
             return None;
         }
         let role = match &self.role {
-            RoleState::Leader(leader) => Some(leader.heartbeat_due.min(self.step_down_due(leader))),
+            RoleState::Leader(leader) => Some(leader.heartbeat_due),
             _ => self.election_due,
         };
         let transfer = self.transfer.as_ref().map(|transfer| transfer.deadline);

@@ -113,6 +113,8 @@ pub(crate) struct Cluster {
     pub(crate) now: Micros,
     pub(crate) machines: BTreeMap<NodeId, Machine>,
     pub(crate) options: Options,
+    /// How long a flush takes on a machine that was just started.
+    pub(crate) fsync: Micros,
     pub(crate) weather: Weather,
     pub(crate) witness: Witness,
     pub(crate) cut: BTreeSet<(NodeId, NodeId)>,
@@ -120,7 +122,7 @@ pub(crate) struct Cluster {
     pub(crate) censored: BTreeSet<&'static str>,
     /// Messages kept instead of delivered, to be let go by hand.
     pub(crate) captured: Vec<Packet>,
-    pub(crate) capture: Option<(NodeId, NodeId, &'static str)>,
+    pub(crate) capture: BTreeSet<(NodeId, NodeId, &'static str)>,
     pub(crate) sent: BTreeMap<&'static str, u64>,
     events: BinaryHeap<Reverse<(Micros, u64)>>,
     payloads: BTreeMap<u64, Event>,
@@ -181,12 +183,13 @@ impl Cluster {
             now: 1_000_000,
             machines: BTreeMap::new(),
             options: Options::default(),
+            fsync: MS,
             weather: Weather { delay_max: 2 * MS, ..Weather::default() },
             witness: Witness::default(),
             cut: BTreeSet::new(),
             censored: BTreeSet::new(),
             captured: Vec::new(),
-            capture: None,
+            capture: BTreeSet::new(),
             sent: BTreeMap::new(),
             events: BinaryHeap::new(),
             payloads: BTreeMap::new(),
@@ -411,7 +414,7 @@ impl Cluster {
         }
         let packet = Packet { from, from_boot: sender.boot, to, message, entries, data };
         let kind = packet.message.kind();
-        if self.capture.is_some_and(|(f, t, k)| f == from && t == to && k == kind) {
+        if self.capture.contains(&(from, to, kind)) {
             return self.captured.push(packet);
         }
         if self.cut.contains(&(from, to)) || self.censored.contains(kind) || self.random.chance(self.weather.drop) {
@@ -456,6 +459,47 @@ impl Cluster {
 
     // ---- verbs ----
 
+    /// Keeps all messages of this kind on this way back, until `let_go`.
+    pub(crate) fn hold_back(&mut self, from: NodeId, to: NodeId, kind: &'static str) {
+        self.capture.insert((from, to, kind));
+    }
+
+    /// Delivers what was kept back, in order, and keeps no more.
+    pub(crate) fn let_go(&mut self) {
+        self.capture.clear();
+        for packet in std::mem::take(&mut self.captured) {
+            self.deliver(packet);
+        }
+    }
+
+    /// A machine whose disk holds entries of these terms after the founding configuration of `voters`.
+    pub(crate) fn with_log(&mut self, n: u64, term: u64, voters: &[u64], terms: &[u64]) -> NodeId {
+        let configuration = Configuration { voters: set(voters), ..Configuration::default() };
+        let mut log = vec![Entry { term: Term(1), kind: EntryKind::Configuration(configuration), data: 0, bytes: 0 }];
+        for (i, &term) in (2..).zip(terms) {
+            // The same entry wherever the same term wrote the same index.
+            log.push(Entry {
+                term: Term(term),
+                kind: EntryKind::Normal,
+                data: 1_000_000 + term * 1000 + i,
+                bytes: 100,
+            });
+        }
+        self.add_with(n, Disk { hard_state: HardState { term: Term(term), vote: None }, log })
+    }
+
+    pub(crate) fn term(&self, id: NodeId) -> u64 {
+        self.raft(id).term().0
+    }
+
+    pub(crate) fn others(&self, id: NodeId) -> Vec<NodeId> {
+        self.machines.keys().copied().filter(|other| *other != id).collect()
+    }
+
+    pub(crate) fn is_committed(&self, ticket: Ticket) -> bool {
+        matches!(self.outcome(ticket), Some(Outcome::Committed { .. }))
+    }
+
     pub(crate) fn crash(&mut self, id: NodeId) {
         let machine = self.machine(id);
         machine.raft = None;
@@ -470,10 +514,10 @@ impl Cluster {
     pub(crate) fn restart(&mut self, id: NodeId) {
         self.lives += 1;
         let (now, seed, lives) = (self.clock(), self.random.next(), self.lives);
-        let options = self.options.clone();
+        let (options, fsync) = (self.options.clone(), self.fsync);
         let machine = self.machine(id);
         machine.boot = BootId(lives);
-        machine.fsync = Some(machine.fsync.unwrap_or(MS));
+        machine.fsync = Some(fsync);
         let raft = Raft::restore(options, id, machine.boot, machine.disk.saved(LogIndex::ZERO), seed, now);
         machine.raft = Some(raft);
         self.drain(id, &[]);

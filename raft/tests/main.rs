@@ -1,5 +1,16 @@
 //! Stories and schedules of the Raft core, in one binary.
+//!
+//! The ids in the stories (`E1`, `R8`, `M7`) name the acceptance scenarios of the study of Raft cores; sections (`§3.4`)
+//! are those of Ongaro's dissertation.
+
 mod cluster;
+mod election;
+mod hostile;
+mod membership;
+mod paper;
+mod reads;
+mod replication;
 mod schedules;
 mod smoke;
+mod transfer;
 mod witness;

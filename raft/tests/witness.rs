@@ -109,7 +109,7 @@ impl Witness {
     /// leader had since, since a later one may have decided.
     fn is_on_a_quorum(leader: &Machine, index: LogIndex, machines: &BTreeMap<NodeId, Machine>) {
         let entry = &leader.log[index.0 as usize - 1];
-        let holds = |id: &NodeId| machines[id].disk.log.get(index.0 as usize - 1) == Some(entry);
+        let holds = |id: &NodeId| machines.get(id).is_some_and(|m| m.disk.log.get(index.0 as usize - 1) == Some(entry));
         let majority = |set: &BTreeSet<NodeId>| set.iter().filter(|id| holds(id)).count() * 2 > set.len();
         let decided = |c: &Configuration| majority(&c.voters) && (c.outgoing.is_empty() || majority(&c.outgoing));
         let configurations = leader.log.iter().filter_map(|e| match &e.kind {

@@ -1,0 +1,472 @@
+//! Replication: what is acknowledged is durable, what is committed stays, and what was lost flows again (§3.5, §3.6).
+
+use quorate_raft::*;
+
+use crate::cluster::*;
+
+/// R1, Figure 3.6: logs that lack, have more, or have other entries are found to part in one round trip each.
+#[test]
+fn seven_diverged_logs_converge_in_one_round_trip_each() {
+    let mut c = Cluster::empty();
+    let voters = [1, 2, 3, 4, 5, 6, 7];
+    let leader = c.with_log(1, 6, &voters, &[1, 1, 4, 4, 5, 5, 6, 6, 6]);
+    let logs: [&[u64]; 6] = [
+        &[1, 1, 4, 4, 5, 5, 6, 6],
+        &[1, 1],
+        &[1, 1, 4, 4, 5, 5, 6, 6, 6, 6],
+        &[1, 1, 4, 4, 5, 5, 6, 6, 6],
+        &[1, 1, 4, 4, 4, 4],
+        &[1, 1, 2, 2, 2, 3, 3, 3, 3, 3],
+    ];
+    for (n, log) in (2..).zip(logs) {
+        c.with_log(n, 7, &voters, log);
+    }
+    c.disk_hangs(node(4), true);
+    c.time_out(leader);
+    c.run(20 * MS);
+    c.time_out(leader);
+    c.until("a leader", |c| c.leader() == Some(leader));
+    c.disk_hangs(node(4), false);
+    let before = c.sent("conflict");
+    c.settle();
+    assert!(c.sent("conflict") - before <= 6, "{} conflicts", c.sent("conflict") - before);
+    for n in voters {
+        assert_eq!(c.terms(node(n)), c.terms(leader));
+    }
+}
+
+/// R2, Figure 3.7 (§3.6.2): an entry of an older term is not committed by counting, even on a majority.
+#[test]
+fn an_old_term_is_never_committed_by_counting() {
+    let mut c = Cluster::empty();
+    let voters = [1, 2, 3, 4, 5];
+    for n in 1..=2 {
+        c.with_log(n, 3, &voters, &[2]);
+    }
+    for n in 3..=4 {
+        c.with_log(n, 3, &voters, &[]);
+    }
+    c.with_log(5, 3, &voters, &[3]);
+    c.crash(node(5));
+    // Node 1 leads term 4 and copies its entry of term 2 to node 3; its own first entry reaches nobody.
+    c.options.append_entries_max = 1;
+    let one = node(1);
+    c.crash(one);
+    c.restart(one);
+    c.time_out(one);
+    c.until("node 1 leads", |c| c.leader() == Some(one));
+    c.until("the old entry on a majority", |c| c.terms(node(3)).starts_with(&[1, 2]));
+    for id in [2, 3, 4] {
+        c.cut(one, node(id));
+    }
+    c.run(20 * MS);
+    let kept = c.terms(node(3));
+    assert!(c.raft(one).committed() < LogIndex(2) || kept.contains(&4), "committed by counting");
+    c.crash(one);
+    c.restart(node(5));
+    c.heal();
+    c.elect();
+    c.restart(one);
+    c.settle();
+}
+
+/// R2b, Figure 3.7: overwritten here is not lost for ever. An entry that its leader saw overwritten may be committed by
+/// another that kept it; so a proposal is called lost only when a commit excludes it.
+#[test]
+fn an_overwritten_entry_may_still_be_committed_so_it_is_not_called_lost() {
+    let mut c = Cluster::of(5);
+    let old = c.elect();
+    c.settle();
+    let others = c.others(old);
+    let (keeper, rest) = (others[0], &others[1..]);
+    // The old leader's entry reaches the keeper only.
+    for &id in rest {
+        c.cut(old, id);
+    }
+    let ticket = c.propose(old);
+    c.until("the keeper has it", |c| c.raft(keeper).durable() == c.raft(old).last().index);
+    // The rest elect a usurper, whose first entry overwrites it at the old leader, and reaches nobody else.
+    c.isolate(keeper);
+    c.isolate(old);
+    c.until("a usurper", |c| c.leader().is_some_and(|id| rest.contains(&id)));
+    let usurper = c.leader().expect("just seen");
+    c.isolate(usurper);
+    let own_entry = c.raft(usurper).last();
+    c.cut.remove(&(usurper, old));
+    c.cut.remove(&(old, usurper));
+    c.until("overwritten at the old leader", |c| c.raft(old).last() == own_entry);
+    assert_eq!(c.outcome(ticket), None, "nobody can know yet");
+    // The usurper dies; the keeper is elected by the rest and commits the entry.
+    c.crash(usurper);
+    c.heal();
+    c.isolate(old);
+    c.until("the keeper leads", |c| c.stable_leader() == Some(keeper));
+    c.heal();
+    c.restart(usurper);
+    c.settle();
+    assert!(c.is_committed(ticket), "{:?}", c.outcome(ticket));
+}
+
+/// R3. A follower commits no further than its log is known to equal the leader's, however far the leader has.
+#[test]
+fn a_diverged_tail_is_not_committed_by_a_large_commit_index() {
+    let mut c = Cluster::empty();
+    let voters = [1, 2, 3];
+    let good = c.with_log(1, 5, &voters, &[2, 4, 4, 4, 4]);
+    c.with_log(2, 5, &voters, &[2, 4, 4, 4, 4]);
+    let bad = c.with_log(3, 5, &voters, &[2, 3, 3, 3, 3, 3, 3]);
+    c.isolate(bad);
+    c.time_out(good);
+    c.until("all is committed", |c| c.leader() == Some(good) && c.raft(good).committed() == c.raft(good).last().index);
+    c.censored.insert("append");
+    c.cut.clear();
+    c.run(300 * MS);
+    assert!(c.raft(bad).committed() <= LogIndex(2), "committed {}", c.raft(bad).committed());
+    c.heal().settle();
+}
+
+/// R4. A duplicate or late append removes nothing that was acknowledged since.
+#[test]
+fn a_late_append_never_truncates() {
+    let mut c = Cluster::of(3);
+    let leader = c.elect();
+    let follower = c.others(leader)[0];
+    c.settle();
+    c.propose(leader);
+    c.hold_back(leader, follower, "append");
+    c.propose(leader);
+    let late: Vec<_> = c.captured.clone();
+    c.let_go();
+    for _ in 0..10 {
+        c.propose(leader);
+    }
+    c.settle();
+    let before = c.raft(follower).last();
+    let truncations = c.truncations;
+    for packet in late {
+        c.deliver(packet);
+    }
+    assert_eq!((c.raft(follower).last(), c.truncations), (before, truncations));
+}
+
+/// R6. An append from below the commit index is acknowledged at what is durable, not refused.
+#[test]
+fn an_append_below_the_commit_index_is_acknowledged() {
+    let mut c = Cluster::of(3);
+    let leader = c.elect();
+    let follower = c.others(leader)[0];
+    c.settle();
+    c.hold_back(leader, follower, "append");
+    c.propose(leader);
+    c.run(MS);
+    let late = c.captured.clone();
+    c.let_go();
+    c.settle();
+    let (acks, conflicts) = (c.sent("append-reply"), c.sent("conflict"));
+    c.deliver(late[0].clone());
+    assert_eq!((c.sent("append-reply"), c.sent("conflict")), (acks + 1, conflicts));
+}
+
+/// R7. A leader whose log contradicts what is committed here stops this node; nothing is truncated.
+#[test]
+fn a_conflict_with_what_is_committed_halts() {
+    let mut c = Cluster::of(3);
+    let leader = c.elect();
+    let victim = c.others(leader)[0];
+    c.propose(leader);
+    c.settle();
+    // The two others are replaced by impostors with another history: a disaster no Raft can mend.
+    let mut other = c.machines[&victim].disk.clone();
+    let last = other.log.len();
+    other.log[last - 1].term = Term(7);
+    other.hard_state = HardState { term: Term(8), vote: None };
+    let kept = c.terms(victim);
+    for id in c.others(victim) {
+        c.crash(id);
+        c.machine(id).disk = other.clone();
+        c.machine(id).log = other.log.clone();
+    }
+    c.witness = Default::default();
+    for id in c.others(victim) {
+        c.restart(id);
+    }
+    // The witness would rightly protest at what these do; only the victim matters here.
+    let impostor = c.others(victim)[0];
+    c.time_out(impostor);
+    for _ in 0..2_000 {
+        if c.machines[&victim].halted.is_some() {
+            break;
+        }
+        c.step(u64::MAX / 2);
+    }
+    assert!(matches!(c.machines[&victim].halted, Some(Halt::ConflictBelowCommit { .. })));
+    assert_eq!(c.terms(victim), kept);
+    let refused = c.propose(victim);
+    assert_eq!(c.outcome(refused), Some(Outcome::Rejected(Reject::Halted)));
+}
+
+/// R8. All that fills the window is lost: the next heartbeat finds out, and everything flows again.
+#[test]
+fn a_window_lost_as_a_whole_is_found_by_heartbeat() {
+    let mut c = Cluster::of(3);
+    c.options.window_bytes = 1_000;
+    c.options.append_bytes_max = 300;
+    c = c.seed(1);
+    let leader = c.elect();
+    c.settle();
+    c.censored.insert("append");
+    for _ in 0..100 {
+        c.propose(leader);
+    }
+    c.run(10 * MS);
+    let sent = c.sent("append");
+    c.run(30 * MS);
+    assert!(c.sent("append") - sent <= 2 * 20, "a full window keeps quiet");
+    c.heal();
+    c.until("all committed", |c| c.raft(leader).committed() == c.raft(leader).last().index);
+    c.settle();
+}
+
+/// R9. A follower that is probed, and has everything, streams again.
+#[test]
+fn a_probed_follower_returns_to_streaming() {
+    let mut c = Cluster::of(3);
+    let leader = c.elect();
+    c.settle();
+    let follower = c.others(leader)[0];
+    c.input(leader, Input::PeerDown { peer: follower });
+    assert!(!c.raft(leader).status().peers[&follower].replicating);
+    c.run(120 * MS);
+    assert!(c.raft(leader).status().peers[&follower].replicating);
+}
+
+/// R10. A refusal that comes late, of something accepted since, sets nothing back.
+#[test]
+fn a_late_conflict_is_ignored() {
+    let mut c = Cluster::of(3);
+    let leader = c.elect();
+    c.settle();
+    let follower = c.others(leader)[0];
+    c.cut(leader, follower);
+    for _ in 0..5 {
+        c.propose(leader);
+    }
+    c.run(20 * MS);
+    c.heal();
+    c.hold_back(follower, leader, "conflict");
+    c.run(120 * MS);
+    assert!(!c.captured.is_empty());
+    let late = c.captured.clone();
+    c.let_go();
+    c.settle();
+    let last = c.raft(leader).last().index;
+    c.until("acknowledged", |c| c.raft(leader).status().peers[&follower].matched == last);
+    let matched = last;
+    let appends = c.sent("append");
+    for packet in late {
+        c.deliver(packet);
+    }
+    assert_eq!(c.raft(leader).status().peers[&follower].matched, matched);
+    assert!(c.raft(leader).status().peers[&follower].replicating);
+    assert_eq!(c.sent("append"), appends);
+}
+
+/// R12. No answer ever names an index that is not durable: not for heartbeats, not for duplicates, not for empty ones.
+#[test]
+fn no_answer_exceeds_what_is_durable() {
+    let mut c = Cluster::of(3);
+    let leader = c.elect();
+    c.settle();
+    let slow = c.others(leader)[0];
+    let durable = c.raft(slow).durable();
+    c.disk_hangs(slow, true);
+    c.weather.duplicate = 500;
+    for _ in 0..20 {
+        c.propose(leader);
+        c.run(20 * MS);
+    }
+    // The witness compares each answer with the disk; heartbeats were answered all along.
+    assert_eq!(c.raft(slow).durable(), durable);
+    assert_eq!(c.raft(leader).status().peers[&slow].matched, durable);
+    c.crash(slow);
+    c.restart(slow);
+    c.weather.duplicate = 0;
+    c.settle();
+}
+
+/// R13, R14. A flush is under way while its entries are truncated and others take their place: its completion proves
+/// nothing about those. Seven nodes are not needed for the race, only a slow disk and two leaders.
+#[test]
+fn a_flush_that_ends_after_a_truncation_proves_nothing_new() {
+    let mut c = Cluster::of(3);
+    let old = c.elect();
+    c.settle();
+    let others = c.others(old);
+    c.machine(old).fsync = Some(400 * MS);
+    c.isolate(old);
+    for _ in 0..9 {
+        c.propose(old);
+    }
+    c.until("another leader", |c| c.stable_leader().is_some_and(|new| new != old));
+    let new = c.elect();
+    let good = c.propose(new);
+    c.machine(old).fsync = Some(2_000 * MS);
+    c.heal();
+    // The witness compares each answer of the old leader with what its disk really holds at that moment.
+    c.until("committed", |c| c.is_committed(good));
+    c.run(500 * MS);
+    c.crash(others[0]);
+    c.restart(others[0]);
+    c.machine(old).fsync = Some(MS);
+    c.settle();
+    assert_eq!(c.committed(old), c.committed(new));
+}
+
+/// R15 (§10.2.1). An entry may be committed before the leader's own disk has it; if the leader then loses it, it stays.
+#[test]
+fn a_commit_does_not_need_the_leaders_own_disk() {
+    let mut c = Cluster::of(3);
+    let leader = c.elect();
+    c.settle();
+    c.disk_hangs(leader, true);
+    let ticket = c.propose(leader);
+    c.run(20 * MS);
+    assert!(c.is_committed(ticket));
+    assert!(c.raft(leader).durable() < c.raft(leader).committed());
+    c.crash(leader);
+    let new = c.elect();
+    assert_eq!(c.committed(new), [ticket]);
+    c.restart(leader);
+    c.settle();
+    assert_eq!(c.committed(leader), [ticket]);
+}
+
+/// R17. An idle follower learns of a commit by one message, not by the next heartbeat.
+#[test]
+fn an_idle_follower_learns_of_a_commit_at_once() {
+    let mut c = Cluster::of(3);
+    let leader = c.elect();
+    c.settle();
+    c.propose(leader);
+    c.until("committed here", |c| c.raft(leader).committed() == c.raft(leader).last().index);
+    let (at, last) = (c.now, c.raft(leader).last().index);
+    c.until("committed everywhere", |c| c.machines.keys().all(|id| c.raft(*id).committed() == last));
+    assert!(c.now - at < 5 * MS, "it took {} us", c.now - at);
+}
+
+/// R18. An entry larger than the batch, the window and the bound on what is uncommitted still passes.
+#[test]
+fn an_entry_larger_than_every_bound_still_flows() {
+    let mut c = Cluster::of(3);
+    c.options.append_bytes_max = 100;
+    c.options.window_bytes = 200;
+    c.options.uncommitted_bytes_max = 300;
+    c = c.seed(1);
+    let leader = c.elect();
+    c.settle();
+    let huge = c.propose_bytes(leader, 1 << 30);
+    let refused = c.propose_bytes(leader, 1);
+    assert_eq!(c.outcome(refused), Some(Outcome::Rejected(Reject::Overloaded)));
+    c.settle();
+    assert!(c.is_committed(huge));
+}
+
+/// R19. A follower with a slow disk delays nobody.
+#[test]
+fn a_slow_disk_delays_nobody() {
+    let mut c = Cluster::of(3);
+    let leader = c.elect();
+    c.settle();
+    let slow = c.others(leader)[0];
+    c.machine(slow).fsync = Some(2_000 * MS);
+    let term = c.term(leader);
+    for _ in 0..20 {
+        let ticket = c.propose(leader);
+        c.run(20 * MS);
+        assert!(c.is_committed(ticket));
+    }
+    assert_eq!((c.leader(), c.term(leader)), (Some(leader), term));
+    c.settle();
+}
+
+/// R20. Every request ends once, in the order of the log, however leaders come and go.
+#[test]
+fn every_ticket_ends_once_in_log_order() {
+    for seed in 0..10 {
+        let mut c = Cluster::of(3).seed(seed);
+        let mut tickets = Vec::new();
+        for _ in 0..10 {
+            let leader = c.elect();
+            for _ in 0..5 {
+                tickets.push(c.propose(leader));
+            }
+            c.run(seed * MS / 3);
+            c.isolate(leader);
+            for _ in 0..5 {
+                tickets.push(c.propose(leader));
+            }
+            c.until("another leader", |c| c.stable_leader().is_some_and(|new| new != leader));
+            c.heal();
+        }
+        c.settle();
+        assert!(tickets.iter().all(|ticket| c.outcome(*ticket).is_some()));
+        let leader = c.elect();
+        let committed = c.committed(leader);
+        assert!(committed.windows(2).all(|pair| pair[0] < pair[1]), "tickets were issued in this order");
+        c.witness.verdict();
+    }
+}
+
+/// R21. A long diverged tail and a small batch: each round trip makes progress, duplicates included.
+#[test]
+fn a_long_diverged_tail_is_replaced_batch_by_batch() {
+    let mut c = Cluster::empty();
+    c.options.append_bytes_max = 200;
+    c.options.window_bytes = 200;
+    c.options.conflict_runs_max = 1;
+    let voters = [1, 2, 3];
+    let good: Vec<u64> = (0..60).map(|i| 2 + i / 6 * 2).collect();
+    let bad: Vec<u64> = (0..90).map(|i| if i < 6 { 2 } else { 3 + i / 10 * 2 }).collect();
+    c.with_log(1, 30, &voters, &good);
+    c.with_log(2, 30, &voters, &good);
+    let diverged = c.with_log(3, 30, &voters, &bad[..70]);
+    c.isolate(diverged);
+    let leader = c.elect();
+    c.heal().settle();
+    assert_eq!(c.terms(diverged), c.terms(leader));
+}
+
+/// Proposals that come together travel together: one write, one message to each peer, one answer.
+#[test]
+fn a_burst_of_proposals_costs_one_write_and_one_message_each() {
+    let mut c = Cluster::of(3);
+    let leader = c.elect();
+    c.settle();
+    let (writes, appends, replies) = (c.machines[&leader].writes_seen, c.sent("append"), c.sent("append-reply"));
+    let tickets = c.propose_burst(leader, 100);
+    assert_eq!(c.machines[&leader].writes_seen, writes + 1);
+    assert_eq!(c.sent("append"), appends + 2);
+    c.until("all committed", |c| tickets.iter().all(|ticket| c.is_committed(*ticket)));
+    assert!(c.sent("append-reply") - replies <= 2 + 2);
+}
+
+/// A caller may announce fewer entries than planned, because their bytes fill a frame; or drop the message. Both heal.
+#[test]
+fn a_shortened_append_is_completed_later() {
+    let mut c = Cluster::of(3);
+    let leader = c.elect();
+    c.settle();
+    let follower = c.others(leader)[0];
+    c.hold_back(leader, follower, "append");
+    let tickets = c.propose_burst(leader, 10);
+    let mut packet = c.captured.pop().expect("one append");
+    let (prev, last) = packet.message.announced().expect("entries");
+    assert_eq!(last.index.0 - prev.index.0, 10);
+    packet.message.shorten(Position { index: LogIndex(prev.index.0 + 3), term: last.term });
+    packet.entries.truncate(3);
+    packet.data.truncate(3);
+    c.capture.clear();
+    c.deliver(packet);
+    c.settle();
+    assert_eq!(c.committed(follower), tickets);
+}
