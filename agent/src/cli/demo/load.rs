@@ -16,8 +16,10 @@ use tokio::task::JoinHandle;
 
 /// How many clients append at the same time.
 pub(super) const CLIENTS: usize = 4;
-/// Appends of one client under way at one time.
-const IN_FLIGHT: usize = 16;
+/// Appends of one client under way at one time in the fast part.
+const IN_FLIGHT: u32 = 16;
+/// The same at the steady pace: appends go out as if nothing had happened, however long the others hang.
+const IN_FLIGHT_STEADY: u32 = 1_024;
 /// How long one append may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two appends of one client once the first part is done: steady, and short to read back.
@@ -158,36 +160,42 @@ impl Load {
 }
 
 async fn work(client: Client, shared: Arc<Shared>, fast: u64) {
-    let room = Arc::new(Semaphore::new(IN_FLIGHT));
+    let room = Arc::new(Semaphore::new(IN_FLIGHT_STEADY as usize));
+    // In the fast part one append takes the room of many.
+    let share = IN_FLIGHT_STEADY / IN_FLIGHT;
     while !shared.stop.load(Ordering::Relaxed) {
-        let Ok(permit) = room.clone().acquire_owned().await else { break };
         let id = shared.ids.fetch_add(1, Ordering::Relaxed);
-        if id >= fast {
+        let steady = id >= fast;
+        if steady {
             tokio::time::sleep(PACE).await;
         }
+        let Ok(permit) = room.clone().acquire_many_owned(if steady { 1 } else { share }).await else { break };
         let (client, shared) = (client.clone(), shared.clone());
         tokio::spawn(async move {
-            let issued = Instant::now();
-            let said = client.append_within(&[record(id)], PATIENCE).await;
-            let outcome = match said {
-                Ok(acked) => {
-                    shared.acked.fetch_add(1, Ordering::Relaxed);
-                    Outcome::Acked(acked.first)
-                }
-                Err(error) if error.effect() == Effect::Unknown => Outcome::Unknown,
-                Err(error) => {
-                    if matches!(error, ClientError::NotAuthorised { .. } | ClientError::Invalid { .. }) {
-                        *lock(&shared.fatal) = Some(error);
-                    }
-                    Outcome::NotApplied
-                }
-            };
-            lock(&shared.attempts).push(Attempt { id, issued, ended: Instant::now(), outcome });
+            attempt(&client, &shared, id).await;
             drop(permit);
         });
     }
-    // Every permit back means every outcome known.
-    let _ = room.acquire_many(IN_FLIGHT as u32).await;
+    // All room back means every outcome known.
+    let _ = room.acquire_many(IN_FLIGHT_STEADY).await;
+}
+
+async fn attempt(client: &Client, shared: &Shared, id: u64) {
+    let issued = Instant::now();
+    let outcome = match client.append_within(&[record(id)], PATIENCE).await {
+        Ok(acked) => {
+            shared.acked.fetch_add(1, Ordering::Relaxed);
+            Outcome::Acked(acked.first)
+        }
+        Err(error) if error.effect() == Effect::Unknown => Outcome::Unknown,
+        Err(error) => {
+            if matches!(error, ClientError::NotAuthorised { .. } | ClientError::Invalid { .. }) {
+                *lock(&shared.fatal) = Some(error);
+            }
+            Outcome::NotApplied
+        }
+    };
+    lock(&shared.attempts).push(Attempt { id, issued, ended: Instant::now(), outcome });
 }
 
 #[cfg(test)]
