@@ -314,18 +314,24 @@ fn leaders_that_die_young_commit_nothing_of_their_elders_by_counting() {
         c.options.window_bytes = 1;
         c = c.seed(seed);
         c.weather = Weather { drop: 100, delay_max: 10 * MS, ..Weather::default() };
-        for _ in 0..40 {
-            let time = if c.random.chance(800) { c.random.below(20 * MS) } else { 300 * MS };
-            c.run(time);
-            let Some(leader) = c.leader() else { continue };
-            c.propose(leader);
-            if c.random.chance(500) {
-                let time = c.random.below(12 * MS);
-                c.run(time);
+        for _ in 0..25 {
+            let deadline = c.now + 1_500 * MS;
+            while c.leader().is_none() && c.step(deadline) {}
+            if let Some(leader) = c.leader() {
+                if c.random.chance(400) {
+                    // Its first entry reaches nobody.
+                    c.isolate(leader);
+                    c.run(5 * MS);
+                } else {
+                    c.propose(leader);
+                    let time = c.random.below(30 * MS);
+                    c.run(time);
+                }
                 c.crash(leader);
+                c.heal();
             }
             let down: Vec<_> = c.machines.keys().copied().filter(|id| c.machines[id].raft.is_none()).collect();
-            if down.len() > 2 || c.random.chance(300) {
+            if down.len() > 2 || c.random.chance(400) {
                 if let Some(id) = c.random.pick(&down) {
                     c.restart(id);
                 }
