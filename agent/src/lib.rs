@@ -41,6 +41,8 @@ pub mod offsets;
 pub mod record;
 #[cfg(feature = "agent")]
 pub mod server;
+#[cfg(all(feature = "node", any(test, feature = "sim")))]
+pub mod sim;
 pub mod wire;
 
 #[cfg(feature = "client")]

@@ -1,0 +1,111 @@
+//! Clients: what they asked, of whom, by when, and what they heard.
+//!
+//! They believe only what they are told; a client whose agent dies never learns the end of its request.
+
+use super::plan::MS;
+use crate::api::{Answer, Append, Ask, Effect, Failure};
+use crate::limits::STREAM_DEFAULT;
+use crate::node::{Reply, What};
+use crate::record::{Record, encode_batch};
+
+/// After its deadline a request may take this much longer to be answered: one turn of the agent's clockwork.
+pub(super) const TICK_US: u64 = 5 * MS;
+
+/// One request and its end.
+#[derive(Debug)]
+pub(super) struct Operation {
+    pub(super) client: Option<usize>,
+    pub(super) machine: usize,
+    pub(super) life: u64,
+    pub(super) kind: Kind,
+    pub(super) deadline: u64,
+    /// What was acked before it was asked.
+    pub(super) floor: u64,
+    pub(super) end: Option<End>,
+}
+
+/// What was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// To append these values.
+    Append { first: u64, count: u64 },
+    /// A linearizable read.
+    Read,
+    /// Wait for this offset.
+    Await { next: u64 },
+    /// Leave for good.
+    Leave,
+    /// A picture.
+    Status,
+}
+
+/// How it ended for the client.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum End {
+    /// It was answered.
+    Answered(Result<Reply, Failure>),
+    /// The agent died before it answered.
+    Died,
+}
+
+impl Kind {
+    /// As the agent sees it.
+    pub(super) fn what(self, timeout_us: u64, bytes: usize) -> What {
+        match self {
+            Self::Append { first, count } => {
+                let records: Vec<Record> = (first..first + count).map(|v| record(v, bytes)).collect();
+                let batch = encode_batch(records.iter()).unwrap_or_default();
+                let timeout_ms = u32::try_from(timeout_us / MS).unwrap_or(u32::MAX);
+                What::Append(Append { timeout_ms, hops: 0, on_behalf_of: String::new(), batch })
+            }
+            Self::Read => What::Ask(Ask::Barrier),
+            Self::Await { next } => What::Ask(Ask::Await { next }),
+            Self::Leave => What::Ask(Ask::Leave),
+            Self::Status => What::Ask(Ask::Status),
+        }
+    }
+
+    /// In one word.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Append { .. } => "append",
+            Self::Read => "read",
+            Self::Await { .. } => "await",
+            Self::Leave => "leave",
+            Self::Status => "status",
+        }
+    }
+}
+
+impl End {
+    /// In one word, for counters and traces.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Self::Died => "died",
+            Self::Answered(Ok(_)) => "ok",
+            Self::Answered(Err(failure)) => match failure.effect {
+                Effect::NotApplied => "not-applied",
+                Effect::Unknown => "unknown",
+                Effect::None => "no-effect",
+            },
+        }
+    }
+
+    /// The next offset that a read saw.
+    pub(super) fn readable(&self) -> Option<u64> {
+        match self {
+            Self::Answered(Ok(Reply::Answer(Answer::Readable { next }))) => Some(*next),
+            _ => None,
+        }
+    }
+}
+
+/// A value tells which one it is, and has some weight.
+fn record(value: u64, bytes: usize) -> Record {
+    let mut text = format!("{value}.");
+    while text.len() < bytes {
+        text.push('x');
+    }
+    let stream = if value % 3 == 0 { "other" } else { STREAM_DEFAULT };
+    Record { stream: stream.into(), ..Record::of(text.into_bytes()) }
+}

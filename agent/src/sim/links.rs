@@ -1,0 +1,290 @@
+//! Connections as the transport makes and ends them: dial, greet, admit, keep, give up.
+//!
+//! It asks the node's gate, and tells the node who is up and who is down; it decides nothing else.
+
+use super::machine::Kept;
+use super::network::End;
+use super::plan::{MS, SECOND, letter};
+use super::world::{Dial, Event, World};
+use crate::node::{Input, Peer};
+use std::net::SocketAddr;
+
+/// An attempt without an answer ends after this.
+const DIAL_DEADLINE_US: u64 = 3 * SECOND;
+/// The first and the longest pause before a kept node is dialled again.
+const REDIAL_US_MIN: u64 = 50 * MS;
+const REDIAL_US_MAX: u64 = 5 * SECOND;
+/// How long an older life at another address is asked whether it lives.
+const PROBE_US: u64 = SECOND;
+
+impl World {
+    // ---- dialling ----
+
+    pub(super) fn dial(&mut self, machine: usize, life: u64, dial: Dial, addr: SocketAddr) {
+        let there = self.machines.iter().position(|m| m.addr == addr && m.is_up());
+        let reaches = there.is_some_and(|to| {
+            let asleep = self.machines[to].process.as_ref().is_some_and(|p| p.paused_until > self.at);
+            !asleep && self.network.is_open(machine, to) && self.network.is_open(to, machine)
+        });
+        if !reaches || self.random.chance(self.network.loss / 4) {
+            let event = Event::NoAnswer { machine, life, dial, addr };
+            return self.push(self.at + DIAL_DEADLINE_US, event);
+        }
+        let trips: u64 = (0..4).map(|_| self.network.delay(&mut self.random)).sum();
+        self.push(self.at + trips, Event::Dialled { machine, life, dial, addr });
+    }
+
+    /// The other side has said Welcome, or something else.
+    pub(super) fn dialled(&mut self, machine: usize, life: u64, dial: Dial, addr: SocketAddr) {
+        if !self.is_alive(machine, life) {
+            return;
+        }
+        let there = self.machines.iter().position(|m| m.addr == addr && m.is_up());
+        let open = |to: usize| self.network.is_open(machine, to) && self.network.is_open(to, machine);
+        let Some(to) = there.filter(|to| open(*to)) else {
+            return self.dial_failed(machine, life, dial, "the greeting broke off");
+        };
+        if to == machine {
+            return self.dial_failed(machine, life, dial, "it is this agent's own address");
+        }
+        let node = self.machines[to].node.get();
+        if let Dial::Keep(expected) = dial
+            && expected != node
+        {
+            let why = format!("node {expected:016x} was expected, node {node:016x} answers");
+            return self.dial_failed(machine, life, dial, &why);
+        }
+        if let Err(why) = self.admits(to, machine).and_then(|()| self.admits(machine, to)) {
+            self.counters.count("refused at the gate");
+            return self.dial_failed(machine, life, dial, &why);
+        }
+        let mine = self.end_of(machine);
+        let theirs = self.end_of(to);
+        // An older life at another address is asked first.
+        let older = self.older_lives(to, &mine) + self.older_lives(machine, &theirs);
+        let link = self.network.insert(mine, theirs);
+        let wait = if older > 0 { PROBE_US } else { 0 };
+        let greeted = self.at + wait + self.network.delay(&mut self.random);
+        for end in 0..2 {
+            self.network.not_before(link, end, greeted);
+        }
+        self.push(greeted, Event::Greeted { link });
+        self.link_up(link, 0);
+        match dial {
+            Dial::Seed(seed) => self.push(self.at, Event::Input { machine, life, input: Input::SeedAnswered { seed } }),
+            Dial::Keep(node) => self.rest(machine, node, |kept| {
+                kept.failures = 0;
+                kept.busy = false;
+            }),
+        }
+    }
+
+    fn rest(&mut self, machine: usize, node: u64, change: impl FnOnce(&mut Kept)) {
+        if let Some(kept) = self.machines[machine].process.as_mut().and_then(|p| p.kept.get_mut(&node)) {
+            change(kept);
+        }
+    }
+
+    fn end_of(&self, machine: usize) -> End {
+        let m = &self.machines[machine];
+        let life = m.process.as_ref().map_or(0, |p| p.life);
+        End { machine, life, node: m.node.get(), addr: m.addr, up: false, heard: self.at }
+    }
+
+    /// Would the gate of `at` let the agent of `who` in?
+    fn admits(&self, at: usize, who: usize) -> Result<(), String> {
+        let (gate, other) = (&self.machines[at], &self.machines[who]);
+        let (Some(gate), Some(process)) = (&gate.process, &other.process) else { return Err("nobody is there".into()) };
+        gate.gate.admit(other.node.get(), &other.name, process.epoch).map_err(|e| e.to_string())
+    }
+
+    /// Connections at `at` with another life of this node, at another address.
+    fn older_lives(&self, at: usize, end: &End) -> usize {
+        let life = self.machines[at].process.as_ref().map_or(0, |p| p.life);
+        let ours = self.network.of(at, life).into_iter().filter_map(|(id, side)| {
+            let other = &self.network.links.get(&id)?.ends[1 - side];
+            (other.node == end.node && other.life != end.life && other.addr != end.addr).then_some(())
+        });
+        ours.count()
+    }
+
+    pub(super) fn dial_failed(&mut self, machine: usize, life: u64, dial: Dial, why: &str) {
+        if !self.is_alive(machine, life) {
+            return;
+        }
+        match dial {
+            Dial::Seed(seed) => self.feed(machine, Input::SeedFailed { seed, why: why.into() }),
+            Dial::Keep(node) => {
+                let Some(process) = &mut self.machines[machine].process else { return };
+                let Some(kept) = process.kept.get_mut(&node) else { return };
+                kept.failures += 1;
+                let doubled = REDIAL_US_MIN << kept.failures.min(16).saturating_sub(1);
+                let pause = doubled.min(REDIAL_US_MAX);
+                let pause = self.random.between(pause / 2, pause);
+                self.push(self.at + pause, Event::Redial { machine, life, node });
+            }
+        }
+    }
+
+    pub(super) fn keep(&mut self, machine: usize, node: u64, addr: SocketAddr) {
+        let Some(process) = &mut self.machines[machine].process else { return };
+        let life = process.life;
+        let kept = process.kept.entry(node).or_insert(Kept { addr, failures: 0, busy: false });
+        kept.addr = addr;
+        if !kept.busy {
+            self.redial(machine, life, node);
+        }
+    }
+
+    pub(super) fn unkeep(&mut self, machine: usize, node: u64) {
+        let Some(process) = &mut self.machines[machine].process else { return };
+        process.kept.remove(&node);
+        let life = process.life;
+        for (link, side) in self.network.of(machine, life) {
+            let ours = self.network.links.get(&link).is_some_and(|l| side == 0 && l.ends[1].node == node);
+            if ours {
+                self.link_down(link, side, "no longer kept");
+            }
+        }
+    }
+
+    pub(super) fn redial(&mut self, machine: usize, life: u64, node: u64) {
+        let has = self.network.has_dialled(machine, life, node);
+        let Some(process) = self.machines[machine].process.as_mut().filter(|p| p.life == life) else { return };
+        let Some(kept) = process.kept.get_mut(&node) else { return };
+        kept.busy = !has;
+        let addr = kept.addr;
+        if !has {
+            self.dial(machine, life, Dial::Keep(node), addr);
+        }
+    }
+
+    // ---- up and down ----
+
+    pub(super) fn greeted(&mut self, link: u64) {
+        let Some(l) = self.network.links.get(&link) else { return };
+        let (dialler, acceptor) = (l.ends[0].clone(), l.ends[1].clone());
+        let dead = !self.is_alive(acceptor.machine, acceptor.life) || !dialler.up;
+        if dead || !self.network.is_open(dialler.machine, acceptor.machine) {
+            // The acceptor's deadline passes; the dialler finds out by silence.
+            return;
+        }
+        self.link_up(link, 1);
+    }
+
+    /// This side has a connection now. Those with an older life of the other one end.
+    fn link_up(&mut self, link: u64, side: usize) {
+        let Some(l) = self.network.links.get_mut(&link) else { return };
+        l.ends[side].up = true;
+        l.ends[side].heard = self.at;
+        let (mine, other) = (l.ends[side].clone(), l.ends[1 - side].clone());
+        let before = self.network.of(mine.machine, mine.life);
+        let mut connected = false;
+        for (id, end) in before {
+            let Some(old) = self.network.links.get(&id).filter(|_| id != link) else { continue };
+            let their = &old.ends[1 - end];
+            if their.node != other.node {
+                continue;
+            }
+            if their.life != other.life || end == side {
+                self.counters.count("connections superseded");
+                self.link_gone(id, end);
+                if their_life_differs(self, id, end, &other) {
+                    self.tell_down(mine.machine, mine.life, other.node);
+                }
+            } else {
+                connected = true;
+            }
+        }
+        if !connected {
+            self.tell_up(&mine, &other);
+        }
+    }
+
+    fn tell_up(&mut self, mine: &End, other: &End) {
+        let their = &self.machines[other.machine];
+        let Some(process) = their.process.as_ref().filter(|p| p.life == other.life) else { return };
+        let peer = Peer {
+            node: other.node,
+            name: their.name.clone(),
+            epoch: process.epoch,
+            boot: process.boot,
+            log_id: process.log_id,
+            addr: other.addr,
+            observed: Some(mine.addr),
+            version: "sim".into(),
+        };
+        if self.is_alive(mine.machine, mine.life) {
+            self.say(format_args!("{} is connected with {}", letter(mine.machine), letter(other.machine)));
+            self.feed(mine.machine, Input::PeerUp(peer));
+        }
+    }
+
+    fn tell_down(&mut self, machine: usize, life: u64, node: u64) {
+        if self.is_alive(machine, life) && self.network.route(machine, life, node).is_none() {
+            self.say(format_args!("{} is no longer connected with {node:016x}", letter(machine)));
+            self.counters.count("connections lost");
+            self.feed(machine, Input::PeerDown { node });
+        }
+    }
+
+    /// One side ends; it tells the other, if there is a way.
+    pub(super) fn link_down(&mut self, link: u64, side: usize, why: &str) {
+        let Some(l) = self.network.links.get(&link).filter(|l| l.ends[side].up) else { return };
+        let (mine, other) = (l.ends[side].clone(), l.ends[1 - side].clone());
+        self.say(format_args!("{} drops a connection with {}: {why}", letter(mine.machine), letter(other.machine)));
+        self.link_gone(link, side);
+        if self.network.is_open(mine.machine, other.machine) {
+            let arrives = self.at + self.network.delay(&mut self.random);
+            self.push(arrives, Event::Closed { link, side: 1 - side });
+        }
+        self.tell_down(mine.machine, mine.life, other.node);
+        if side == 0 {
+            self.redial(mine.machine, mine.life, other.node);
+        }
+    }
+
+    fn link_gone(&mut self, link: u64, side: usize) {
+        if let Some(l) = self.network.links.get_mut(&link) {
+            l.ends[side].up = false;
+            l.stalled[side].clear();
+        }
+    }
+
+    /// What QUIC's timers do: notice silence, and processes that are no more.
+    pub(super) fn housekeeping(&mut self) {
+        let mut ends = Vec::new();
+        let (at, idle_us) = (self.at, self.plan.knobs.idle_us);
+        for (id, link) in &mut self.network.links {
+            for side in 0..2 {
+                let (mine, other) = (link.ends[side].clone(), link.ends[1 - side].clone());
+                if !mine.up {
+                    continue;
+                }
+                let their = &self.machines[other.machine];
+                let their_life = their.process.as_ref().map(|p| p.life);
+                let asleep = their.process.as_ref().is_some_and(|p| p.paused_until > at);
+                let open = !self.network.cut.contains(&(other.machine, mine.machine));
+                let same_place = their.addr == other.addr;
+                if open && same_place && !asleep && their_life.is_some_and(|l| l != other.life) {
+                    // A new process answers with a stateless reset.
+                    ends.push((*id, side, "reset by a new process"));
+                } else if open && !asleep && their_life == Some(other.life) && other.up {
+                    link.ends[side].heard = at;
+                } else if at > mine.heard + idle_us {
+                    ends.push((*id, side, "silent for too long"));
+                }
+            }
+        }
+        for (link, side, why) in ends {
+            self.link_down(link, side, why);
+        }
+        let machines = &self.machines;
+        let alive = |e: &End| machines[e.machine].process.as_ref().is_some_and(|p| p.life == e.life);
+        self.network.links.retain(|_, l| l.ends.iter().any(|e| e.up && alive(e)));
+    }
+}
+
+fn their_life_differs(world: &World, link: u64, end: usize, other: &End) -> bool {
+    world.network.links.get(&link).is_some_and(|l| l.ends[1 - end].life != other.life)
+}

@@ -1,0 +1,310 @@
+//! Machine: a disk, an address, two clocks, and at times a process on it: the production `Node` and log.
+//!
+//! It knows no other machine and no network.
+
+use super::plan::Knobs;
+use super::random::Random;
+use crate::node::{Boot, Formation, Gate, Known, LOOK_FOR_DEFAULT, Node, Options, Published};
+use crate::wire;
+use quorate_raft::wal::sim::SimDisk;
+use quorate_raft::wal::{self, Batch, Entry, EntryKind, Meta, Reader, Writer};
+use quorate_raft::{BootId, Configuration, HardState, LogIndex, Mono, NodeId, Now, PersistTicket, Term, Wall};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The trust domain of the simulated world.
+const CLUSTER: [u8; 16] = *b"simulated-world!";
+/// The wall clock at the beginning: it must not matter.
+const WALL_ORIGIN_US: i64 = 1_700_000_000_000_000;
+
+/// What a disk is known to hold after a power loss, as seen from outside.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Durable {
+    /// Term and chain of each entry, by index minus one.
+    pub(super) log: Vec<(Term, u64)>,
+    /// Term and vote.
+    pub(super) hard_state: HardState,
+}
+
+impl Durable {
+    /// Does it hold this very entry, and so all before it?
+    pub(super) fn holds(&self, index: u64, chain: u64) -> bool {
+        index.checked_sub(1).and_then(|at| self.log.get(at as usize)).is_some_and(|(_, c)| *c == chain)
+    }
+}
+
+/// One machine.
+pub(super) struct Machine {
+    pub(super) name: String,
+    pub(super) disk: SimDisk,
+    pub(super) node: NodeId,
+    pub(super) addr: SocketAddr,
+    pub(super) wall_us: i64,
+    pub(super) bootstrap: bool,
+    pub(super) join: Vec<String>,
+    pub(super) known: Vec<Known>,
+    pub(super) process: Option<Process>,
+    /// Processes started so far.
+    pub(super) lives: u64,
+    /// A start is planned.
+    pub(super) starting: bool,
+    /// It stays down until someone starts it.
+    pub(super) durable: Durable,
+    /// The configurations in its log, written but maybe not durable.
+    pub(super) configurations: BTreeMap<u64, Configuration>,
+    /// A sync takes this long until then.
+    pub(super) slow_disk: Option<(u64, u64)>,
+    /// What the process before said last, for readers that only go forward.
+    pub(super) departed: bool,
+}
+
+/// A running agent.
+pub(super) struct Process {
+    pub(super) life: u64,
+    pub(super) boot: u64,
+    pub(super) epoch: u64,
+    pub(super) node: Node,
+    pub(super) writer: Writer,
+    pub(super) reader: Reader,
+    pub(super) log_id: Option<[u8; 16]>,
+    pub(super) gate: Gate,
+    pub(super) published: Arc<Published>,
+    pub(super) mono_us: u64,
+    /// Where nodes are kept connected, and how often dialling them failed in a row.
+    pub(super) kept: BTreeMap<u64, Kept>,
+    pub(super) queue: VecDeque<(PersistTicket, Batch)>,
+    /// The group being synced ends with this write.
+    pub(super) syncing: Option<PersistTicket>,
+    /// What the group being synced has written, as it will count.
+    pub(super) written: Vec<(u64, Term, u64)>,
+    pub(super) wake_at: Option<u64>,
+    pub(super) drain_at: Option<u64>,
+    pub(super) paused_until: u64,
+    /// Requests that have no answer yet, by their id in this process: which operation.
+    pub(super) requests: BTreeMap<u64, usize>,
+    pub(super) next_request: u64,
+}
+
+/// A node that a process wants to be connected to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kept {
+    pub(super) addr: SocketAddr,
+    pub(super) failures: u32,
+    /// A dial or a pause is under way.
+    pub(super) busy: bool,
+}
+
+/// Why a process did not start, or ended.
+#[derive(Debug)]
+pub(super) enum Dead {
+    /// The log said so.
+    Log(wal::Error),
+    /// What the log should hold is not there.
+    Lost(String),
+    /// An option is illegal.
+    Options(String),
+}
+
+/// The address of a machine, after so many moves.
+pub(super) fn address(machine: usize, moves: u8) -> SocketAddr {
+    let last = u8::try_from(machine + 1).unwrap_or(u8::MAX);
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, moves, last)), 7373)
+}
+
+impl Machine {
+    pub(super) fn is_up(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// An empty disk: another node.
+    pub(super) fn wipe(&mut self, random: &mut Random) {
+        self.disk = SimDisk::new(random.next());
+        self.node = fresh_node(random);
+        self.known.clear();
+        self.durable = Durable::default();
+        self.configurations.clear();
+        self.bootstrap = false;
+        self.departed = false;
+    }
+
+    /// What the clocks of this machine say; the monotonic one belongs to the process.
+    pub(super) fn clock(&self, at: u64) -> Now {
+        let mono_us = self.process.as_ref().map_or(0, |p| p.mono_us);
+        Now { mono: Mono(at + mono_us), wall: self.wall(at) }
+    }
+
+    fn wall(&self, at: u64) -> Wall {
+        Wall((WALL_ORIGIN_US + at as i64).saturating_add(self.wall_us))
+    }
+
+    /// Starts the agent on its disk.
+    pub(super) fn boot(&mut self, at: u64, knobs: &Knobs, random: &mut Random) -> Result<(), Dead> {
+        let disk = self.disk.attach();
+        if !wal::exists(&disk).map_err(Dead::Log)? {
+            wal::create(&disk, Meta::new(CLUSTER, self.node)).map_err(Dead::Log)?;
+        }
+        let options = wal::Options {
+            segment_bytes: knobs.segment_bytes,
+            prepare_bytes: 4 << 10,
+            index_every_bytes: 1 << 10,
+            seed: random.next(),
+        };
+        let opened = wal::open(disk, options).map_err(Dead::Log)?;
+        self.compare(&opened)?;
+        let mut control = Vec::new();
+        for index in &opened.recovered.control {
+            control.extend(opened.reader.read(*index, *index, usize::MAX).map_err(Dead::Log)?);
+        }
+        self.lives += 1;
+        let mono_us = random.below(3_600_000_000);
+        let now = Now { mono: Mono(at + mono_us), wall: self.wall(at) };
+        let boot = random.next().max(1);
+        let (epoch, log_id) = (opened.meta.boot_epoch, opened.meta.log_id);
+        let node_options = self.options(knobs, boot, random);
+        let boot_of = Boot { meta: opened.meta, recovered: opened.recovered, control, known: self.known.clone() };
+        let node = Node::restore(node_options, boot_of, now).map_err(|e| Dead::Options(e.to_string()))?;
+        self.process = Some(Process {
+            life: self.lives,
+            boot,
+            epoch,
+            node,
+            writer: opened.writer,
+            reader: opened.reader,
+            log_id,
+            gate: Gate::default(),
+            published: Arc::default(),
+            mono_us,
+            kept: BTreeMap::new(),
+            queue: VecDeque::new(),
+            syncing: None,
+            written: Vec::new(),
+            wake_at: None,
+            drain_at: None,
+            paused_until: 0,
+            requests: BTreeMap::new(),
+            next_request: 0,
+        });
+        Ok(())
+    }
+
+    /// Nothing that was durable may be missing; what is there now is durable, since opening makes it so.
+    fn compare(&mut self, opened: &wal::Opened) -> Result<(), Dead> {
+        let found = opened.reader.read(LogIndex(1), LogIndex(u64::MAX - 1), usize::MAX).map_err(Dead::Log)?;
+        for (at, (_, chain)) in self.durable.log.iter().enumerate() {
+            if found.get(at).is_none_or(|e| e.header().chain != *chain) {
+                return Err(Dead::Lost(format!("entry {} was durable, and is not there after a restart", at + 1)));
+            }
+        }
+        if opened.meta.hard_state.term < self.durable.hard_state.term {
+            return Err(Dead::Lost("a durable term is not there after a restart".into()));
+        }
+        self.durable.log = found.iter().map(|e| (e.header().term, e.header().chain)).collect();
+        self.durable.hard_state = opened.meta.hard_state;
+        self.configurations = found.iter().filter_map(|e| Some((e.header().index.0, configuration(e)?))).collect();
+        Ok(())
+    }
+
+    fn options(&self, knobs: &Knobs, boot: u64, random: &mut Random) -> Options {
+        let mut fresh_log_id = [0; 16];
+        fresh_log_id[..8].copy_from_slice(&random.next().to_le_bytes());
+        fresh_log_id[8..].copy_from_slice(&random.next().to_le_bytes());
+        Options {
+            name: self.name.clone(),
+            version: "sim".into(),
+            tags: BTreeMap::new(),
+            advertise: self.addr,
+            formation: Formation { bootstrap: self.bootstrap, seeds: self.join.clone(), look_for: LOOK_FOR_DEFAULT },
+            fresh_log_id,
+            boot: BootId(boot),
+            seed: random.next(),
+            raft: quorate_raft::Options {
+                append_entries_max: knobs.append_entries_max,
+                append_bytes_max: knobs.append_bytes_max,
+                window_bytes: knobs.window_bytes,
+                uncommitted_bytes_max: knobs.uncommitted_bytes_max,
+                ..quorate_raft::Options::default()
+            },
+            membership: quorate_membership::Options::lan(),
+            record_bytes_max: 64 << 10,
+            voters_target: 5,
+            replicas_max: crate::node::REPLICAS_MAX_DEFAULT,
+            name_hold: Duration::from_micros(knobs.name_hold_us),
+            growth_patience: crate::node::GROWTH_PATIENCE_DEFAULT,
+        }
+    }
+
+    /// The disk thread takes what has gathered and writes it; a sync will follow. False if there is nothing to do.
+    pub(super) fn write_group(&mut self) -> Result<bool, Dead> {
+        let Some(process) = &mut self.process else { return Ok(false) };
+        if process.syncing.is_some() {
+            return Ok(false);
+        }
+        let mut newest = None;
+        while let Some((ticket, batch)) = process.queue.front() {
+            if let Some(from) = batch.truncate_from {
+                // It may be gone from now on, whether the call ends or not.
+                self.durable.log.truncate(from.0.saturating_sub(1) as usize);
+                process.written.retain(|(index, _, _)| *index < from.0);
+                self.configurations.split_off(&from.0);
+            }
+            match process.writer.write(batch) {
+                Ok(()) => {}
+                Err(error) if error.is_retriable() && newest.is_none() => return Err(Dead::Log(error)),
+                // The disk is full in the middle of a group: what was written before is synced first.
+                Err(error) if error.is_retriable() => break,
+                Err(error) => return Err(Dead::Log(error)),
+            }
+            if let Some(hard_state) = batch.hard_state {
+                self.durable.hard_state = hard_state;
+            }
+            for entry in &batch.append {
+                let header = entry.header();
+                process.written.push((header.index.0, header.term, header.chain));
+                if let Some(configuration) = configuration(entry) {
+                    self.configurations.insert(header.index.0, configuration);
+                }
+            }
+            newest = Some(*ticket);
+            process.queue.pop_front();
+        }
+        process.syncing = newest;
+        Ok(newest.is_some())
+    }
+
+    /// The sync returns. Gives the newest write that is durable now.
+    pub(super) fn sync_group(&mut self) -> Result<Option<PersistTicket>, Dead> {
+        let Some(process) = &mut self.process else { return Ok(None) };
+        let Some(ticket) = process.syncing.take() else { return Ok(None) };
+        process.writer.sync().map_err(Dead::Log)?;
+        for (index, term, chain) in process.written.drain(..) {
+            let at = index.saturating_sub(1) as usize;
+            if at != self.durable.log.len() {
+                return Err(Dead::Lost(format!("entry {index} was written behind {} entries", self.durable.log.len())));
+            }
+            self.durable.log.push((term, chain));
+        }
+        Ok(Some(ticket))
+    }
+}
+
+/// A node id that nobody has.
+pub(super) fn fresh_node(random: &mut Random) -> NodeId {
+    loop {
+        if let Some(node) = NodeId::new(random.next()) {
+            return node;
+        }
+    }
+}
+
+/// The configuration in an entry, if it holds one.
+pub(super) fn configuration(entry: &Entry) -> Option<Configuration> {
+    match entry.header().kind {
+        EntryKind::Configuration => wire::decode(&entry.payload(), "configuration").ok(),
+        EntryKind::Founding => {
+            wire::decode::<crate::node::Founding>(&entry.payload(), "founding entry").ok().map(|f| f.configuration)
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,143 @@
+//! Network: connections between processes as the transport keeps them, and what may get through.
+//!
+//! Like QUIC: the frames of one lane of one connection arrive in order or not at all, datagrams as they like; what
+//! cannot get through waits, until the connection has been silent for too long. It knows no meaning of any byte.
+
+use super::plan::Knobs;
+use super::random::Random;
+use crate::node::Class;
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+
+/// One side of a connection.
+#[derive(Clone, Debug)]
+pub(super) struct End {
+    pub(super) machine: usize,
+    pub(super) life: u64,
+    pub(super) node: u64,
+    pub(super) addr: SocketAddr,
+    /// It is up on this side; the other side may think otherwise.
+    pub(super) up: bool,
+    /// When this side last heard anything.
+    pub(super) heard: u64,
+}
+
+/// One connection; end 0 has dialled.
+#[derive(Clone, Debug)]
+pub(super) struct Link {
+    pub(super) ends: [End; 2],
+    /// When the last frame to each end arrives, by lane: a later one does not overtake it.
+    last: [[u64; 2]; 2],
+    /// Frames that wait for a way to each end.
+    pub(super) stalled: [VecDeque<(Class, Bytes)>; 2],
+    /// What was sent on the bulk lane before is lost.
+    pub(super) bulk_epoch: u64,
+}
+
+/// All connections and the state of the ways between machines.
+pub(super) struct Network {
+    pub(super) links: BTreeMap<u64, Link>,
+    next: u64,
+    /// Nothing gets from the first to the second machine.
+    pub(super) cut: BTreeSet<(usize, usize)>,
+    pub(super) loss: u64,
+    pub(super) duplicate: u64,
+    pub(super) delay_us_min: u64,
+    pub(super) delay_us_max: u64,
+}
+
+/// After a lost packet, until it is sent again.
+const RESEND_US: u64 = 60_000;
+
+impl Network {
+    pub(super) fn new(knobs: &Knobs) -> Self {
+        Self {
+            links: BTreeMap::new(),
+            next: 0,
+            cut: BTreeSet::new(),
+            loss: knobs.loss,
+            duplicate: knobs.duplicate,
+            delay_us_min: knobs.delay_us_min,
+            delay_us_max: knobs.delay_us_max,
+        }
+    }
+
+    /// How long one packet takes.
+    pub(super) fn delay(&self, random: &mut Random) -> u64 {
+        random.between(self.delay_us_min, self.delay_us_max)
+    }
+
+    /// Does anything get from one machine to the other?
+    pub(super) fn is_open(&self, from: usize, to: usize) -> bool {
+        !self.cut.contains(&(from, to))
+    }
+
+    pub(super) fn insert(&mut self, dialler: End, acceptor: End) -> u64 {
+        self.next += 1;
+        let stalled = [VecDeque::new(), VecDeque::new()];
+        let link = Link { ends: [dialler, acceptor], last: [[0; 2]; 2], stalled, bulk_epoch: 0 };
+        self.links.insert(self.next, link);
+        self.next
+    }
+
+    /// When a frame sent now to this end arrives; and how often it was lost on the way.
+    pub(super) fn arrival(&mut self, link: u64, to: usize, class: Class, at: u64, random: &mut Random) -> (u64, u64) {
+        let mut arrives = at + self.delay(random);
+        let mut lost = 0;
+        while lost < 5 && random.chance(self.loss) {
+            arrives += RESEND_US;
+            lost += 1;
+        }
+        let Some(link) = self.links.get_mut(&link) else { return (arrives, lost) };
+        let last = &mut link.last[to][lane(class)];
+        *last = arrives.max(*last + 1);
+        (*last, lost)
+    }
+
+    /// Frames to this end must not arrive before.
+    pub(super) fn not_before(&mut self, link: u64, to: usize, at: u64) {
+        if let Some(link) = self.links.get_mut(&link) {
+            for last in &mut link.last[to] {
+                *last = at.max(*last);
+            }
+        }
+    }
+
+    /// The connection on which a process reaches a node: the one it dialled, else the other.
+    pub(super) fn route(&self, machine: usize, life: u64, node: u64) -> Option<(u64, usize)> {
+        let mine = |end: &End| end.machine == machine && end.life == life && end.up;
+        let side = |side: usize| {
+            let found = self.links.iter().find(|(_, l)| mine(&l.ends[side]) && l.ends[1 - side].node == node);
+            found.map(|(id, _)| (*id, 1 - side))
+        };
+        side(0).or_else(|| side(1))
+    }
+
+    /// Is there a connection that this process dialled to this node?
+    pub(super) fn has_dialled(&self, machine: usize, life: u64, node: u64) -> bool {
+        self.links
+            .values()
+            .any(|l| l.ends[0].machine == machine && l.ends[0].life == life && l.ends[0].up && l.ends[1].node == node)
+    }
+
+    /// Connections on which this process still is.
+    pub(super) fn of(&self, machine: usize, life: u64) -> Vec<(u64, usize)> {
+        let mut all = Vec::new();
+        for (id, link) in &self.links {
+            for (side, end) in link.ends.iter().enumerate() {
+                if end.machine == machine && end.life == life && end.up {
+                    all.push((*id, side));
+                }
+            }
+        }
+        all
+    }
+}
+
+pub(super) fn lane(class: Class) -> usize {
+    match class {
+        Class::Peer => 0,
+        Class::Bulk => 1,
+    }
+}

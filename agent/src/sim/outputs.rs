@@ -1,0 +1,224 @@
+//! Orders of a node, carried out as the shell and its disk threads do.
+//!
+//! A message crosses the network as the bytes of the wire format, so the codec is part of every run.
+
+use super::client::End as OpEnd;
+use super::machine::Dead;
+use super::plan::letter;
+use super::world::{Dial, Event, World};
+use crate::node::{Class, Input, Output, PeerMessage, Published, never_sent};
+use crate::wire::peer::{decode_peer, encode_peer};
+use bytes::Bytes;
+use std::sync::Arc;
+
+impl World {
+    pub(super) fn output(&mut self, machine: usize, output: Output) {
+        let at = self.at;
+        let Some(process) = &mut self.machines[machine].process else { return };
+        let life = process.life;
+        match output {
+            Output::Write { ticket, batch } => {
+                process.queue.push_back((ticket, batch));
+                self.write(machine);
+            }
+            Output::Send { node, class, message } => self.send(machine, life, node, class, &message),
+            Output::Datagram { node, bytes, .. } => self.datagram(machine, life, node, bytes),
+            Output::Exchange { node, bytes, .. } => {
+                let Some((link, to)) = self.network.route(machine, life, node) else { return };
+                let (arrives, _) = self.network.arrival(link, to, Class::Peer, at, &mut self.random);
+                let end = self.network.links[&link].ends[to].clone();
+                if self.network.is_open(machine, end.machine) {
+                    let asked =
+                        Event::Asked { machine: end.machine, life: end.life, from: machine, from_life: life, bytes };
+                    self.push(arrives, asked);
+                }
+            }
+            Output::ExchangeReply { token, bytes } => self.reply(machine, token, bytes),
+            Output::DialSeed { seed } => match seed.parse() {
+                Ok(addr) => self.dial(machine, life, Dial::Seed(seed), addr),
+                Err(_) => {
+                    let why = "the name does not resolve; check it".into();
+                    self.push(at, Event::Input { machine, life, input: Input::SeedFailed { seed, why } });
+                }
+            },
+            Output::Keep { node, addr } => self.keep(machine, node, addr),
+            Output::Unkeep { node } => self.unkeep(machine, node),
+            Output::Fetch { token, from, to, bytes_max } => {
+                let takes = self.random.between(100, 5_000);
+                self.push(at + takes, Event::Fetch { machine, life, token, from, to, bytes_max });
+            }
+            Output::Answer { request, result } => self.answered(machine, request, OpEnd::Answered(result)),
+            Output::Published(published) => self.published(machine, &published),
+            Output::JoinedLog { log_id } => process.log_id = Some(log_id),
+            Output::Remember(known) => self.machines[machine].known = known,
+            Output::Departed => {
+                self.say(format_args!("{} has left", letter(machine)));
+                self.counters.count("departed");
+                self.machines[machine].departed = true;
+                self.machines[machine].disk.kill();
+                self.end_process(machine);
+            }
+            Output::Note { level, text } => self.say(format_args!("{} says {level:?}: {text}", letter(machine))),
+        }
+    }
+
+    fn published(&mut self, machine: usize, published: &Arc<Published>) {
+        let Some(process) = &mut self.machines[machine].process else { return };
+        let before = std::mem::replace(&mut process.published, Arc::clone(published));
+        process.gate = published.gate.clone();
+        if published.readable < before.readable || published.readable_index < before.readable_index {
+            self.witness.blame(format!("what {} may read went back", letter(machine)));
+        }
+        if published.readable_index != before.readable_index {
+            let reader = process.reader.clone();
+            let (index, readable) = (published.readable_index.0, published.readable);
+            self.witness.applied(machine, &self.machines, &reader, index, readable);
+        }
+    }
+
+    // ---- messages ----
+
+    fn send(&mut self, machine: usize, life: u64, node: u64, class: Class, message: &PeerMessage) {
+        if let PeerMessage::Raft(raft) = message {
+            let from = &self.machines[machine];
+            self.witness.said(from.node, node, raft, &from.durable);
+        }
+        let Some((link, to)) = self.network.route(machine, life, node) else {
+            self.counters.count("sends without a connection");
+            if let PeerMessage::Forward { id, .. } = message {
+                let message = PeerMessage::Forwarded { id: *id, result: Err(never_sent()) };
+                self.inbox.push_back((machine, Input::Peer { node, message }));
+            }
+            return;
+        };
+        let bytes = Bytes::from(encode_peer(message).concat());
+        let (arrives, lost) = self.network.arrival(link, to, class, self.at, &mut self.random);
+        self.counters.add("packets lost", lost);
+        let bulk_epoch = self.network.links.get(&link).map_or(0, |l| l.bulk_epoch);
+        self.push(arrives, Event::Frame { link, to, class, bytes, bulk_epoch });
+    }
+
+    pub(super) fn frame(&mut self, link: u64, to: usize, class: Class, bytes: Bytes, bulk_epoch: u64) {
+        let Some(l) = self.network.links.get_mut(&link) else { return };
+        let (machine, life, from) = (l.ends[to].machine, l.ends[to].life, l.ends[1 - to].machine);
+        if !l.ends[to].up || (class == Class::Bulk && bulk_epoch != l.bulk_epoch) {
+            return;
+        }
+        if self.network.cut.contains(&(from, machine)) || !l.stalled[to].is_empty() {
+            l.stalled[to].push_back((class, bytes));
+            self.counters.count("frames stalled");
+            return;
+        }
+        let node = l.ends[1 - to].node;
+        if !self.is_alive(machine, life) {
+            return;
+        }
+        match decode_peer(bytes) {
+            Ok(message) => {
+                let word = match &message {
+                    PeerMessage::Raft(raft) => raft.message.kind(),
+                    PeerMessage::Forward { .. } => "forward",
+                    PeerMessage::Forwarded { .. } => "forwarded",
+                    PeerMessage::Ask { .. } => "ask",
+                    PeerMessage::Answered { .. } => "answered",
+                    PeerMessage::View(_) => "view",
+                };
+                self.say(format_args!("{} <- {} {word}", letter(machine), letter(from)));
+                self.feed(machine, Input::Peer { node, message });
+            }
+            Err(error) => self.witness.blame(format!("a frame of {} does not decode: {error}", letter(from))),
+        }
+    }
+
+    /// What waited for a way goes on.
+    pub(super) fn unstall(&mut self) {
+        let mut going = Vec::new();
+        for (id, link) in &mut self.network.links {
+            for to in 0..2 {
+                let (from, machine) = (link.ends[1 - to].machine, link.ends[to].machine);
+                if !self.network.cut.contains(&(from, machine)) {
+                    let bulk_epoch = link.bulk_epoch;
+                    going.extend(link.stalled[to].drain(..).map(|(class, bytes)| (*id, to, class, bytes, bulk_epoch)));
+                }
+            }
+        }
+        for (link, to, class, bytes, bulk_epoch) in going {
+            let (arrives, _) = self.network.arrival(link, to, class, self.at, &mut self.random);
+            self.push(arrives, Event::Frame { link, to, class, bytes, bulk_epoch });
+        }
+    }
+
+    fn datagram(&mut self, machine: usize, life: u64, node: u64, bytes: Vec<u8>) {
+        let Some((link, to)) = self.network.route(machine, life, node) else { return };
+        let (end, from) = {
+            let ends = &self.network.links[&link].ends;
+            (ends[to].clone(), ends[1 - to].node)
+        };
+        let copies = if self.random.chance(self.network.duplicate) { 2 } else { 1 };
+        self.counters.add("datagrams doubled", copies - 1);
+        for _ in 0..copies {
+            if !self.network.is_open(machine, end.machine) || self.random.chance(self.network.loss) {
+                self.counters.count("datagrams lost");
+                continue;
+            }
+            let arrives = self.at + self.network.delay(&mut self.random);
+            let event = Event::Datagram { machine: end.machine, life: end.life, from, bytes: bytes.clone() };
+            self.push(arrives, event);
+        }
+    }
+
+    pub(super) fn asked(&mut self, machine: usize, life: u64, from: usize, from_life: u64, bytes: Vec<u8>) {
+        if !self.is_alive(machine, life) || self.network.route(machine, life, self.machines[from].node.get()).is_none()
+        {
+            return;
+        }
+        self.next_token += 1;
+        let token = self.next_token;
+        self.exchanges.insert((machine, token), (from, from_life));
+        let node = self.machines[from].node.get();
+        self.say(format_args!("{} exchanges tables with {}", letter(machine), letter(from)));
+        self.feed(machine, Input::Exchange { node, token, bytes });
+    }
+
+    fn reply(&mut self, machine: usize, token: u64, bytes: Vec<u8>) {
+        let Some((to, life)) = self.exchanges.remove(&(machine, token)) else {
+            return self.witness.blame(format!("{} answered an exchange twice", letter(machine)));
+        };
+        if self.network.is_open(machine, to) {
+            let arrives = self.at + self.network.delay(&mut self.random);
+            let from = self.machines[machine].node.get();
+            self.push(arrives, Event::Replied { machine: to, life, from, bytes });
+        }
+    }
+
+    // ---- the disk threads ----
+
+    pub(super) fn write(&mut self, machine: usize) {
+        let slow = self.machines[machine].slow_disk.filter(|(_, until)| *until > self.at).map(|(us, _)| us);
+        match self.machines[machine].write_group() {
+            Ok(false) => {}
+            Ok(true) => {
+                let knobs = &self.plan.knobs;
+                let takes = slow.unwrap_or_else(|| self.random.between(knobs.sync_us_min, knobs.sync_us_max));
+                let life = self.machines[machine].lives;
+                self.push(self.at + takes, Event::Synced { machine, life });
+            }
+            Err(dead) => self.died(machine, dead),
+        }
+    }
+
+    pub(super) fn synced(&mut self, machine: usize, life: u64) {
+        if !self.is_alive(machine, life) {
+            return;
+        }
+        match self.machines[machine].sync_group() {
+            Ok(Some(ticket)) => {
+                self.say(format_args!("{} has on disk {ticket}", letter(machine)));
+                self.feed(machine, Input::Written { ticket });
+                self.write(machine);
+            }
+            Ok(None) => {}
+            Err(dead @ (Dead::Log(_) | Dead::Lost(_) | Dead::Options(_))) => self.died(machine, dead),
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! Witness: what must be true of a whole world, checked from outside: on messages, synced disks and answers.
+//!
+//! It never asks a node what it thinks, and never changes anything.
+
+use super::machine::{Durable, Machine, configuration};
+use crate::node::RaftMessage;
+use crate::record;
+use quorate_raft::wal::{Entry, EntryKind, Reader};
+use quorate_raft::{Configuration, LogIndex, NodeId, Term, Wall};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Most voters that a group may grow to, and most members beside a superseded one.
+const VOTERS_MAX: usize = 5;
+const MEMBERS_MAX: usize = 8;
+
+/// An entry that some node has applied: it stands for ever.
+#[derive(Clone, Copy, Debug)]
+struct Standing {
+    term: Term,
+    chain: u64,
+    next_offset: u64,
+    time: Wall,
+    lamport: u64,
+}
+
+/// All that was seen.
+#[derive(Debug, Default)]
+pub(super) struct Witness {
+    seed: Option<u64>,
+    leaders: BTreeMap<(u64, Term), u64>,
+    votes: BTreeMap<(u64, Term), u64>,
+    ledger: Vec<Standing>,
+    configurations: BTreeMap<u64, Configuration>,
+    /// The value at each offset, and where each value stands.
+    values: Vec<u64>,
+    offsets: BTreeMap<u64, u64>,
+    acked: BTreeMap<u64, u64>,
+    acked_next: u64,
+    failed: BTreeSet<u64>,
+    /// Node ids whose disk is gone.
+    dead: BTreeSet<u64>,
+    departed: BTreeSet<u64>,
+    violation: Option<String>,
+}
+
+impl Witness {
+    pub(super) fn violation(&self) -> Option<&str> {
+        self.violation.as_deref()
+    }
+
+    pub(super) fn blame(&mut self, what: String) {
+        self.violation.get_or_insert(what);
+    }
+
+    fn claim(&mut self, holds: bool, what: impl FnOnce() -> String) {
+        if !holds && self.violation.is_none() {
+            self.violation = Some(what());
+        }
+    }
+
+    // ---- what was asked about ----
+
+    /// The offset after the last acked record.
+    pub(super) fn acked_next(&self) -> u64 {
+        self.acked_next
+    }
+
+    /// How many entries stand.
+    pub(super) fn standing(&self) -> u64 {
+        self.ledger.len() as u64
+    }
+
+    /// The chain of an entry that stands.
+    pub(super) fn chain(&self, index: u64) -> Option<u64> {
+        index.checked_sub(1).and_then(|at| self.ledger.get(at as usize)).map(|s| s.chain)
+    }
+
+    /// The newest configuration that stands.
+    pub(super) fn configuration(&self) -> Option<&Configuration> {
+        self.configurations.values().next_back()
+    }
+
+    /// Is this a configuration that stood and was replaced?
+    pub(super) fn has_stood(&self, configuration: &Configuration) -> bool {
+        self.configurations.values().any(|c| c == configuration) && self.configuration() != Some(configuration)
+    }
+
+    /// All configurations that stand, oldest first.
+    #[cfg(test)]
+    pub(super) fn configurations(&self) -> impl Iterator<Item = &Configuration> {
+        self.configurations.values()
+    }
+
+    /// Where this value stands.
+    pub(super) fn offset_of(&self, value: u64) -> Option<u64> {
+        self.offsets.get(&value).copied()
+    }
+
+    pub(super) fn is_departed(&self, node: u64) -> bool {
+        self.departed.contains(&node)
+    }
+
+    // ---- what happened ----
+
+    /// A disk is gone for good, and with it the node.
+    pub(super) fn disk_gone(&mut self, node: NodeId) {
+        self.dead.insert(node.get());
+    }
+
+    pub(super) fn is_dead(&self, node: u64) -> bool {
+        self.dead.contains(&node)
+    }
+
+    /// A node says something: does its synced disk bear it out?
+    pub(super) fn said(&mut self, from: NodeId, to: u64, raft: &RaftMessage, durable: &Durable) {
+        let (message, term) = (&raft.message, raft.message.term());
+        self.claim(!self.dead.contains(&from.get()), || format!("{from} speaks, whose disk is gone"));
+        if matches!(message.kind(), "append" | "heartbeat" | "timeout-now") {
+            let leader = *self.leaders.entry((raft.seed, term)).or_insert(from.get());
+            self.claim(leader == from.get(), || format!("two leaders in term {term}: {leader:016x} and {from}"));
+        }
+        if message.kind() == "vote" || message.kind() == "append" {
+            let held = durable.hard_state.term;
+            self.claim(held >= term, || format!("{from} acts in term {term}, and its disk knows only {held}"));
+        }
+        if message.kind() == "vote" {
+            self.vote(from.get(), term, from.get());
+            let stood = durable.hard_state.term > term || durable.hard_state.vote == Some(from);
+            self.claim(stood, || format!("{from} asks for votes in term {term} before its own is on disk"));
+        }
+        if message.grants_vote() {
+            self.vote(from.get(), term, to);
+            let given = durable.hard_state.term > term || durable.hard_state.vote.map(NodeId::get) == Some(to);
+            self.claim(given, || format!("{from} gave {to:016x} a vote in term {term} that is not on its disk"));
+        }
+        if let Some(index) = message.acknowledges() {
+            let held = durable.log.len() as u64;
+            self.claim(index.0 <= held, || format!("{from} acknowledged entry {index}, and {held} are on its disk"));
+        }
+    }
+
+    fn vote(&mut self, node: u64, term: Term, candidate: u64) {
+        let first = *self.votes.entry((node, term)).or_insert(candidate);
+        let what = || format!("{node:016x} voted twice in term {term}: for {first:016x} and {candidate:016x}");
+        self.claim(first == candidate, what);
+    }
+
+    /// A node applied up to `index`: those entries stand for ever, everywhere.
+    pub(super) fn applied(&mut self, by: usize, machines: &[Machine], reader: &Reader, index: u64, readable: u64) {
+        let name = machines[by].name.clone();
+        let known = self.ledger.len() as u64;
+        if index > known {
+            match reader.read(LogIndex(known + 1), LogIndex(index), usize::MAX) {
+                Ok(entries) => {
+                    self.claim(entries.len() as u64 == index - known, || {
+                        format!("{name} applied up to {index}, and its log ends at {}", known + entries.len() as u64)
+                    });
+                    for entry in &entries {
+                        self.stands(entry);
+                    }
+                    self.is_on_a_quorum(by, machines, index);
+                }
+                Err(error) => self.blame(format!("{name} applied entry {index} and cannot read it: {error}")),
+            }
+        } else if let Ok(Some(header)) = reader.header(LogIndex(index)) {
+            let stands = self.chain(index);
+            self.claim(stands == Some(header.chain), || {
+                format!("{name} applied another entry {index} (term {}) than others did", header.term)
+            });
+        }
+        let next = index.checked_sub(1).and_then(|at| self.ledger.get(at as usize)).map_or(0, |s| s.next_offset);
+        self.claim(next == readable, || {
+            format!("{name} says {readable} is the next offset, and entry {index} says {next}")
+        });
+    }
+
+    /// Committed means on a quorum of synced disks, under a configuration in force.
+    fn is_on_a_quorum(&mut self, by: usize, machines: &[Machine], index: u64) {
+        let Some(chain) = self.chain(index) else { return };
+        let disks: BTreeMap<u64, &Durable> = machines.iter().map(|m| (m.node.get(), &m.durable)).collect();
+        // A disk that is gone may have held it.
+        let holds = |node: &NodeId| disks.get(&node.get()).is_none_or(|d| d.holds(index, chain));
+        let majority = |voters: &BTreeSet<NodeId>| voters.iter().filter(|v| holds(v)).count() > voters.len() / 2;
+        let agrees = |c: &Configuration| majority(&c.voters) && (c.outgoing.is_empty() || majority(&c.outgoing));
+        let before = self.configurations.range(..=index).next_back().map(|(_, c)| c);
+        let after = machines[by].configurations.range(index..).map(|(_, c)| c);
+        let agreed = before.into_iter().chain(after).any(agrees);
+        let name = &machines[by].name;
+        self.claim(agreed, || format!("{name} applied entry {index}, which is on no quorum of synced disks"));
+    }
+
+    fn stands(&mut self, entry: &Entry) {
+        let header = entry.header();
+        let index = header.index.0;
+        let seed = *self.seed.get_or_insert(header.seed);
+        self.claim(seed == header.seed, || "a second history was founded".into());
+        let last = self.ledger.last().copied();
+        let (offset, time, lamport) = last.map_or((0, Wall(i64::MIN), 0), |l| (l.next_offset, l.time, l.lamport));
+        self.claim(header.base_offset == offset, || {
+            format!("entry {index} starts at {}, not {offset}", header.base_offset)
+        });
+        self.claim(header.time >= time, || format!("log time goes back at entry {index}"));
+        self.claim(header.lamport >= lamport, || format!("Lamport time goes back at entry {index}"));
+        self.ledger.push(Standing {
+            term: header.term,
+            chain: header.chain,
+            next_offset: header.next_offset(),
+            time: header.time,
+            lamport: header.lamport,
+        });
+        match header.kind {
+            EntryKind::Normal => self.records(entry),
+            EntryKind::Configuration | EntryKind::Founding => match configuration(entry) {
+                Some(next) => self.reconfigured(index, next),
+                None => self.blame(format!("the configuration in entry {index} does not decode")),
+            },
+            EntryKind::Registry => {
+                if let Ok(crate::machine::registry::Command::Depart { node }) =
+                    crate::wire::decode(&entry.payload(), "registry")
+                {
+                    self.departed.insert(node);
+                }
+            }
+            EntryKind::Noop => {}
+        }
+    }
+
+    fn records(&mut self, entry: &Entry) {
+        let mut offset = entry.header().base_offset;
+        let Ok(records) = record::decode_batch(&entry.payload()) else {
+            return self.blame(format!("the batch in entry {} does not decode", entry.header().index));
+        };
+        for stored in records {
+            let Some(value) = value_of(&stored.record.value) else {
+                return self.blame(format!("the value at offset {offset} was never written by a client"));
+            };
+            if let Some(twice) = self.offsets.insert(value, offset) {
+                self.blame(format!("value {value} stands twice: at {twice} and {offset}"));
+            }
+            let failed = self.failed.contains(&value);
+            self.claim(!failed, || format!("value {value} stands at {offset}, and its append surely failed"));
+            let acked = self.acked.get(&offset).copied();
+            self.claim(acked.is_none_or(|a| a == value), || {
+                format!("value {value} stands at {offset}, which was acked for value {}", acked.unwrap_or(0))
+            });
+            self.values.push(value);
+            offset += 1;
+        }
+    }
+
+    /// Each configuration follows legally from the one before.
+    fn reconfigured(&mut self, index: u64, next: Configuration) {
+        let before = self.configurations.values().next_back().cloned();
+        if let Some(before) = before {
+            let legal = match (before.outgoing.is_empty(), next.outgoing.is_empty()) {
+                (true, true) => before.voters == next.voters,
+                (true, false) => next.outgoing == before.voters,
+                (false, true) => next.voters == before.voters,
+                (false, false) => false,
+            };
+            self.claim(legal, || format!("the configuration of entry {index} does not follow from the one before"));
+            let grows = before.outgoing.is_empty() && next.voters.len() > before.voters.len();
+            let odd = next.voters.len() % 2 == 1;
+            self.claim(!grows || odd, || format!("entry {index} grows the group to {} voters", next.voters.len()));
+        }
+        let (voters, members) = (next.voters.len(), next.members().len());
+        self.claim((1..=VOTERS_MAX).contains(&voters), || format!("entry {index} makes {voters} voters"));
+        self.claim(members <= MEMBERS_MAX + VOTERS_MAX, || format!("entry {index} makes {members} members"));
+        self.configurations.insert(index, next);
+    }
+
+    /// A client heard that these values stand from this offset on. `floor`: the acked end when it asked.
+    pub(super) fn acked(&mut self, first_value: u64, count: u64, first: u64, last: u64, floor: u64) {
+        self.claim(last + 1 == first + count, || format!("{count} records were acked as offsets {first} to {last}"));
+        self.claim(first >= floor, || format!("acked at {first}, and {floor} was acked before it was asked for"));
+        for at in 0..count {
+            let (value, offset) = (first_value + at, first + at);
+            if let Some(other) = self.acked.insert(offset, value) {
+                self.blame(format!("offset {offset} was acked for value {other} and for value {value}"));
+            }
+            let stands = self.values.get(offset as usize).copied();
+            self.claim(stands.is_none_or(|s| s == value), || {
+                format!("value {value} was acked at {offset}, where value {} stands", stands.unwrap_or(0))
+            });
+        }
+        self.acked_next = self.acked_next.max(last + 1);
+    }
+
+    /// A client heard that these values surely do not stand.
+    pub(super) fn failed(&mut self, first_value: u64, count: u64) {
+        for value in first_value..first_value + count {
+            self.failed.insert(value);
+            let offset = self.offset_of(value);
+            self.claim(offset.is_none(), || {
+                format!("the append of value {value} surely failed, and it stands at {}", offset.unwrap_or(0))
+            });
+        }
+    }
+
+    /// A linearizable read ended.
+    pub(super) fn read(&mut self, next: u64, floor: u64) {
+        self.claim(next >= floor, || format!("a linearizable read saw {next}, and {floor} was acked before it began"));
+    }
+
+    /// At the end nothing acked may be missing.
+    pub(super) fn all_acked_stand(&mut self) {
+        let missing = self.acked.iter().find(|(offset, value)| self.values.get(**offset as usize) != Some(value));
+        if let Some((offset, value)) = missing {
+            let what = format!("value {value} was acked at {offset}, and does not stand there");
+            self.blame(what);
+        }
+    }
+
+    /// The term of the newest entry.
+    pub(super) fn term(&self) -> Term {
+        self.ledger.last().map_or(Term::ZERO, |s| s.term)
+    }
+}
+
+/// The number that a client wrote into a value.
+fn value_of(bytes: &[u8]) -> Option<u64> {
+    let digits = bytes.split(|b| *b == b'.').next()?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
