@@ -75,6 +75,8 @@ impl Node {
     }
 
     fn try_append(&mut self, now: Now, in_hand: InHand) {
+        // Its end is due at its deadline, not at the next round of the policies.
+        self.next_reconcile = self.next_reconcile.min(in_hand.deadline);
         if self.leave.is_under_way() && matches!(in_hand.origin, Origin::Client(_)) {
             let failure = not_applied(Code::Unavailable, "this agent is leaving", "ask another agent");
             return self.end_append(in_hand.origin, Err(failure));

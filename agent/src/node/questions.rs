@@ -51,7 +51,7 @@ impl Node {
             What::Ask(Ask::Status) => self.answer(id, Ok(Answer::Status(Box::new(self.status_answer(now))))),
             What::Ask(Ask::Leave) => self.client_leave(now, id, deadline),
             What::Ask(Ask::Barrier) => self.barrier(now, Open { asker: Asker::Client(id), deadline }),
-            What::Ask(Ask::Await { next }) => self.await_offset(id, deadline, next),
+            What::Ask(Ask::Await { next }) => self.await_offset(now, id, deadline, next),
         }
     }
 
@@ -142,14 +142,15 @@ impl Node {
         }
     }
 
-    fn await_offset(&mut self, request: u64, deadline: Mono, next: u64) {
+    fn await_offset(&mut self, now: Now, request: u64, deadline: Mono, next: u64) {
         let readable = self.log.next_offset();
         if readable >= next {
             return self.answer(request, Ok(Answer::Readable { next: readable }));
         }
-        self.questions.count += 1;
         let open = Open { asker: Asker::Client(request), deadline };
-        self.questions.awaiting.entry(next).or_default().push(open);
+        if self.open(now, open) {
+            self.questions.awaiting.entry(next).or_default().push(open);
+        }
     }
 
     // ---- questions to the leader ----

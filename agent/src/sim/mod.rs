@@ -20,6 +20,7 @@
 
 mod client;
 mod counters;
+mod draw;
 mod faults;
 mod links;
 mod machine;
@@ -28,11 +29,42 @@ mod outputs;
 mod plan;
 mod random;
 mod trace;
+mod verdict;
 mod witness;
 mod world;
 
 pub use counters::Counters;
 pub use plan::{Action, AgentPlan, Knobs, Plan, Step};
 
+/// What a run has shown.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What was run.
+    pub plan: Plan,
+    /// The hash of every line of the trace: same plan, same hash.
+    pub trace_hash: u64,
+    /// How many lines the trace had.
+    pub trace_lines: u64,
+    /// The last lines, or all if they were asked for.
+    pub trace: Vec<String>,
+    /// What happened, by kind.
+    pub counters: Counters,
+    /// The first promise that was broken, if one was.
+    pub violation: Option<String>,
+}
+
+/// Runs a plan to its end or to its first broken promise. `whole_trace` keeps every line.
+#[must_use]
+pub fn run(plan: Plan, whole_trace: bool) -> Report {
+    let mut world = world::World::new(plan);
+    if whole_trace {
+        world.trace.keep_all();
+    }
+    world.run_plan();
+    world.report()
+}
+
 #[cfg(test)]
 mod stories;
+#[cfg(test)]
+mod tests;

@@ -54,8 +54,8 @@ impl Trace {
         self.tail.iter().map(String::as_str)
     }
 
-    /// All lines, if they were kept.
-    pub(super) fn into_all(self) -> Vec<String> {
-        self.all.unwrap_or_default()
+    /// All lines if they were kept, else the last ones.
+    pub(super) fn into_lines(self) -> Vec<String> {
+        self.all.unwrap_or_else(|| self.tail.into())
     }
 }

@@ -3,6 +3,7 @@
 //! It stands where the shell stands: it carries inputs to the production `Node` and its outputs away, and decides
 //! nothing that an agent would decide.
 
+use super::Report;
 use super::client::{End as OpEnd, Kind, Operation, TICK_US};
 use super::counters::Counters;
 use super::machine::{Dead, Machine, address};
@@ -617,6 +618,29 @@ impl World {
         match self.operations[number].end.take() {
             Some(OpEnd::Answered(Ok(Reply::Answer(Answer::Status(status))))) => Some(*status),
             _ => None,
+        }
+    }
+}
+
+impl World {
+    /// What this run has shown.
+    pub(super) fn report(mut self) -> Report {
+        for machine in &self.machines {
+            let disk = machine.disk.counters();
+            self.counters.add("sectors lost", disk.sectors_lost);
+            self.counters.add("sectors kept", disk.sectors_kept);
+            self.counters.add("names lost", disk.names_lost);
+            self.counters.add("syncs failed", disk.syncs_failed);
+            self.counters.add("writes on a full disk", disk.full);
+        }
+        let trace = std::mem::take(&mut self.trace);
+        Report {
+            plan: self.plan.clone(),
+            trace_hash: trace.hash(),
+            trace_lines: trace.lines(),
+            trace: trace.into_lines(),
+            counters: std::mem::take(&mut self.counters),
+            violation: self.witness.violation().map(str::to_owned),
         }
     }
 }

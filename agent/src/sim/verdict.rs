@@ -1,0 +1,166 @@
+//! Verdict: the calm after the storm. Everything is healed; the agents must converge and serve within a bound.
+//!
+//! It asks them through their front door only.
+
+use super::client::{End, Kind};
+use super::plan::{MS, SECOND, letter};
+use super::world::World;
+use crate::api::Status;
+use std::collections::BTreeSet;
+
+/// Everyone agrees on one leader and one group within this time of calm.
+const CONVERGE_WITHIN_US: u64 = 45 * SECOND;
+/// Between two looks.
+const LOOK_EVERY_US: u64 = 500 * MS;
+/// A request in a calm world is answered well within this time.
+const SERVE_WITHIN_US: u64 = 5 * SECOND;
+
+impl World {
+    /// Storm, calm, verdict.
+    pub(super) fn run_plan(&mut self) {
+        self.run_to(self.plan.calm_at_us);
+        if self.witness.violation().is_some() {
+            return;
+        }
+        self.calm();
+        self.converge();
+        self.serve();
+        self.settle();
+    }
+
+    fn calm(&mut self) {
+        self.say(format_args!("--- calm"));
+        self.network.cut.clear();
+        self.network.loss = 0;
+        self.network.duplicate = 0;
+        self.network.delay_us_max = self.network.delay_us_max.min(2 * MS).max(self.network.delay_us_min);
+        self.unstall();
+        for machine in 0..self.machines.len() {
+            self.machines[machine].disk.heal();
+            self.machines[machine].slow_disk = None;
+            if self.tearing.remove(&machine).is_some() && !self.machines[machine].is_up() {
+                self.start_at(machine, self.at);
+            }
+            if let Some(process) = &mut self.machines[machine].process {
+                process.paused_until = process.paused_until.min(self.at);
+            }
+            if !self.machines[machine].is_up() {
+                self.start_at(machine, self.at);
+            }
+        }
+        self.clients_run = false;
+    }
+
+    fn converge(&mut self) {
+        let since = self.at;
+        let mut why = String::new();
+        let mut stable = 0;
+        while self.at < since + CONVERGE_WITHIN_US && self.witness.violation().is_none() {
+            self.run_to(self.at + LOOK_EVERY_US);
+            match self.is_of_one_mind() {
+                Ok(()) => stable += 1,
+                Err(reason) => {
+                    stable = 0;
+                    why = reason;
+                }
+            }
+            if stable >= 2 {
+                self.counters.add("ms to converge", (self.at - since) / MS);
+                return;
+            }
+        }
+        if self.witness.violation().is_none() {
+            let seconds = CONVERGE_WITHIN_US / SECOND;
+            self.witness.blame(format!("not of one mind {seconds} s after everything was healed: {why}"));
+        }
+    }
+
+    /// One leader, one group that holds every agent that there is room for, nobody who is gone.
+    pub(super) fn is_of_one_mind(&mut self) -> Result<(), String> {
+        let mut all: Vec<Status> = Vec::new();
+        for machine in 0..self.machines.len() {
+            let status = self.status(machine);
+            all.push(status.ok_or_else(|| format!("{} is down", letter(machine)))?);
+        }
+        let Some(first) = all.first() else { return Ok(()) };
+        let leader = first.leader.clone().ok_or_else(|| format!("{} knows no leader", first.name))?;
+        for status in &all {
+            let same = status.leader.as_ref() == Some(&leader) && status.term == first.term;
+            if !same {
+                return Err(format!("{} says {:?} leads in term {}", status.name, status.leader, status.term));
+            }
+            if status.voters != first.voters || status.learners != first.learners {
+                return Err(format!("{} sees voters {:?}, learners {:?}", status.name, status.voters, status.learners));
+            }
+        }
+        let Some(configuration) = self.witness.configuration().cloned() else { return Err("no group".into()) };
+        let present: BTreeSet<u64> = self.machines.iter().map(|m| m.node.get()).collect();
+        if let Some(ghost) = configuration.members().iter().find(|n| !present.contains(&n.get())) {
+            return Err(format!("{ghost} is in the group, and its disk is gone"));
+        }
+        let room = crate::node::REPLICAS_MAX_DEFAULT.min(self.machines.len());
+        if configuration.members().len() < room || !configuration.outgoing.is_empty() {
+            return Err(format!("{} of {room} agents are in the group", configuration.members().len()));
+        }
+        // Each agent is a voter as far as odd growth allows.
+        let most = room.min(5);
+        let target = if most % 2 == 0 { most - 1 } else { most };
+        if configuration.voters.len() < target {
+            return Err(format!("{} voters, {target} could be", configuration.voters.len()));
+        }
+        Ok(())
+    }
+
+    /// Every agent takes an append and a read.
+    fn serve(&mut self) {
+        for machine in 0..self.machines.len() {
+            if self.witness.violation().is_some() {
+                return;
+            }
+            let first = self.next_value;
+            self.next_value += 1;
+            for kind in [Kind::Append { first, count: 1 }, Kind::Read] {
+                let Some(number) = self.ask(None, machine, kind, SERVE_WITHIN_US) else { continue };
+                self.run_until(SERVE_WITHIN_US + SECOND, |w| w.operations[number].end.is_some());
+                if !matches!(self.operations[number].end, Some(End::Answered(Ok(_)))) {
+                    let end = self.operations[number].end.clone();
+                    let what = format!("{} does not serve a {} in the calm: {end:?}", letter(machine), kind.word());
+                    self.witness.blame(what);
+                }
+            }
+        }
+    }
+
+    /// Everything asked was answered, and all replicas are equal.
+    fn settle(&mut self) {
+        if self.witness.violation().is_some() {
+            return;
+        }
+        self.run_to(self.at + SECOND);
+        let open = self.operations.iter().find(|o| o.end.is_none() && o.deadline < self.at);
+        if let Some(open) = open {
+            let what = format!("{} never answered {:?}", letter(open.machine), open.kind);
+            self.witness.blame(what);
+        }
+        self.witness.all_acked_stand();
+        let standing = self.witness.standing();
+        let members = self.witness.configuration().map(|c| c.members()).unwrap_or_default();
+        for machine in &self.machines {
+            let Some(process) = machine.process.as_ref().filter(|_| members.contains(&machine.node)) else { continue };
+            let applied = process.published.readable_index.0;
+            if applied != standing {
+                let what = format!("{} has applied {applied} of {standing} entries", machine.name);
+                self.witness.blame(what);
+                return;
+            }
+            let chain = self.witness.chain(standing).unwrap_or(0);
+            if !machine.durable.holds(standing, chain) {
+                let what = format!("the disk of {} does not end as the others' do", machine.name);
+                self.witness.blame(what);
+                return;
+            }
+        }
+        self.counters.add("entries", standing);
+        self.counters.add("terms", self.witness.term().0);
+    }
+}
