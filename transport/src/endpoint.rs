@@ -23,6 +23,7 @@ use crate::link;
 use crate::pool::Pool;
 use crate::refusals::Refusals;
 use crate::rpc::{self, RpcClient};
+use crate::stats::{LinkStats, Stats};
 use crate::table::{CHANGES_MAX, Change, Class, Link, Table};
 use crate::{
     BindError, Code, DialError, Event, ExchangeError, Gate, Limits, LocalNode, LogId, Options, PeerInfo, Reason,
@@ -57,61 +58,6 @@ pub(crate) struct Inner {
     next_id: AtomicU64,
     datagrams_dropped: AtomicU64,
     closing: AtomicBool,
-}
-
-/// Counters of an endpoint, for `status` and metrics.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Open QUIC connections of all kinds, greeted or not.
-    pub connections: usize,
-    /// Handshakes and greetings in progress on the accepting side.
-    pub handshakes: usize,
-    /// Strangers refused since the start.
-    pub refused: u64,
-    /// Datagrams dropped because the caller was slow.
-    pub datagrams_dropped: u64,
-    /// Each greeted connection with an agent.
-    pub links: Vec<LinkStats>,
-}
-
-/// Counters of one connection with an agent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LinkStats {
-    /// Which node.
-    pub node: u64,
-    /// Whether it is for bulk.
-    pub bulk: bool,
-    /// Whether this side dialled.
-    pub dialled: bool,
-    /// The other side's UDP address.
-    pub remote: SocketAddr,
-    /// The present round trip.
-    pub rtt: Duration,
-    /// Packets sent.
-    pub sent_packets: u64,
-    /// Packets lost.
-    pub lost_packets: u64,
-    /// UDP bytes sent.
-    pub sent_bytes: u64,
-    /// UDP bytes received.
-    pub received_bytes: u64,
-}
-
-impl LinkStats {
-    fn of(link: &Link) -> Self {
-        let stats = link.conn.stats();
-        Self {
-            node: link.info.node,
-            bulk: link.class == Class::Bulk,
-            dialled: link.info.dialled,
-            remote: link.info.remote,
-            rtt: stats.path.rtt,
-            sent_packets: stats.path.sent_packets,
-            lost_packets: stats.path.lost_packets,
-            sent_bytes: stats.udp_tx.bytes,
-            received_bytes: stats.udp_rx.bytes,
-        }
-    }
 }
 
 /// One UDP port, and every connection on it. Cheap to clone.
@@ -380,7 +326,7 @@ impl Inner {
         let greeting = async |opened| greet::dialled(self, class, addr, expected, opened).await;
         let greeted = match dial::within(self.limits.dial_deadline, addr, opening, greeting).await? {
             Met::Again(link) => return Ok(link),
-            Met::New(greeted) => greeted,
+            Met::New(greeted) => *greeted,
         };
         let link = greeted.link.clone();
         match self.clone().register(greeted).await {
@@ -413,9 +359,10 @@ impl Inner {
 
     /// Takes a connection that is gone out of the table, and tells the caller if it was the last one.
     pub(crate) async fn forget(&self, link: &Link, reason: Reason) {
-        let Some(mut room) = self.events.room(1).await else { return };
+        // No room means that nobody listens any more; the table is kept right all the same.
+        let room = self.events.room(1).await;
         let change = self.table().remove(link, reason);
-        if let Some(change) = change {
+        if let (Some(mut room), Some(change)) = (room, change) {
             room.put(change.into());
         }
         link.forgotten();

@@ -29,7 +29,7 @@ pub(crate) struct Greeted {
 /// Who answered a dial.
 pub(crate) enum Met {
     /// Somebody this side had not dialled.
-    New(Greeted),
+    New(Box<Greeted>),
     /// Somebody this side is connected to already.
     Again(Arc<Link>),
 }
@@ -74,7 +74,8 @@ pub(crate) async fn dialled(
         return Ok(Met::Again(present));
     }
     write_frame(&mut send, &[Kind::Ready as u8]).await.map_err(failed)?;
-    Ok(Met::New(greeted(inner, class, proven, conn.clone(), send, recv)))
+    let greeted = greeted(inner, class, proven, conn.clone(), send, recv);
+    Ok(Met::New(Box::new(greeted)))
 }
 
 /// The accepting side.

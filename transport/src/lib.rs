@@ -73,13 +73,15 @@ mod refusals;
 pub mod rpc;
 mod sanitize;
 mod socket;
+mod stats;
 mod table;
 mod tuning;
 
 pub use close::{Code, Reason, Refused};
-pub use endpoint::{Endpoint, LinkStats, Stats};
+pub use endpoint::Endpoint;
 pub use error::{BindError, DialError, ExchangeError, SendError};
 pub use event::{Event, Events, PeerInfo};
 pub use key::{KeyError, NodeKey, node_id};
 pub use options::{Gate, Limits, LocalNode, LogId, OpenGate, Options, PeerHello, Secrets};
 pub use sanitize::sanitize;
+pub use stats::{LinkStats, Stats};

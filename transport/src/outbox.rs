@@ -12,7 +12,7 @@ use crate::SendError;
 use crate::frame::HEADER_BYTES;
 
 /// Parts shorter than this are copied together; longer ones travel as they are. In bytes.
-const COPY_BYTES_MAX: usize = 2 * 1024;
+pub(crate) const COPY_BYTES_MAX: usize = 2 * 1024;
 /// The most that is handed to QUIC at once, in bytes; it bounds what is lost sight of by the queue's bound.
 const BATCH_BYTES: usize = 1024 * 1024;
 

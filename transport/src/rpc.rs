@@ -6,7 +6,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use quinn::{SendStream, VarInt, WriteError};
 use quorate_certs::{Identity, Subject, Tls};
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 
 use crate::dial::{self, Credentials, Dialler};
 use crate::frame::{BUDGET_UNIT_BYTES, FrameError, FrameReader};
+use crate::outbox::COPY_BYTES_MAX;
 use crate::{BindError, Code, DialError, Limits, LogId, Reason, Refused, hello, socket, tuning};
 
 /// The ALPN of clients.
@@ -133,6 +134,8 @@ pub struct RpcSend {
     stream: SendStream,
     /// What was accepted and not yet written; survives the cancellation of a `send`.
     pending: Vec<Bytes>,
+    /// Headers and small parts that follow the last of `pending`.
+    small: BytesMut,
     max: usize,
     _connection: quinn::Connection,
 }
@@ -152,13 +155,28 @@ impl RpcSend {
             Ok(header) if bytes > 0 && bytes <= self.max => header,
             _ => return Err(RpcError::Length { bytes, max: self.max }),
         };
-        self.pending.push(Bytes::copy_from_slice(&header.to_be_bytes()));
-        self.pending.extend(parts.into_iter().filter(|part| !part.is_empty()));
+        self.small.put_u32(header);
+        for part in parts {
+            if part.len() < COPY_BYTES_MAX {
+                self.small.extend_from_slice(&part);
+            } else {
+                self.seal();
+                self.pending.push(part);
+            }
+        }
         Ok(())
+    }
+
+    /// Closes the run of small parts, so that order is kept.
+    fn seal(&mut self) {
+        if !self.small.is_empty() {
+            self.pending.push(self.small.split().freeze());
+        }
     }
 
     /// Writes what was queued.
     pub async fn flush(&mut self) -> Result<(), RpcError> {
+        self.seal();
         while !self.pending.is_empty() {
             // Either nothing was written and `pending` is as before, or it was shortened by what was written.
             let written = self.stream.write_chunks(&mut self.pending).await?;
@@ -176,6 +194,7 @@ impl RpcSend {
     /// Gives the stream up; what was not yet acknowledged may be lost.
     pub fn reset(&mut self, code: Code) {
         self.pending.clear();
+        self.small.clear();
         // The stream may have ended already, which is as good.
         let _ = self.stream.reset(code.var());
     }
@@ -188,7 +207,7 @@ impl RpcSend {
 
 impl Drop for RpcSend {
     fn drop(&mut self) {
-        if !self.pending.is_empty() {
+        if !self.pending.is_empty() || !self.small.is_empty() {
             let _ = self.stream.reset(VarInt::from_u32(Code::GoingAway.number()));
         }
     }
@@ -227,7 +246,7 @@ impl RpcStream {
     ) -> Self {
         let remote = socket::canonical(conn.remote_address());
         let recv = RpcRecv { reader: FrameReader::new(recv, max, budget), _connection: conn.clone() };
-        let send = RpcSend { stream: send, pending: Vec::new(), max, _connection: conn };
+        let send = RpcSend { stream: send, pending: Vec::new(), small: BytesMut::new(), max, _connection: conn };
         Self { who, remote, connection, recv, send }
     }
 
