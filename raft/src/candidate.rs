@@ -68,10 +68,10 @@ impl Raft {
     }
 
     pub(crate) fn on_own_vote_durable(&mut self, durable: PersistTicket) {
-        if let RoleState::Candidate(candidate) = &mut self.role {
-            if durable >= candidate.ticket {
-                self.count_vote(self.node);
-            }
+        if let RoleState::Candidate(candidate) = &mut self.role
+            && durable >= candidate.ticket
+        {
+            self.count_vote(self.node);
         }
     }
 

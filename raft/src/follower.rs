@@ -115,12 +115,12 @@ impl Raft {
                 self.halt(Halt::ConflictBelowCommit { index: from });
                 return false;
             }
-            if let RoleState::Follower(follower) = &self.role {
-                if let Some(following) = follower.following.as_ref().filter(|following| from <= following.verified) {
-                    let leader = following.leader;
-                    self.alarm(leader, "tells two histories in one term");
-                    return false;
-                }
+            if let RoleState::Follower(follower) = &self.role
+                && let Some(following) = follower.following.as_ref().filter(|following| from <= following.verified)
+            {
+                let leader = following.leader;
+                self.alarm(leader, "tells two histories in one term");
+                return false;
             }
             self.log.truncate(from);
             self.configurations.revert(from);
@@ -138,12 +138,12 @@ impl Raft {
     /// The frontier moved: an ack that waited for it is owed now. One per fsync, however many appends it covered.
     pub(crate) fn on_frontier_moved(&mut self) {
         let durable = self.frontier.last();
-        if let RoleState::Follower(follower) = &mut self.role {
-            if let Some(following) = &mut follower.following {
-                if following.ack == Ack::WhenDurable && following.verified.min(durable) > following.acked {
-                    following.ack = Ack::Now;
-                }
-            }
+        if let RoleState::Follower(follower) = &mut self.role
+            && let Some(following) = &mut follower.following
+            && following.ack == Ack::WhenDurable
+            && following.verified.min(durable) > following.acked
+        {
+            following.ack = Ack::Now;
         }
     }
 

@@ -156,10 +156,10 @@ impl Raft {
         if let Some(progress) = self.answering(from, fence, round) {
             progress.accepted(matched, verified);
             let knows = |(index, _)| progress.matched >= index && progress.commit_sent >= index;
-            if progress.departing.is_some_and(knows) {
-                if let RoleState::Leader(leader) = &mut self.role {
-                    leader.peers.remove(&from);
-                }
+            if progress.departing.is_some_and(knows)
+                && let RoleState::Leader(leader) = &mut self.role
+            {
+                leader.peers.remove(&from);
             }
         }
     }

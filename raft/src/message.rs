@@ -97,10 +97,13 @@ impl Message {
     /// Announce the entries only up to `last`, because more bytes would not fit one frame. Does nothing unless `last`
     /// is one of those announced. The rest follows when the peer says what it has.
     pub fn shorten(&mut self, to: Position) {
-        if let Body::Append { prev, last, .. } = &mut self.body {
-            if to.index > prev.index && to.index <= last.index && to.term >= prev.term && to.term <= last.term {
-                *last = to;
-            }
+        if let Body::Append { prev, last, .. } = &mut self.body
+            && to.index > prev.index
+            && to.index <= last.index
+            && to.term >= prev.term
+            && to.term <= last.term
+        {
+            *last = to;
         }
     }
 

@@ -80,10 +80,10 @@ impl Outbox {
     /// Everything up to `ticket` is durable: what waited for it may go, if it is still of this term.
     pub(crate) fn release(&mut self, ticket: PersistTicket, term: Term) {
         while self.held.front().is_some_and(|held| held.until <= ticket) {
-            if let Some(Held { to, message, .. }) = self.held.pop_front() {
-                if message.term == term {
-                    self.push(Output::Send { to, message });
-                }
+            if let Some(Held { to, message, .. }) = self.held.pop_front()
+                && message.term == term
+            {
+                self.push(Output::Send { to, message });
             }
         }
     }

@@ -239,10 +239,10 @@ impl Raft {
 
     fn on_peer_up(&mut self, peer: NodeId, boot: BootId) {
         self.boots.insert(peer, boot);
-        if let RoleState::Leader(leader) = &mut self.role {
-            if let Some(progress) = leader.peers.get_mut(&peer) {
-                progress.reset(true);
-            }
+        if let RoleState::Leader(leader) = &mut self.role
+            && let Some(progress) = leader.peers.get_mut(&peer)
+        {
+            progress.reset(true);
         }
     }
 

@@ -58,7 +58,9 @@ impl Plan<'_> {
             }
             Mode::Probe { sent: true } | Mode::Behind => {}
         }
-        let has_news = progress.mode == Mode::Replicate && progress.commit_sent < self.commit;
+        // A peer that still owes an ack learns of the commit with what that ack sets free, at no cost.
+        let is_idle = progress.mode == Mode::Replicate && progress.batches.is_empty();
+        let has_news = is_idle && progress.commit_sent < self.commit;
         if !sent && (beat || has_news) {
             // In `Replicate` its `prev` is the last entry sent: if a window was lost, the answer says so.
             send(self.append(progress, to_boot, progress.next.prev(), !beat));

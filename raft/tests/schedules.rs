@@ -331,10 +331,10 @@ fn leaders_that_die_young_commit_nothing_of_their_elders_by_counting() {
                 c.heal();
             }
             let down: Vec<_> = c.machines.keys().copied().filter(|id| c.machines[id].raft.is_none()).collect();
-            if down.len() > 2 || c.random.chance(400) {
-                if let Some(id) = c.random.pick(&down) {
-                    c.restart(id);
-                }
+            if (down.len() > 2 || c.random.chance(400))
+                && let Some(id) = c.random.pick(&down)
+            {
+                c.restart(id);
             }
         }
         converge(&mut c);
