@@ -11,8 +11,8 @@
 //! It never decides what a table changes.
 
 use crate::codec::{get_identity, get_state, put_identity, put_state};
+use crate::entry::Seen;
 use crate::record::Record;
-use crate::roster::Seen;
 use crate::wire::{self, Malformed};
 use bytes::{Buf, BufMut};
 

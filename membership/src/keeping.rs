@@ -2,12 +2,12 @@
 //!
 //! It never wakes without need: each timer is set only while there is something to do for it.
 
+use crate::entry::is_dialable;
 use crate::exchange::Row;
 use crate::identity::Identity;
 use crate::io::Output;
 use crate::member::State;
 use crate::membership::Membership;
-use crate::roster::is_dialable;
 use crate::status::Phase;
 use crate::timers::Due;
 use rand::RngExt;

@@ -24,6 +24,7 @@
 
 mod broadcast;
 mod codec;
+mod entry;
 mod error;
 mod exchange;
 mod hearing;

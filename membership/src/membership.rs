@@ -3,6 +3,7 @@
 //! It never decides what a record or an update is worth: `roster` and foca do.
 
 use crate::broadcast::Broadcasts;
+use crate::entry::{Contact, is_dialable};
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::io::{Event, Input, Output};
@@ -11,7 +12,7 @@ use crate::member::{Member, State, is_name, is_version};
 use crate::options::Options;
 use crate::packet;
 use crate::record::{LAMPORT_LIMIT, Record};
-use crate::roster::{Contact, Merge, Roster, is_dialable};
+use crate::roster::{Merge, Roster};
 use crate::status::{Counters, Counts, Phase, Status};
 use crate::swim::{Effects, Swim};
 use crate::tags::Tags;

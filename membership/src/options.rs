@@ -188,3 +188,52 @@ impl Options {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_profile_is_valid() {
+        for options in [Options::lan(), Options::wan(), Options::local()] {
+            assert_eq!(options.validate(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn news_is_never_sent_less_than_eight_times_and_more_often_in_large_clusters() {
+        let sent = [1, 3, 10, 99, 100, 999, 1_000, 10_000].map(|n| Options::lan().transmissions(n));
+        assert_eq!(sent, [8, 8, 8, 8, 12, 12, 16, 20]);
+    }
+
+    #[test]
+    fn exchanges_stretch_as_in_memberlist() {
+        let periods = [2, 32, 33, 100, 1_000, 10_000].map(|n| Options::lan().exchange_period(n).as_secs());
+        assert_eq!(periods, [30, 30, 60, 90, 180, 300]);
+    }
+
+    #[test]
+    fn options_are_refused_one_past_their_bounds() {
+        let refused = |change: fn(&mut Options)| {
+            let mut options = Options::lan();
+            change(&mut options);
+            options.validate().is_err()
+        };
+        assert!(!refused(|o| o.probe_timeout = o.probe_period / 2));
+        assert!(refused(|o| o.probe_timeout = o.probe_period / 2 + MS(1)));
+        assert!(!refused(|o| o.suspicion = o.probe_period));
+        assert!(refused(|o| o.suspicion = o.probe_period - MS(1)));
+        assert!(!refused(|o| o.gossip_interval = MS(10)));
+        assert!(refused(|o| o.gossip_interval = MS(9)));
+        assert!(!refused(|o| o.fanout = 16));
+        assert!(refused(|o| o.fanout = 17) && refused(|o| o.fanout = 0));
+        assert!(!refused(|o| o.transmissions_min = 64));
+        assert!(refused(|o| o.transmissions_min = 65) && refused(|o| o.transmissions_min = 0));
+        assert!(!refused(|o| o.exchange_bytes_max = 64 << 10));
+        assert!(refused(|o| o.exchange_bytes_max = (64 << 10) - 1));
+        assert!(!refused(|o| o.members_max = 100_000));
+        assert!(refused(|o| o.members_max = 100_001) && refused(|o| o.members_max = 1));
+        assert!(!refused(|o| o.tombstone_timeout = o.suspicion * 2));
+        assert!(refused(|o| o.tombstone_timeout = o.suspicion * 2 - MS(1)));
+    }
+}

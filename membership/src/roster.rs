@@ -2,56 +2,19 @@
 //!
 //! It never talks to foca and sends nothing. It holds at most [`Options::members_max`](crate::Options) entries.
 
+use crate::entry::{Contact, Entry, Introduction, Seen};
 use crate::identity::Identity;
 use crate::io::Event;
 use crate::member::{Member, State};
 use crate::record::Record;
-use crate::tags::Tags;
 use crate::types::{Life, Mono, Now};
-use foca::State as Liveness;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 /// The most records kept for nodes that foca does not know (yet): records may overtake foca's update by a packet.
 const STRANGERS_MAX: usize = 1024;
 /// How long such a record is kept.
 pub(crate) const STRANGER_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// What foca holds of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Seen {
-    pub(crate) identity: Identity,
-    pub(crate) incarnation: u16,
-    pub(crate) liveness: Liveness,
-}
-
-/// What a connection has proven of a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Contact {
-    pub(crate) life: Life,
-    pub(crate) name: String,
-    pub(crate) addr: SocketAddr,
-    pub(crate) version: String,
-}
-
-/// How a member is going to be introduced once its record is here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Introduction {
-    Joined,
-    Restarted,
-    Recovered,
-}
-
-#[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) member: Member,
-    pub(crate) seen: Option<Seen>,
-    pub(crate) record: Option<Record>,
-    pub(crate) contact: Option<Contact>,
-    introduction: Option<(Introduction, Mono)>,
-    touched: Mono,
-}
 
 /// What became of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,99 +47,6 @@ pub(crate) struct Roster {
     me: u64,
     members_max: usize,
     patience: Duration,
-}
-
-/// An address that can be dialled.
-pub(crate) fn is_dialable(addr: SocketAddr) -> bool {
-    !addr.ip().is_unspecified() && addr.port() != 0
-}
-
-/// The address of a member of which none is known.
-pub(crate) const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
-
-impl Entry {
-    fn stranger(node: u64, now: Now) -> Self {
-        let member = Member {
-            node,
-            name: String::new(),
-            addr: NOWHERE,
-            epoch: 0,
-            boot: 0,
-            state: State::Failed,
-            tags: Tags::default(),
-            version: String::new(),
-            since: now.mono,
-            since_wall_us: now.wall_us,
-            lamport: 0,
-            proven: false,
-            connected: false,
-        };
-        Self { member, seen: None, record: None, contact: None, introduction: None, touched: now.mono }
-    }
-
-    pub(crate) fn life(&self) -> Option<Life> {
-        self.seen.map(|seen| seen.identity.life)
-    }
-
-    /// foca knows it, and not as down.
-    pub(crate) fn is_present(&self) -> bool {
-        self.seen.is_some() && self.member.state.is_present()
-    }
-
-    /// A record or a connection tells who it is, in this life.
-    fn is_known(&self) -> bool {
-        let life = self.life();
-        self.record.as_ref().map(|r| r.life) == life || self.contact.as_ref().map(|c| c.life) == life
-    }
-
-    /// Makes the public view agree with what foca, the record and the connection say.
-    fn refresh(&mut self, now: Now) {
-        let Some(seen) = self.seen else { return };
-        let life = seen.identity.life;
-        let record = self.record.as_ref().filter(|record| record.life == life);
-        let contact = self.contact.as_ref().filter(|contact| contact.life == life);
-        let member = &mut self.member;
-        let state = match (seen.liveness, record.is_some_and(|record| record.leaving)) {
-            (Liveness::Down, true) => State::Left,
-            (Liveness::Down, false) => State::Failed,
-            (_, true) => State::Leaving,
-            (Liveness::Suspect, false) => State::Suspect,
-            (Liveness::Alive, false) => State::Alive,
-        };
-        if state != member.state || life != (Life { epoch: member.epoch, boot: member.boot }) {
-            member.state = state;
-            member.since = now.mono;
-            member.since_wall_us = now.wall_us;
-        }
-        member.epoch = life.epoch;
-        member.boot = life.boot;
-        member.proven = contact.is_some();
-        if !is_dialable(member.addr) {
-            member.addr = seen.identity.addr;
-        }
-        if let Some(contact) = contact {
-            member.name.clone_from(&contact.name);
-            if record.is_none() {
-                member.version.clone_from(&contact.version);
-                if is_dialable(contact.addr) {
-                    member.addr = contact.addr;
-                }
-            }
-        }
-        if let Some(record) = record {
-            if contact.is_none() {
-                member.name.clone_from(&record.name);
-            }
-            member.version.clone_from(&record.version);
-            member.tags.clone_from(&record.tags);
-            member.lamport = record.lamport;
-            match contact {
-                _ if is_dialable(record.addr) => member.addr = record.addr,
-                Some(contact) if is_dialable(contact.addr) => member.addr = contact.addr,
-                _ => {}
-            }
-        }
-    }
 }
 
 /// The view before a change, to compare with the one after it.

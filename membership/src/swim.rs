@@ -3,10 +3,10 @@
 //! It never sends, never keeps time and knows nothing of records; the conductor carries the effects out.
 
 use crate::codec::PacketCodec;
+use crate::entry::Seen;
 use crate::identity::Identity;
 use crate::options::Options;
 use crate::packet;
-use crate::roster::Seen;
 use crate::timers::FocaTimer;
 use foca::{Foca, Header, Incarnation, Member, Message, NoCustomBroadcast, Notification, State};
 use rand::rngs::SmallRng;

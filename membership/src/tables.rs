@@ -2,10 +2,10 @@
 //!
 //! It never lets a third party's word alone end a member: of whom we hold for present, only a suspicion is taken over.
 
+use crate::entry::is_dialable;
 use crate::exchange::{self, Message, Row, TableBuilder};
 use crate::io::Output;
 use crate::membership::Membership;
-use crate::roster::is_dialable;
 use crate::timers::Due;
 use foca::{Member, State};
 use std::time::Duration;

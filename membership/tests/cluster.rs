@@ -83,8 +83,8 @@ pub(crate) struct Cluster {
     pub(crate) datagrams: u64,
     pub(crate) bytes: u64,
     pub(crate) largest: usize,
-    /// Every output of every core, hashed: two runs with one seed must agree.
-    pub(crate) trace: u64,
+    /// Every output of every core, hashed, if anybody asks: two runs with one seed must agree.
+    pub(crate) trace: Option<u64>,
     connections: u64,
 }
 
@@ -108,7 +108,7 @@ impl Cluster {
             datagrams: 0,
             bytes: 0,
             largest: 0,
-            trace: 0xcbf2_9ce4_8422_2325,
+            trace: None,
             connections: 0,
         }
     }
@@ -130,6 +130,11 @@ impl Cluster {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
+    }
+
+    /// A number below `sides`.
+    pub(crate) fn dice(&mut self, sides: u64) -> u64 {
+        self.random() % sides
     }
 
     fn at(&mut self, when: u64, node: Node, what: Happening) {
@@ -193,9 +198,12 @@ impl Cluster {
         self.at(self.now, node, Happening::Wake);
     }
 
-    /// The process starts again on the data it had; as many seeds as before.
+    /// The process starts again on the data it had: its seeds, and the addresses it last knew.
     pub(crate) fn restart(&mut self, node: Node, addr: SocketAddr) {
-        let seeds = self.agents[&node].seeds.clone();
+        let mut seeds = self.agents[&node].seeds.clone();
+        seeds.extend(self.agents[&node].core.addresses().into_values());
+        seeds.sort_unstable();
+        seeds.dedup();
         self.boot(node, addr, seeds, Tags::default());
     }
 
@@ -233,9 +241,10 @@ impl Cluster {
         let boot = agent.boot;
         let mut reply = None;
         for output in outputs {
-            let text = format!("{} {node} {output:?}", self.now);
-            for byte in text.bytes() {
-                self.trace = (self.trace ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            if let Some(trace) = &mut self.trace {
+                for byte in format!("{} {node} {output:?}", self.now).bytes() {
+                    *trace = (*trace ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+                }
             }
             match output {
                 Output::Datagram { to, addr, bytes } => self.send_datagram(node, boot, to, addr, bytes),
@@ -356,6 +365,10 @@ impl Cluster {
 
     fn happen(&mut self, node: Node, what: Happening) {
         if !self.agents[&node].up {
+            // A stopped process learns of it when it runs again.
+            if matches!(what, Happening::Lost { .. }) {
+                self.at(self.now + S, node, what);
+            }
             return;
         }
         match what {

@@ -90,6 +90,7 @@ fn without_any_datagram_streams_keep_the_members_alive() {
 fn the_same_seed_gives_the_same_run() {
     let run = |seed| {
         let mut c = Cluster::of(6, seed);
+        c.trace = Some(0xcbf2_9ce4_8422_2325);
         c.loss_per_mille = 100;
         c.run(20 * S);
         c.crash(3);

@@ -1,7 +1,7 @@
 //! Hostile input: lies and garbage cost nothing but an alarm.
 
 use crate::cluster::*;
-use quorate_membership::{Input, Local, Membership, Mono, Now, Options, Output, State, Tags};
+use quorate_membership::{Error, Input, Local, Membership, Mono, Now, Options, Output, State, Tags};
 
 fn core(options: Options) -> Membership {
     let local = Local {
@@ -80,6 +80,28 @@ const TURN_UNDEAD: u8 = 10;
 
 fn header(src: u64, message: u8) -> Bytes {
     Bytes(vec![]).id(src, 1, 11, 0).u16(0).id(1, 5, 55, 0).u8(message)
+}
+
+#[test]
+fn a_core_is_not_made_of_what_is_illegal() {
+    let local = Local {
+        node: 1,
+        name: "a".repeat(63),
+        addr: addr(1),
+        epoch: 1,
+        boot: 1,
+        version: "v".repeat(64),
+        tags: Tags::default(),
+    };
+    let make = |local: &Local| Membership::new(Options::default(), local.clone(), 1, Now::default()).map(|_| ());
+    assert_eq!(make(&local), Ok(()));
+    assert_eq!(make(&Local { node: 0, ..local.clone() }), Err(Error::ZeroNode));
+    for name in ["", "-a", "a-", "A", "a.b", "a b", &"a".repeat(64)] {
+        assert_eq!(make(&Local { name: name.to_string(), ..local.clone() }), Err(Error::Name(name.to_string())));
+    }
+    for version in ["v".repeat(65), "\u{1b}".to_string(), "é".to_string()] {
+        assert_eq!(make(&Local { version: version.clone(), ..local.clone() }), Err(Error::Version(version)));
+    }
 }
 
 #[test]

@@ -9,4 +9,5 @@ mod join;
 mod leave;
 mod partition;
 mod restart;
+mod schedules;
 mod tags;
