@@ -162,13 +162,11 @@ fn without_an_agent_a_command_says_what_to_do() {
 fn a_value_beyond_the_limit_is_refused_before_it_is_sent() {
     let machine = Machine::with_certs();
     let ci = machine.path("certs/ci");
-    let mut command =
-        machine.command(&["append", "-", "--addr", "127.0.0.1:9", "--certs", &ci, "--timeout", "300ms"]);
+    let mut command = machine.command(&["append", "-", "--addr", "127.0.0.1:9", "--certs", &ci, "--timeout", "300ms"]);
     let too_long = said(command.write_stdin(vec![b'x'; (1 << 20) + 1]));
     assert!(too_long.one_error(1).contains("1048576"), "{}", too_long.err);
     // One byte less is legal: what fails then is the address.
-    let mut command =
-        machine.command(&["append", "-", "--addr", "127.0.0.1:9", "--certs", &ci, "--timeout", "300ms"]);
+    let mut command = machine.command(&["append", "-", "--addr", "127.0.0.1:9", "--certs", &ci, "--timeout", "300ms"]);
     said(command.write_stdin(vec![b'x'; 1 << 20])).one_error(3);
 }
 
@@ -231,14 +229,19 @@ fn an_agent_that_cannot_start_says_which_setting_is_wrong() {
 #[test]
 fn the_file_yields_to_the_environment_and_the_environment_to_flags() {
     let machine = Machine::with_certs();
-    let file = machine.write("q.toml", &format!("name = \"x\"\ncerts = {:?}\ndata = \"d\"\n", machine.path("certs/a1")));
+    let file =
+        machine.write("q.toml", &format!("name = \"x\"\ncerts = {:?}\ndata = \"d\"\n", machine.path("certs/a1")));
     let agent = ["agent", "--config", file.as_str()];
     assert!(machine.run(&agent).one_error(78).contains("--name x "));
     assert!(said(machine.command(&agent).env("QUORATE_NAME", "y")).one_error(78).contains("--name y "));
     let flagged = [&agent[..], &["--name", "z"]].concat();
     assert!(said(machine.command(&flagged).env("QUORATE_NAME", "y")).one_error(78).contains("--name z "));
     // An empty variable is as good as none.
-    assert!(said(machine.command(&agent).env("QUORATE_NAME", "").env("QUORATE_JOIN", "")).one_error(78).contains("--name x "));
+    assert!(
+        said(machine.command(&agent).env("QUORATE_NAME", "").env("QUORATE_JOIN", ""))
+            .one_error(78)
+            .contains("--name x ")
+    );
 }
 
 #[test]

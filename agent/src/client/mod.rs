@@ -47,7 +47,7 @@ const ADDRESSES_MAX: usize = 64;
 /// The first pause before a request is repeated; it doubles up to [`RETRY_PAUSE_MAX`].
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 /// The longest pause before a request is repeated.
-const RETRY_PAUSE_MAX: Duration = Duration::from_millis(200);
+const RETRY_PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// With whom to speak, as whom, and how patiently.
 #[derive(Clone, Debug)]
@@ -256,7 +256,6 @@ impl Client {
 fn of_failure(failure: Failure) -> ClientError {
     match failure.code {
         Code::Unknown => ClientError::Unknown { why: failure.what },
-        Code::NotAuthorised => ClientError::NotAuthorised { why: failure.what },
         _ => ClientError::Failed(failure),
     }
 }
@@ -324,3 +323,6 @@ async fn learn(shared: std::sync::Weak<Shared>, session: Arc<Session>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

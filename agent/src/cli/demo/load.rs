@@ -3,7 +3,7 @@
 //! It never repeats an append: the demo wants to know what became of each.
 
 use super::cluster::Cluster;
-use crate::api::Effect;
+use crate::api::{Code, Effect};
 use crate::cli::find;
 use crate::cli::output::{CliError, Exit};
 use crate::client::{Client, ClientError};
@@ -180,6 +180,15 @@ async fn work(client: Client, shared: Arc<Shared>, fast: u64) {
     let _ = room.acquire_many(IN_FLIGHT_STEADY).await;
 }
 
+/// Would the next append fare no better?
+fn is_final(error: &ClientError) -> bool {
+    match error {
+        ClientError::NotAuthorised { .. } | ClientError::Invalid { .. } => true,
+        ClientError::Failed(failure) => matches!(failure.code, Code::NotAuthorised | Code::Invalid),
+        _ => false,
+    }
+}
+
 async fn attempt(client: &Client, shared: &Shared, id: u64) {
     let issued = Instant::now();
     let outcome = match client.append_within(&[record(id)], PATIENCE).await {
@@ -189,7 +198,7 @@ async fn attempt(client: &Client, shared: &Shared, id: u64) {
         }
         Err(error) if error.effect() == Effect::Unknown => Outcome::Unknown,
         Err(error) => {
-            if matches!(error, ClientError::NotAuthorised { .. } | ClientError::Invalid { .. }) {
+            if is_final(&error) {
                 *lock(&shared.fatal) = Some(error);
             }
             Outcome::NotApplied
