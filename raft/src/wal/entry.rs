@@ -47,6 +47,8 @@ pub const ENTRY_BYTES_MAX: usize = ENTRY_HEADER_BYTES + ENTRY_PAYLOAD_BYTES_MAX;
 /// The chain value before the first entry of a log.
 pub const CHAIN_GENESIS: u64 = 0;
 
+/// From here on combining two checksums (about 20 µs) is cheaper than reading the payload again (20 GB/s).
+const COMBINE_FROM_BYTES: usize = 256 << 10;
 const MAGIC: [u8; 2] = *b"QE";
 const VERSION: u8 = 1;
 /// Chain covers the bytes before it; the header CRC all bytes before itself.
@@ -358,10 +360,13 @@ impl Entry {
         }
     }
 
-    /// CRC32C of the whole encoding, without reading the payload again.
+    /// CRC32C of the whole encoding.
     pub(crate) fn crc(&self) -> u32 {
-        let head = crc32c(&self.bytes[..ENTRY_HEADER_BYTES]);
-        crc32c_combine(head, self.header.payload_crc, self.header.payload_len as usize)
+        let (head, payload) = self.bytes.split_at(ENTRY_HEADER_BYTES);
+        if payload.len() < COMBINE_FROM_BYTES {
+            return crc32c(&self.bytes);
+        }
+        crc32c_combine(crc32c(head), self.header.payload_crc, payload.len())
     }
 }
 

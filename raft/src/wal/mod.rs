@@ -68,6 +68,7 @@ use view::View;
 const LOCK_FILE: &str = "lock";
 
 /// A log that was opened.
+#[derive(Debug)]
 pub struct Opened {
     /// Writes; there is only one.
     pub writer: Writer,

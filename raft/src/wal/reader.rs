@@ -4,6 +4,7 @@
 //! call. It sees entries as soon as they are written, which may be before they are durable.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::disk::{Disk, File};
@@ -23,6 +24,13 @@ const STEP_BYTES_MAX: usize = 1 << 20;
 #[derive(Clone)]
 pub struct Reader {
     shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Reader");
+        shown.field("first", &self.first_index()).field("last", &self.last_index()).finish_non_exhaustive()
+    }
 }
 
 /// What the writer and all readers share.

@@ -3,6 +3,7 @@
 //! It never reports anything durable before the sync returned, and never goes on after a failed write or sync: what
 //! the system threw away then, no later call can tell.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::disk::{self, Disk, File, Lock};
@@ -70,6 +71,13 @@ struct Prepared {
     header: SegmentHeader,
     tmp: String,
     active: Active,
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Writer");
+        shown.field("meta", &self.meta).field("last", &self.last).field("failed", &self.failed).finish_non_exhaustive()
+    }
 }
 
 pub(super) struct Parts {
@@ -290,7 +298,7 @@ impl Writer {
             self.switch(prepared)?;
             self.last = plan.before;
         }
-        self.append(&batch.append)
+        self.append(&batch.append, plan.bytes)
     }
 
     /// Seals the active segment and makes the prepared one the newest, all of it durable.
@@ -318,9 +326,10 @@ impl Writer {
         self.files.write(&self.meta)
     }
 
-    fn append(&mut self, entries: &[Entry]) -> Result<(), Error> {
+    /// `bytes`: what the frames of all these entries take.
+    fn append(&mut self, entries: &[Entry], bytes: u64) -> Result<(), Error> {
         let (Some(active), Some(last)) = (&mut self.active, entries.last()) else { return Ok(()) };
-        let mut frames = Vec::with_capacity((active.prepared - active.end) as usize);
+        let mut frames = Vec::with_capacity(bytes as usize);
         for entry in entries {
             let at = active.end + frames.len() as u64;
             frame::encode(&mut frames, active.uid, at, active.durable as u32, entry);

@@ -22,7 +22,7 @@ fn the_largest_payload_is_sealed_written_and_read() {
     let mut log = opened(&disk, small(1));
     log.writer.write(&append(vec![entry.clone()])).unwrap();
     log.writer.sync().unwrap();
-    assert_eq!(log.reader.read(LogIndex(1), LogIndex(1), 0).unwrap(), [entry.clone()]);
+    assert_eq!(log.reader.read(LogIndex(1), LogIndex(1), 0).unwrap(), std::slice::from_ref(&entry));
     drop(log);
     disk.crash_keeping(|_| false);
     assert_eq!(all(&opened(&disk, small(2)).reader), [entry]);

@@ -173,6 +173,7 @@ impl Tally {
         // Where a process died but not the machine, the cache may still be lost before an opening has ended.
         let settled = before.unsynced().is_empty();
         for steps in 0.. {
+            assert!(steps < 1_000, "an opening never ends well");
             let mut done = false;
             for keep in 0..3 {
                 let image = before.fork();

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::HardState;
-use crate::wal::sim::SimDisk;
+use crate::wal::sim::{Injection, Op, SimDisk};
 
 /// Several segments, one truncation, group commits of several frames; everything is durable, the last sync included.
 fn written() -> (SimDisk, Vec<Entry>) {
@@ -82,6 +82,22 @@ fn one_damaged_meta_is_mended() {
     let log = open(image.attach(), small(9)).unwrap();
     assert_eq!(all(&log.reader).len(), entries.len());
     assert_eq!(image.contents("meta.a"), image.contents("meta.b"));
+}
+
+/// The good copy is not touched before the other one is good: a write that tears may follow.
+#[test]
+fn the_damaged_meta_is_mended_first() {
+    for (bad, good) in [("meta.a", "meta.b"), ("meta.b", "meta.a")] {
+        let (disk, _) = written();
+        disk.flip_bit(bad, 100, 1);
+        let untouched = disk.contents(good);
+        disk.inject(Injection::error(Op::Write, good, std::io::ErrorKind::Other));
+        assert!(matches!(open(disk.attach(), small(9)), Err(Error::Io { .. })));
+        assert_eq!(disk.contents(good), untouched);
+        disk.crash_keeping(|_| false);
+        disk.flip_bit(good, 100, 1);
+        assert_eq!(open(disk.attach(), small(9)).unwrap().meta.boot_epoch, 3);
+    }
 }
 
 /// The newer of two good copies counts: a vote is never given back because the disk rotted.
