@@ -20,6 +20,8 @@ const REDIALS_MAX: usize = 8;
 const REDIAL_ALWAYS: usize = 10;
 /// How soon after joining the first exchange with a random member follows; the next waits double up to the period.
 pub(crate) const EXCHANGE_WAIT_MIN: Duration = Duration::from_secs(1);
+/// How many nameless members are asked for their records at once; their answers name others, too.
+const ASKED_MAX: usize = 3;
 /// To how many members a leaving node gives its table.
 const FAREWELLS_MAX: usize = 3;
 
@@ -47,11 +49,7 @@ impl Membership {
                 Due::Gossip => self.gossip(),
                 Due::Exchange => self.exchange_with_someone(),
                 Due::Reconnect => self.reconnect(),
-                Due::Introduce => {
-                    if let Some(at) = self.roster.introduce_overdue(self.now) {
-                        self.timers.set(Due::Introduce, at);
-                    }
-                }
+                Due::Introduce => self.introduce_overdue(),
                 Due::Leave => self.leave_further(),
                 Due::Reap => self.reap(),
             }
@@ -125,6 +123,17 @@ impl Membership {
         }
         nodes.truncate(count);
         nodes
+    }
+
+    /// Who is known by no name yet is announced without one, and asked for its record.
+    fn introduce_overdue(&mut self) {
+        let (unknown, next) = self.roster.introduce_overdue(self.now);
+        for node in self.choose(unknown, ASKED_MAX) {
+            self.exchange_with(node);
+        }
+        if let Some(at) = next {
+            self.timers.set_at_latest(Due::Introduce, at);
+        }
     }
 
     fn exchange_with_someone(&mut self) {

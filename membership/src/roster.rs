@@ -320,19 +320,21 @@ impl Roster {
         }
     }
 
-    /// Introduces members whose records did not come in time; says when to look again.
-    pub(crate) fn introduce_overdue(&mut self, now: Now) -> Option<Mono> {
-        let mut next: Option<Mono> = None;
+    /// Introduces members whose records did not come in time; says who they are, and when to look again.
+    pub(crate) fn introduce_overdue(&mut self, now: Now) -> (Vec<u64>, Option<Mono>) {
+        let mut next = None;
+        let mut unknown = Vec::new();
         for entry in self.entries.values_mut() {
             let Some((introduction, deadline)) = entry.introduction else { continue };
             if deadline <= now.mono {
                 entry.introduction = None;
                 self.log.introduce(introduction, &entry.member);
+                unknown.push(entry.member.node);
             } else {
                 soonest(&mut next, deadline);
             }
         }
-        next
+        (unknown, next)
     }
 
     /// Forgets members gone for longer than `timeout`, and strangers; returns what foca is to forget, and when to look

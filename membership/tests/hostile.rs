@@ -1,7 +1,7 @@
 //! Hostile input: lies and garbage cost nothing but an alarm.
 
 use crate::cluster::*;
-use quorate_membership::{Error, Input, Local, Membership, Mono, Now, Options, Output, State, Tags};
+use quorate_membership::{Error, Event, Input, Local, Membership, Mono, Now, Options, Output, State, Tags};
 
 fn core(options: Options) -> Membership {
     let local = Local {
@@ -210,6 +210,23 @@ fn being_called_dead_without_end_is_answered_with_patience() {
     }
     // One minute of it: at 0, 1, 3, 7, 15, 31 s.
     assert_eq!(core.status().counters.renewals, 6);
+}
+
+/// Somebody is announced by a third party, and no record of it ever arrives.
+#[test]
+fn a_member_without_a_record_is_introduced_late_unproven_and_asked() {
+    let mut core = core(Options::default());
+    meet(&mut core, 2);
+    let bytes = header(2, GOSSIP).u16(1).id(7, 1, 1, 0).u16(0).u8(0).datagram();
+    let out = outputs(&mut core, Input::Datagram { from: 2, bytes });
+    assert!(!out.iter().any(|o| matches!(o, Output::Event(Event::Joined(_)))), "not yet: {out:?}");
+    assert!(core.is_alive(7), "but it counts");
+    core.handle(Now { mono: Mono(3 * S), wall_us: 0 }, Input::Timeout);
+    let out: Vec<_> = std::iter::from_fn(|| core.poll_output()).collect();
+    let joined =
+        |o: &Output| matches!(o, Output::Event(Event::Joined(m)) if m.node == 7 && m.name.is_empty() && !m.proven);
+    assert!(out.iter().any(joined), "{out:?}");
+    assert!(out.iter().any(|o| matches!(o, Output::Exchange { to: 7, .. })), "{out:?}");
 }
 
 #[test]
