@@ -3,7 +3,7 @@
 //! A step that finds nothing to break, or that would break more than any cluster can bear, does nothing and says so.
 
 use super::client::Kind;
-use super::machine::address;
+use super::machine::{address, host};
 use super::plan::{Action, SECOND, letter};
 use super::world::{Event, World};
 use quorate_raft::wal::sim::{Fault, Injection, Op};
@@ -103,10 +103,11 @@ impl World {
 
     fn pause(&mut self, agent: usize, for_us: u64) -> bool {
         let until = self.at + for_us;
-        self.machines[agent].process.as_mut().is_some_and(|p| {
-            p.paused_until = until;
-            true
-        })
+        let Some(process) = &mut self.machines[agent].process else { return false };
+        process.paused_until = until;
+        let life = process.life;
+        self.push(until, Event::Resume { machine: agent, life });
+        true
     }
 
     /// These on one side, all others on the other.
@@ -171,14 +172,18 @@ impl World {
             return false;
         }
         self.end_process(agent);
-        self.witness.disk_gone(self.machines[agent].node);
         self.tearing.remove(&agent);
-        self.machines[agent].wipe(&mut self.random);
-        // Its operator tells it where the others are now.
-        let others = (0..self.machines.len()).filter(|m| *m != agent);
-        self.machines[agent].join = others.map(|m| self.machines[m].addr.to_string()).collect();
+        self.empty_disk(agent);
         self.start_at(agent, self.at + down_us);
         true
+    }
+
+    /// What was on this machine is gone; it will be a new node, and its operator names all others to it.
+    pub(super) fn empty_disk(&mut self, agent: usize) {
+        self.witness.disk_gone(self.machines[agent].node);
+        self.machines[agent].wipe(&mut self.random);
+        let others = (0..self.machines.len()).filter(|m| *m != agent);
+        self.machines[agent].join = others.map(host).collect();
     }
 
     fn may_wipe(&self, agent: usize) -> bool {

@@ -2,8 +2,9 @@
 //!
 //! It knows no other machine and no network.
 
-use super::plan::Knobs;
+use super::plan::{Knobs, letter};
 use super::random::Random;
+use super::world::Event;
 use crate::node::{Boot, Formation, Gate, Known, LOOK_FOR_DEFAULT, Node, Options, Published};
 use crate::wire;
 use quorate_raft::wal::sim::SimDisk;
@@ -50,13 +51,12 @@ pub(super) struct Machine {
     pub(super) lives: u64,
     /// A start is planned.
     pub(super) starting: bool,
-    /// It stays down until someone starts it.
     pub(super) durable: Durable,
     /// The configurations in its log, written but maybe not durable.
     pub(super) configurations: BTreeMap<u64, Configuration>,
     /// A sync takes this long until then.
     pub(super) slow_disk: Option<(u64, u64)>,
-    /// What the process before said last, for readers that only go forward.
+    /// It has left; its data directory is set aside at the next start.
     pub(super) departed: bool,
 }
 
@@ -82,6 +82,10 @@ pub(super) struct Process {
     pub(super) wake_at: Option<u64>,
     pub(super) drain_at: Option<u64>,
     pub(super) paused_until: u64,
+    /// The log as the node has ordered it: on disk, or on its way there.
+    pub(super) ordered: Vec<Entry>,
+    /// What happened to the process while it was stopped.
+    pub(super) missed: VecDeque<Event>,
     /// Requests that have no answer yet, by their id in this process: which operation.
     pub(super) requests: BTreeMap<u64, usize>,
     pub(super) next_request: u64,
@@ -105,6 +109,11 @@ pub(super) enum Dead {
     Lost(String),
     /// An option is illegal.
     Options(String),
+}
+
+/// The name of a machine, which resolves to wherever it is.
+pub(super) fn host(machine: usize) -> String {
+    format!("{}.sim:7373", letter(machine))
 }
 
 /// The address of a machine, after so many moves.
@@ -152,7 +161,7 @@ impl Machine {
             seed: random.next(),
         };
         let opened = wal::open(disk, options).map_err(Dead::Log)?;
-        self.compare(&opened)?;
+        let ordered = self.compare(&opened)?;
         let mut control = Vec::new();
         for index in &opened.recovered.control {
             control.extend(opened.reader.read(*index, *index, usize::MAX).map_err(Dead::Log)?);
@@ -183,6 +192,8 @@ impl Machine {
             wake_at: None,
             drain_at: None,
             paused_until: 0,
+            ordered,
+            missed: VecDeque::new(),
             requests: BTreeMap::new(),
             next_request: 0,
         });
@@ -190,7 +201,7 @@ impl Machine {
     }
 
     /// Nothing that was durable may be missing; what is there now is durable, since opening makes it so.
-    fn compare(&mut self, opened: &wal::Opened) -> Result<(), Dead> {
+    fn compare(&mut self, opened: &wal::Opened) -> Result<Vec<Entry>, Dead> {
         let found = opened.reader.read(LogIndex(1), LogIndex(u64::MAX - 1), usize::MAX).map_err(Dead::Log)?;
         for (at, (_, chain)) in self.durable.log.iter().enumerate() {
             if found.get(at).is_none_or(|e| e.header().chain != *chain) {
@@ -203,7 +214,7 @@ impl Machine {
         self.durable.log = found.iter().map(|e| (e.header().term, e.header().chain)).collect();
         self.durable.hard_state = opened.meta.hard_state;
         self.configurations = found.iter().filter_map(|e| Some((e.header().index.0, configuration(e)?))).collect();
-        Ok(())
+        Ok(found)
     }
 
     fn options(&self, knobs: &Knobs, boot: u64, random: &mut Random) -> Options {

@@ -3,7 +3,7 @@
 //! A message crosses the network as the bytes of the wire format, so the codec is part of every run.
 
 use super::client::End as OpEnd;
-use super::machine::Dead;
+use super::machine::{Dead, host};
 use super::plan::letter;
 use super::world::{Dial, Event, World};
 use crate::node::{Class, Input, Output, PeerMessage, Published, never_sent};
@@ -18,6 +18,10 @@ impl World {
         let life = process.life;
         match output {
             Output::Write { ticket, batch } => {
+                if let Some(from) = batch.truncate_from {
+                    process.ordered.truncate(from.0.saturating_sub(1) as usize);
+                }
+                process.ordered.extend(batch.append.iter().cloned());
                 process.queue.push_back((ticket, batch));
                 self.write(machine);
             }
@@ -34,13 +38,16 @@ impl World {
                 }
             }
             Output::ExchangeReply { token, bytes } => self.reply(machine, token, bytes),
-            Output::DialSeed { seed } => match seed.parse() {
-                Ok(addr) => self.dial(machine, life, Dial::Seed(seed), addr),
-                Err(_) => {
-                    let why = "the name does not resolve; check it".into();
-                    self.push(at, Event::Input { machine, life, input: Input::SeedFailed { seed, why } });
+            Output::DialSeed { seed } => {
+                let named = (0..self.machines.len()).find(|m| host(*m) == seed).map(|m| self.machines[m].addr);
+                match named.or_else(|| seed.parse().ok()) {
+                    Some(addr) => self.dial(machine, life, Dial::Seed(seed), addr),
+                    None => {
+                        let why = "the name does not resolve; check it".into();
+                        self.push(at, Event::Input { machine, life, input: Input::SeedFailed { seed, why } });
+                    }
                 }
-            },
+            }
             Output::Keep { node, addr } => self.keep(machine, node, addr),
             Output::Unkeep { node } => self.unkeep(machine, node),
             Output::Fetch { token, from, to, bytes_max } => {
@@ -70,9 +77,8 @@ impl World {
             self.witness.blame(format!("what {} may read went back", letter(machine)));
         }
         if published.readable_index != before.readable_index {
-            let reader = process.reader.clone();
             let (index, readable) = (published.readable_index.0, published.readable);
-            self.witness.applied(machine, &self.machines, &reader, index, readable);
+            self.witness.applied(machine, &self.machines, index, readable);
         }
     }
 

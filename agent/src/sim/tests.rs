@@ -92,6 +92,9 @@ fn two_hundred_worlds_keep_every_promise() {
     let (counters, mut failures) = (counters.into_inner().unwrap(), failures.into_inner().unwrap());
     println!("{counters}");
     failures.sort();
+    for (_, failure) in &failures {
+        println!("{}", failure.lines().last().unwrap_or_default());
+    }
     if let Some((_, first)) = failures.first() {
         let all: Vec<u64> = failures.iter().map(|(seed, _)| *seed).collect();
         panic!("{first}\n{} of {} seeds failed: {all:?}", failures.len(), seeds.end - seeds.start);

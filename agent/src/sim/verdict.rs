@@ -41,9 +41,7 @@ impl World {
             if self.tearing.remove(&machine).is_some() && !self.machines[machine].is_up() {
                 self.start_at(machine, self.at);
             }
-            if let Some(process) = &mut self.machines[machine].process {
-                process.paused_until = process.paused_until.min(self.at);
-            }
+            self.resume(machine);
             if !self.machines[machine].is_up() {
                 self.start_at(machine, self.at);
             }

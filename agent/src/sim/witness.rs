@@ -5,8 +5,8 @@
 use super::machine::{Durable, Machine, configuration};
 use crate::node::RaftMessage;
 use crate::record;
-use quorate_raft::wal::{Entry, EntryKind, Reader};
-use quorate_raft::{Configuration, LogIndex, NodeId, Term, Wall};
+use quorate_raft::wal::{Entry, EntryKind};
+use quorate_raft::{Configuration, NodeId, Term, Wall};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most voters that a group may grow to, and most members beside a superseded one.
@@ -146,32 +146,25 @@ impl Witness {
     }
 
     /// A node applied up to `index`: those entries stand for ever, everywhere.
-    pub(super) fn applied(&mut self, by: usize, machines: &[Machine], reader: &Reader, index: u64, readable: u64) {
-        let name = machines[by].name.clone();
-        let known = self.ledger.len() as u64;
-        if index > known {
-            match reader.read(LogIndex(known + 1), LogIndex(index), usize::MAX) {
-                Ok(entries) => {
-                    self.claim(entries.len() as u64 == index - known, || {
-                        format!("{name} applied up to {index}, and its log ends at {}", known + entries.len() as u64)
-                    });
-                    for entry in &entries {
-                        self.stands(entry);
-                    }
-                    self.is_on_a_quorum(by, machines, index);
-                }
-                Err(error) => self.blame(format!("{name} applied entry {index} and cannot read it: {error}")),
+    pub(super) fn applied(&mut self, by: usize, machines: &[Machine], index: u64, readable: u64) {
+        let name = &machines[by].name;
+        let Some(process) = &machines[by].process else { return };
+        let Some(last) = index.checked_sub(1).and_then(|at| process.ordered.get(at as usize)) else {
+            return self.blame(format!("{name} applied entry {index}, which it does not have"));
+        };
+        let known = self.ledger.len();
+        if index as usize > known {
+            for entry in &process.ordered[known..index as usize] {
+                self.stands(entry);
             }
-        } else if let Ok(Some(header)) = reader.header(LogIndex(index)) {
-            let stands = self.chain(index);
-            self.claim(stands == Some(header.chain), || {
-                format!("{name} applied another entry {index} (term {}) than others did", header.term)
-            });
+            self.is_on_a_quorum(by, machines, index);
         }
-        let next = index.checked_sub(1).and_then(|at| self.ledger.get(at as usize)).map_or(0, |s| s.next_offset);
-        self.claim(next == readable, || {
-            format!("{name} says {readable} is the next offset, and entry {index} says {next}")
+        let (chain, term) = (last.header().chain, last.header().term);
+        self.claim(self.chain(index) == Some(chain), || {
+            format!("{name} applied another entry {index} (term {term}) than others did")
         });
+        let next = last.header().next_offset();
+        self.claim(next == readable, || format!("{name} may read up to {readable}, and entry {index} says {next}"));
     }
 
     /// Committed means on a quorum of synced disks, under a configuration in force.

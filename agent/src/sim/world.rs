@@ -6,7 +6,7 @@
 use super::Report;
 use super::client::{End as OpEnd, Kind, Operation, TICK_US};
 use super::counters::Counters;
-use super::machine::{Dead, Machine, address};
+use super::machine::{Dead, Machine, address, host};
 use super::network::Network;
 use super::plan::{Action, MS, Plan, letter};
 use super::random::Random;
@@ -138,6 +138,11 @@ pub(super) enum Event {
     Act {
         action: Action,
     },
+    /// A stopped process goes on.
+    Resume {
+        machine: usize,
+        life: u64,
+    },
     /// A trouble of a disk is over.
     DiskWell {
         machine: usize,
@@ -186,7 +191,7 @@ impl World {
                     addr: address(at, 0),
                     wall_us: agent.wall_us,
                     bootstrap: agent.bootstrap,
-                    join: agent.join.iter().map(|j| address(*j, 0).to_string()).collect(),
+                    join: agent.join.iter().map(|j| host(*j)).collect(),
                     known: Vec::new(),
                     process: None,
                     lives: 0,
@@ -285,8 +290,8 @@ impl World {
         let Some(event) = self.pending.remove(&sequence) else { return };
         self.at = at;
         // A process that is stopped sees nothing; what came meanwhile finds it when it goes on.
-        if let Some(until) = self.sleeps_until(&event) {
-            return self.push(until, event);
+        if let Some(process) = self.sleeper(&event).and_then(|m| self.machines[m].process.as_mut()) {
+            return process.missed.push_back(event);
         }
         self.happen(event);
         while let Some((machine, input)) = self.inbox.pop_front() {
@@ -294,7 +299,8 @@ impl World {
         }
     }
 
-    fn sleeps_until(&self, event: &Event) -> Option<u64> {
+    /// The stopped machine that this event is for.
+    fn sleeper(&self, event: &Event) -> Option<usize> {
         let machine = match event {
             Event::Wake { machine, .. }
             | Event::Drain { machine, .. }
@@ -313,8 +319,16 @@ impl World {
             Event::Greeted { link } => self.network.links.get(link)?.ends[1].machine,
             _ => return None,
         };
-        let until = self.machines[machine].process.as_ref()?.paused_until;
-        (until > self.at).then_some(until)
+        (self.machines[machine].process.as_ref()?.paused_until > self.at).then_some(machine)
+    }
+
+    /// A stopped process goes on, and finds all that came meanwhile.
+    pub(super) fn resume(&mut self, machine: usize) {
+        let Some(process) = &mut self.machines[machine].process else { return };
+        process.paused_until = process.paused_until.min(self.at);
+        for event in std::mem::take(&mut process.missed) {
+            self.push(self.at, event);
+        }
     }
 
     /// Is this still the process that was meant?
@@ -378,6 +392,13 @@ impl World {
             }
             Event::Client { client } => self.client(client),
             Event::Act { action } => self.act(&action),
+            Event::Resume { machine, life } => {
+                if self.is_alive(machine, life)
+                    && self.machines[machine].process.as_ref().is_some_and(|p| p.paused_until <= self.at)
+                {
+                    self.resume(machine);
+                }
+            }
             Event::DiskWell { machine } => self.machines[machine].disk.heal(),
             Event::Housekeeping => {
                 self.housekeeping();
@@ -395,8 +416,7 @@ impl World {
         }
         if self.machines[machine].departed {
             // The data directory was set aside: this is a new node.
-            self.witness.disk_gone(self.machines[machine].node);
-            self.machines[machine].wipe(&mut self.random);
+            self.empty_disk(machine);
         }
         let at = self.at;
         let knobs = self.plan.knobs.clone();
@@ -615,7 +635,7 @@ impl World {
         let number = self.ask(None, machine, Kind::Status, super::plan::SECOND)?;
         let at = self.at;
         self.run_to(at + self.plan.knobs.turn_us);
-        match self.operations[number].end.take() {
+        match self.operations[number].end.clone() {
             Some(OpEnd::Answered(Ok(Reply::Answer(Answer::Status(status))))) => Some(*status),
             _ => None,
         }
