@@ -154,7 +154,7 @@ async fn serve(
     who: Subject,
     permit: OwnedSemaphorePermit,
 ) -> Result<(), Refused> {
-    let _guest = inner.guest(&who)?;
+    let _guest = inner.guests.enter(&who, inner.limits.connections_per_client_max)?;
     let late = |_| Refused::new(Code::Deadline, "no greeting came in time");
     let greeting = async {
         let (mut send, recv) = conn.accept_bi().await.map_err(|e| gone(crate::frame::FrameError::Lost(e)))?;

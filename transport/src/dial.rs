@@ -173,6 +173,8 @@ fn explain(
                 _ => DialError::Closed { addr, why },
             }
         }
+        // Once something came back, silence is a failure of who answered, not of the way to it.
+        ConnectionError::TimedOut if waited.is_zero() => DialError::Failed { addr, why: Reason::Silent.to_string() },
         ConnectionError::TimedOut => DialError::NoAnswer { addr, waited },
         ConnectionError::LocallyClosed => DialError::Closing,
         ConnectionError::VersionMismatch | ConnectionError::Reset | ConnectionError::CidsExhausted => {

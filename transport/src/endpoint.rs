@@ -1,7 +1,6 @@
 //! The endpoint: the caller's handle, and what all connections share.
 //! Never blocks the caller: what cannot be done now is refused or awaited.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,20 +10,23 @@ use std::time::Duration;
 use bytes::Bytes;
 use quinn::SendDatagramError;
 use quinn::crypto::rustls::QuicServerConfig;
-use quorate_certs::{CertsError, ClusterId, Identity, Refusal, Subject, Tls, Verdict};
+use quorate_certs::{CertsError, ClusterId, Identity, Refusal, Tls, Verdict};
 use tokio::sync::Semaphore;
 
 use crate::accept;
+use crate::bulk::{self, Bulk};
 use crate::dial::{self, Credentials, Dialler};
 use crate::event::{EventSender, Events};
 use crate::frame::BUDGET_UNIT_BYTES;
 use crate::greet::{self, Greeted, Met};
+use crate::guests::Guests;
 use crate::link;
 use crate::pool::Pool;
 use crate::refusals::Refusals;
 use crate::rpc::{self, RpcClient};
 use crate::stats::{LinkStats, Stats};
 use crate::table::{CHANGES_MAX, Change, Class, Link, Table};
+use crate::turns::Turns;
 use crate::{
     BindError, Code, DialError, Event, ExchangeError, Gate, Limits, LocalNode, LogId, Options, PeerInfo, Reason,
     Refused, SendError, socket, tuning,
@@ -47,13 +49,15 @@ pub(crate) struct Inner {
     pub(crate) handshakes: Arc<Semaphore>,
     pub(crate) budget: Arc<Semaphore>,
     pub(crate) pool: Pool,
+    pub(crate) bulk: Bulk,
     peers: Dialler,
     bulks: Dialler,
     clients: Dialler,
     credentials: Mutex<Credentials>,
     log_id: Mutex<Option<LogId>>,
     table: Mutex<Table>,
-    guests: Mutex<BTreeMap<Subject, usize>>,
+    pub(crate) guests: Guests,
+    turns: Turns,
     refusals: Mutex<Refusals>,
     next_id: AtomicU64,
     datagrams_dropped: AtomicU64,
@@ -73,7 +77,8 @@ impl fmt::Debug for Endpoint {
 }
 
 impl Endpoint {
-    /// Binds the port and begins to accept. Must be called inside a tokio runtime, which then carries everything.
+    /// Binds the port and begins to accept. Must be called inside a tokio runtime, which then carries everything until
+    /// [`close`](Self::close), whether or not a handle is kept.
     pub fn bind(options: Options) -> Result<(Self, Events), BindError> {
         let Options { bind, identity, secrets, local, gate, limits } = options;
         check(&identity, &local, &limits)?;
@@ -99,8 +104,10 @@ impl Endpoint {
             log_id: Mutex::new(local.log_id),
             credentials: Mutex::new(credentials),
             pool: Pool::default(),
+            bulk: Bulk::default(),
+            turns: Turns::default(),
             table: Mutex::default(),
-            guests: Mutex::default(),
+            guests: Guests::default(),
             refusals: Mutex::default(),
             next_id: AtomicU64::new(1),
             datagrams_dropped: AtomicU64::new(0),
@@ -190,12 +197,12 @@ impl Endpoint {
     /// Queues one frame for `node` on the bulk connection; if there is none, the node is dialled first, and the frame
     /// is lost if that fails. The node must be a peer already.
     pub fn send_bulk(&self, node: u64, parts: &[Bytes]) -> Result<(), SendError> {
-        crate::pool::send_bulk(&self.inner, node, parts)
+        bulk::send(&self.inner, node, parts)
     }
 
     /// Like [`send_bulk`](Self::send_bulk), but connects first and waits for room, and fails if that is impossible.
     pub async fn send_bulk_wait(&self, node: u64, parts: &[Bytes]) -> Result<(), SendError> {
-        crate::pool::send_bulk_wait(&self.inner, node, parts).await
+        bulk::send_wait(&self.inner, node, parts).await
     }
 
     /// Sends one datagram to `node`: at once or never. 1150 bytes always fit.
@@ -246,6 +253,7 @@ impl Endpoint {
             features: inner.local.features,
             limits: Arc::new(inner.limits.clone()),
             budget: inner.budget.clone(),
+            owns_port: false,
         }
     }
 
@@ -307,8 +315,26 @@ impl Inner {
         table.link(node, class).ok_or(SendError::NotConnected)?.outbox.push(parts)
     }
 
-    /// Dials, greets and registers.
+    /// The connection this side dialled, or a new one.
     pub(crate) async fn dial(
+        self: &Arc<Self>,
+        addr: SocketAddr,
+        expected: Option<u64>,
+        class: Class,
+    ) -> Result<Arc<Link>, DialError> {
+        let Some(node) = expected else { return self.dial_now(addr, None, class).await };
+        let dial = async {
+            let present = self.table().dialled(node, class).cloned();
+            match present.filter(|link| link.conn.close_reason().is_none()) {
+                Some(link) => Ok(link),
+                None => self.dial_now(addr, expected, class).await,
+            }
+        };
+        self.turns.take(node, class, dial).await
+    }
+
+    /// Dials, greets and registers.
+    async fn dial_now(
         self: &Arc<Self>,
         addr: SocketAddr,
         expected: Option<u64>,
@@ -378,17 +404,6 @@ impl Inner {
             self.events.offer(Event::Refused { from, why, refusal, suppressed });
         }
     }
-
-    /// Counts a client's connection while the guard lives.
-    pub(crate) fn guest(self: &Arc<Self>, who: &Subject) -> Result<Guest, Refused> {
-        let mut guests = lock(&self.guests);
-        let count = guests.entry(who.clone()).or_default();
-        if *count >= self.limits.connections_per_client_max {
-            return Err(Refused::new(Code::Busy, "too many connections of this client"));
-        }
-        *count += 1;
-        Ok(Guest { inner: self.clone(), who: who.clone() })
-    }
 }
 
 impl From<Change> for Event {
@@ -396,24 +411,6 @@ impl From<Change> for Event {
         match change {
             Change::Up(info) => Self::PeerUp(info),
             Change::Down { node, reason } => Self::PeerDown { node, reason },
-        }
-    }
-}
-
-/// A client's connection that counts.
-pub(crate) struct Guest {
-    inner: Arc<Inner>,
-    who: Subject,
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        let mut guests = lock(&self.inner.guests);
-        if let Some(count) = guests.get_mut(&self.who) {
-            *count -= 1;
-            if *count == 0 {
-                guests.remove(&self.who);
-            }
         }
     }
 }

@@ -148,12 +148,13 @@ pub(crate) struct FrameReader {
     chunk: Bytes,
     assembly: Assembly,
     share: Option<OwnedSemaphorePermit>,
-    deadline: Option<Instant>,
+    /// When the first byte of the present frame came.
+    begun: Option<Instant>,
 }
 
 impl FrameReader {
     pub(crate) fn new(stream: RecvStream, max: usize, budget: Arc<Semaphore>) -> Self {
-        Self { stream, max, budget, chunk: Bytes::new(), assembly: Assembly::default(), share: None, deadline: None }
+        Self { stream, max, budget, chunk: Bytes::new(), assembly: Assembly::default(), share: None, begun: None }
     }
 
     /// The same stream with another limit: a greeting is smaller than what follows it.
@@ -168,7 +169,7 @@ impl FrameReader {
             if !self.chunk.is_empty()
                 && let Some(bytes) = self.assembly.feed(&mut self.chunk, self.max)?
             {
-                self.deadline = None;
+                self.begun = None;
                 return Ok(Some(Frame { bytes, share: self.share.take() }));
             }
             if !self.chunk.is_empty() {
@@ -189,7 +190,7 @@ impl FrameReader {
     async fn more(&mut self) -> Result<(), FrameError> {
         let pending = self.assembly.pending().unwrap_or(0);
         let allowed = BODY_DEADLINE + Duration::from_millis(pending as u64 * 1000 / BODY_BYTES_PER_SECOND);
-        let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + allowed);
+        let deadline = *self.begun.get_or_insert_with(Instant::now) + allowed;
         let late = |_| FrameError::Deadline;
         if pending > LARGE_BYTES && self.share.is_none() {
             let units = u32::try_from(pending.div_ceil(BUDGET_UNIT_BYTES)).unwrap_or(u32::MAX);

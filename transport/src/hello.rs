@@ -96,14 +96,10 @@ pub(crate) fn greeting(
     port: u16,
     observed: SocketAddr,
 ) -> Greeting {
-    let mut version = local.version.clone();
-    while version.len() > VERSION_BYTES_MAX {
-        version.pop();
-    }
     Greeting {
         min: PROTOCOL.0,
         max: PROTOCOL.1,
-        version,
+        version: cut(&local.version),
         features: local.features,
         cluster: ByteArray::new(cluster.to_bytes()),
         name: local.name.to_string(),
@@ -180,7 +176,7 @@ pub(crate) fn open(
 /// The frame of a client's Hello.
 pub(crate) fn rpc_hello(version: &str, features: u64) -> Result<Vec<u8>, Refused> {
     let mut frame = vec![Kind::RpcHello as u8];
-    let version = version.chars().take(VERSION_BYTES_MAX / 4).collect();
+    let version = cut(version);
     encode(&RpcHello { min: PROTOCOL.0, max: PROTOCOL.1, version, features }, &mut frame)?;
     Ok(frame)
 }
@@ -206,6 +202,15 @@ pub(crate) fn open_rpc_welcome(frame: &[u8]) -> Result<RpcWelcome, Refused> {
     let mut welcome: RpcWelcome = decode(body)?;
     welcome.version = sanitize(&welcome.version);
     Ok(welcome)
+}
+
+/// A version text within its limit.
+fn cut(version: &str) -> String {
+    let mut end = version.len().min(VERSION_BYTES_MAX);
+    while !version.is_char_boundary(end) {
+        end -= 1;
+    }
+    version[..end].to_owned()
 }
 
 fn of_kind(kind: Kind, frame: &[u8]) -> Result<&[u8], Refused> {

@@ -56,6 +56,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod accept;
+mod bulk;
 mod close;
 mod dial;
 mod endpoint;
@@ -63,6 +64,7 @@ mod error;
 mod event;
 mod frame;
 mod greet;
+mod guests;
 mod hello;
 mod key;
 mod link;
@@ -76,6 +78,7 @@ mod socket;
 mod stats;
 mod table;
 mod tuning;
+mod turns;
 
 pub use close::{Code, Reason, Refused};
 pub use endpoint::Endpoint;

@@ -38,9 +38,9 @@ pub(crate) async fn live(inner: Arc<Inner>, link: Arc<Link>, send: SendStream, r
 }
 
 async fn write(link: Arc<Link>, mut send: SendStream) {
-    // A failure to write is a failure of the connection, which `live` hears of from the connection itself, or the
-    // other side refuses to read, after which the connection is of no use.
-    if link.outbox.write_to(&mut send).await.is_err() {
+    // That the connection is lost `live` hears from the connection itself. A stream that the other side refuses to
+    // read is of no use, and with it the connection.
+    if let Err(quinn::WriteError::Stopped(_)) = link.outbox.write_to(&mut send).await {
         link.end(&Refused::new(Code::Malformed, "the stream of frames was stopped"));
     }
 }

@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -14,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::endpoint::{Inner, lock};
 use crate::table::Class;
-use crate::{DialError, Limits, SendError};
+use crate::{DialError, Limits};
 
 /// A connection that lived shorter than this counts as a failed attempt: else a peer that accepts and then refuses
 /// would be dialled without a pause.
@@ -24,8 +23,6 @@ const SHORT_LIFE: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     kept: Mutex<BTreeMap<u64, Kept>>,
-    /// Nodes to which a bulk connection is being dialled, with what waits for it.
-    bulk: Mutex<BTreeMap<u64, Waiting>>,
 }
 
 #[derive(Debug)]
@@ -35,12 +32,6 @@ struct Kept {
     came: Arc<Notify>,
     trouble: Arc<Mutex<Option<DialError>>>,
     task: JoinHandle<()>,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    frames: Vec<Vec<Bytes>>,
-    bytes: usize,
 }
 
 impl Drop for Kept {
@@ -81,10 +72,10 @@ impl Pool {
 
     pub(crate) fn stop(&self) {
         lock(&self.kept).clear();
-        lock(&self.bulk).clear();
     }
 
-    fn addr(&self, node: u64) -> Option<SocketAddr> {
+    /// Where a kept node is dialled.
+    pub(crate) fn addr(&self, node: u64) -> Option<SocketAddr> {
         lock(&self.kept).get(&node).map(|kept| *kept.addr.borrow())
     }
 }
@@ -139,72 +130,4 @@ fn pause(limits: &Limits, failures: u32) -> Duration {
         Err(_) => 1.0,
     };
     doubled.mul_f64(0.5 + share / 2.0)
-}
-
-/// Where to dial a peer for bulk: where it is kept, where we dialled it, where it wants to be dialled, or its address.
-fn bulk_addr(inner: &Inner, node: u64) -> Result<SocketAddr, SendError> {
-    let kept = inner.pool.addr(node);
-    let table = inner.table();
-    let info = &table.link(node, Class::Peer).ok_or(SendError::NotConnected)?.info;
-    Ok(match kept {
-        _ if info.dialled => info.remote,
-        Some(addr) => addr,
-        None => info.remote,
-    })
-}
-
-pub(crate) fn send_bulk(inner: &Arc<Inner>, node: u64, parts: &[Bytes]) -> Result<(), SendError> {
-    if let Some(link) = inner.table().link(node, Class::Bulk) {
-        return link.outbox.push(parts);
-    }
-    let addr = bulk_addr(inner, node)?;
-    let (bytes, max) = (parts.iter().map(Bytes::len).sum(), inner.limits.bulk_frame_bytes_max);
-    match bytes {
-        0 => return Err(SendError::Empty),
-        bytes if bytes > max => return Err(SendError::TooLarge { bytes, max }),
-        _ => {}
-    }
-    let mut bulk = lock(&inner.pool.bulk);
-    let first = !bulk.contains_key(&node);
-    let waiting = bulk.entry(node).or_default();
-    let (queued, max) = (waiting.bytes, inner.limits.bulk_queue_bytes_max);
-    if queued > 0 && queued + bytes > max {
-        return Err(SendError::Full { queued, max });
-    }
-    waiting.bytes += bytes;
-    waiting.frames.push(parts.to_vec());
-    if first {
-        tokio::spawn(open_bulk(inner.clone(), node, addr));
-    }
-    Ok(())
-}
-
-async fn open_bulk(inner: Arc<Inner>, node: u64, addr: SocketAddr) {
-    let dialled = inner.dial(addr, Some(node), Class::Bulk).await;
-    let waiting = lock(&inner.pool.bulk).remove(&node).unwrap_or_default();
-    if let Ok(link) = dialled {
-        for frame in waiting.frames {
-            // Room for all of them is there; if the connection is gone again, they are lost with it.
-            let _ = link.outbox.push(&frame);
-        }
-    }
-}
-
-pub(crate) async fn send_bulk_wait(inner: &Arc<Inner>, node: u64, parts: &[Bytes]) -> Result<(), SendError> {
-    let length = parts.iter().map(Bytes::len).sum();
-    let present = inner.table().link(node, Class::Bulk).cloned();
-    let link = match present {
-        Some(link) => link,
-        None => {
-            let addr = bulk_addr(inner, node)?;
-            inner.dial(addr, Some(node), Class::Bulk).await.map_err(|_| SendError::NotConnected)?
-        }
-    };
-    loop {
-        link.outbox.room(length).await;
-        match link.outbox.push(parts) {
-            Err(SendError::Full { .. }) => {}
-            other => return other,
-        }
-    }
 }

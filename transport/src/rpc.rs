@@ -280,6 +280,8 @@ pub struct RpcClient {
     pub(crate) features: u64,
     pub(crate) limits: Arc<Limits>,
     pub(crate) budget: Arc<Semaphore>,
+    /// False where the port is an agent's, which a client of it must not close.
+    pub(crate) owns_port: bool,
 }
 
 impl RpcClient {
@@ -300,6 +302,7 @@ impl RpcClient {
             features,
             budget: budget(&limits),
             limits: Arc::new(limits),
+            owns_port: true,
         })
     }
 
@@ -325,7 +328,8 @@ impl RpcClient {
             Err(error) => return Err(failed(error)),
         };
         let welcome = hello::open_rpc_welcome(&answer).map_err(refuse)?;
-        if welcome.name != opened.subject.name().as_str() {
+        let cluster = opened.subject.cluster.to_bytes();
+        if welcome.name != opened.subject.name().as_str() || *welcome.cluster != cluster {
             return Err(refuse(Refused::new(
                 Code::IdentityMismatch,
                 "the name in the welcome is not the certificate's",
@@ -340,9 +344,12 @@ impl RpcClient {
         })
     }
 
-    /// Closes all connections in good order and waits briefly until the other sides know.
+    /// Closes all connections in good order and waits briefly until the other sides know. A client on an agent's port
+    /// closes nothing: its connections end with their last handle, or with the agent.
     pub async fn close(&self) {
-        self.dialler.close().await;
+        if self.owns_port {
+            self.dialler.close().await;
+        }
     }
 }
 

@@ -413,3 +413,85 @@ async fn both_families_share_the_port() {
 fn loopback_v6(port: u16) -> std::net::SocketAddr {
     std::net::SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, port))
 }
+
+/// A kept node that cannot be reached: the caller can ask why, and a new address is tried at once.
+#[tokio::test]
+async fn a_kept_peer_is_followed_to_its_new_address() {
+    let world = World::new();
+    let limits = Limits { redial_max: common::CEILING * 10, redial_min: common::CEILING * 10, ..Limits::default() };
+    let mut a = Agent::limited(&world, "a", limits);
+    let (b, wrong) = (Agent::start(&world, "b"), Agent::start(&world, "c"));
+    a.endpoint.keep(b.node, wrong.addr);
+    let trouble = soon(async {
+        loop {
+            match a.endpoint.trouble(b.node) {
+                Some(trouble) => return trouble,
+                None => tokio::task::yield_now().await,
+            }
+        }
+    })
+    .await;
+    assert!(matches!(trouble, DialError::OtherNode { found, .. } if found == wrong.node), "{trouble}");
+    // The pause before the next attempt is far longer than this test may take.
+    a.endpoint.keep(b.node, b.addr);
+    assert_eq!(a.up().await.node, b.node);
+    assert_eq!(a.endpoint.trouble(b.node), None);
+    a.endpoint.unkeep(b.node);
+    a.down().await;
+}
+
+/// Many senders at once open one bulk connection, and nothing of what they send is lost.
+#[tokio::test]
+async fn a_rush_for_bulk_opens_one_connection() {
+    let world = World::new();
+    let (mut a, mut b) = (Agent::start(&world, "a"), Agent::start(&world, "b"));
+    // The accepting side asks for bulk too: it dials back.
+    b.endpoint.dial(a.addr, None).await.unwrap();
+    a.up().await;
+    let senders: Vec<_> = (0..20_u8)
+        .map(|number| {
+            let (endpoint, node) = (a.endpoint.clone(), b.node);
+            tokio::spawn(async move {
+                let frame = [Bytes::from(vec![number; 10_000])];
+                if number % 2 == 0 {
+                    endpoint.send_bulk(node, &frame).unwrap();
+                } else {
+                    endpoint.send_bulk_wait(node, &frame).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for sender in senders {
+        sender.await.unwrap();
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    while seen.len() < 20 {
+        let bulk = |event| match event {
+            Event::BulkFrame { bytes, .. } => Some(bytes[0]),
+            _ => None,
+        };
+        seen.insert(b.until(bulk).await);
+    }
+    assert_eq!(a.endpoint.stats().links.iter().filter(|link| link.bulk).count(), 1);
+}
+
+/// Connections of one client are bounded; another client is not hindered.
+#[tokio::test]
+async fn a_client_may_hold_so_many_connections() {
+    let world = World::new();
+    let limits = Limits { connections_per_client_max: 2, ..Limits::default() };
+    let a = Agent::limited(&world, "a", limits);
+    let client = |name| RpcClient::new(&world.client(Role::Read, name), "test", 0, Limits::default()).unwrap();
+    let (greedy, modest) = (client("greedy"), client("modest"));
+    let first = greedy.connect(a.addr, common::CEILING).await.unwrap();
+    let _second = greedy.connect(a.addr, common::CEILING).await.unwrap();
+    let error = greedy.connect(a.addr, common::CEILING).await.unwrap_err();
+    assert_eq!(error.code(), Some(Code::Busy), "{error}");
+    modest.connect(a.addr, common::CEILING).await.unwrap();
+    // A place that is given back can be taken again.
+    first.close();
+    soon(async { while greedy.connect(a.addr, common::CEILING).await.is_err() {} }).await;
+    // A client on an agent's own port never closes that port.
+    a.endpoint.rpc_client().close().await;
+    modest.connect(a.addr, common::CEILING).await.unwrap();
+}
