@@ -9,18 +9,28 @@ const SECTOR: usize = crate::wal::frame::SECTOR_BYTES;
 
 /// A call that a fault can hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs)]
 pub enum Op {
+    /// Listing the directory.
     List,
+    /// Opening a file, or taking a lock.
     Open,
+    /// Creating a file.
     Create,
+    /// Renaming a file; the old name counts.
     Rename,
+    /// Removing a file.
     Remove,
+    /// Syncing the directory.
     SyncDir,
+    /// Reading from a file.
     Read,
+    /// Writing to a file.
     Write,
+    /// Syncing a file.
     Sync,
+    /// Asking for the length of a file.
     Len,
+    /// Cutting or extending a file.
     SetLen,
 }
 
@@ -38,6 +48,8 @@ pub enum Fault {
     Error(io::ErrorKind),
     /// A write that reports success and reaches the cache, never the platter.
     Lost,
+    /// A write that reports success and lands so many sectors behind its place.
+    Misdirected(u64),
 }
 
 /// A planned fault.
@@ -101,6 +113,8 @@ pub struct Counters {
     pub syncs_failed: u64,
     /// Writes that were lost as planned.
     pub writes_lost: u64,
+    /// Writes that went to a wrong place as planned.
+    pub writes_misdirected: u64,
     /// Writes that found the disk full.
     pub full: u64,
     /// Bytes that rotted.
@@ -255,6 +269,8 @@ pub(super) struct Store {
     pub(super) steps: u64,
     pub(super) counters: Counters,
     lose_this_write: bool,
+    /// By how many bytes.
+    move_this_write: u64,
 }
 
 impl Store {
@@ -275,6 +291,7 @@ impl Store {
             steps: 0,
             counters: Counters::default(),
             lose_this_write: false,
+            move_this_write: 0,
         }
     }
 
@@ -291,6 +308,7 @@ impl Store {
             return Err(io::Error::other("the power is off"));
         }
         self.lose_this_write = false;
+        self.move_this_write = 0;
         let mut fired = None;
         for (at, injection) in self.injections.iter_mut().enumerate() {
             if injection.op == op && name.contains(&injection.name) {
@@ -311,6 +329,10 @@ impl Store {
                 Fault::Lost => {
                     self.counters.writes_lost += 1;
                     self.lose_this_write = true;
+                }
+                Fault::Misdirected(sectors) => {
+                    self.counters.writes_misdirected += 1;
+                    self.move_this_write = sectors * SECTOR as u64;
                 }
             }
         }
@@ -366,6 +388,7 @@ impl Store {
     }
 
     pub(super) fn write(&mut self, inode: u64, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let offset = offset.saturating_add(self.move_this_write);
         let at = usize::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
         let used: u64 = self.names.values().filter_map(|i| self.inodes.get(i)).map(Inode::len).sum();
         let len = self.inode(inode)?.len();

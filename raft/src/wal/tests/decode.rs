@@ -69,6 +69,16 @@ fn frames_decode_or_refuse() {
     });
 }
 
+/// The very frame that belongs here, of another segment or from another place, is not accepted.
+#[test]
+fn a_frame_is_bound_to_its_place() {
+    let mut frame = Vec::new();
+    frame::encode(&mut frame, 5, 8192, 4096, &after(None, 3, b"x"));
+    assert!(frame::decode_header(&frame, 5, 8192).is_some());
+    assert!(frame::decode_header(&frame, 6, 8192).is_none());
+    assert!(frame::decode_header(&frame, 5, 8200).is_none());
+}
+
 #[test]
 fn metas_decode_or_refuse() {
     let disk = SimDisk::new(1);

@@ -198,20 +198,24 @@ fn a_wrong_batch_changes_nothing() {
     assert_eq!(all(&log.reader).len(), 4);
 }
 
-/// A disk that loses a write it confirmed: as soon as anything durable follows, the hole is damage and not a tail.
+/// A disk that loses or misplaces a write it confirmed: as soon as anything durable follows, the hole is damage and
+/// not a tail.
 #[test]
 fn a_lost_write_is_missed_once_another_follows() {
-    let disk = SimDisk::new(1);
-    let mut log = opened(&disk);
-    let entries = chain_of(None, 1, [700, 700, 700]);
-    for (at, entry) in entries.iter().enumerate() {
-        if at == 1 {
-            disk.inject(Injection { op: Op::Write, name: ".wal".to_owned(), skip: 0, fault: Fault::Lost });
+    for fault in [Fault::Lost, Fault::Misdirected(1), Fault::Misdirected(4)] {
+        let disk = SimDisk::new(1);
+        let mut log = opened(&disk);
+        let entries = chain_of(None, 1, [700, 700, 700]);
+        for (at, entry) in entries.iter().enumerate() {
+            if at == 1 {
+                disk.inject(Injection { op: Op::Write, name: ".wal".to_owned(), skip: 0, fault });
+            }
+            log.writer.write(&append(vec![entry.clone()])).unwrap();
+            log.writer.sync().unwrap();
         }
-        log.writer.write(&append(vec![entry.clone()])).unwrap();
-        log.writer.sync().unwrap();
+        let fired = disk.counters();
+        assert_eq!(fired.writes_lost + fired.writes_misdirected, 1);
+        disk.crash_keeping(|_| false);
+        assert!(matches!(open(disk.attach(), small(2)), Err(Error::Corrupt { .. })), "{fault:?}");
     }
-    assert_eq!(disk.counters().writes_lost, 1);
-    disk.crash_keeping(|_| false);
-    assert!(matches!(open(disk.attach(), small(2)), Err(Error::Corrupt { .. })));
 }
