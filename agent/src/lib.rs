@@ -22,6 +22,8 @@
 //! | [`machine`] | the log and the registry as state machines | refuse what was appended |
 //! | `sim` | the same node on a virtual clock, network and disk | be part of a release |
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod api;
 #[cfg(feature = "cli")]
 pub mod cli;

@@ -1,5 +1,7 @@
 //! The command line without an agent: what is refused, how it is said, and with which exit code.
 
+#![allow(clippy::unwrap_used)]
+
 use assert_cmd::Command;
 use std::fs;
 use std::path::Path;
