@@ -1,0 +1,111 @@
+//! How agents come together: founding, joining, growing, and who stays outside.
+
+use crate::cluster::{Cluster, wait_until};
+use crate::history::{self, Attempt, Outcome};
+use std::time::{Duration, Instant};
+
+/// Three agents are three voters with a first ack; the fourth learns, the fifth makes five voters, the eighth is
+/// outside Raft; every one of the eight forwards appends and serves tails (behaviour 1).
+#[test]
+fn eight_agents_come_one_after_another() {
+    let mut cluster = Cluster::new();
+    let started = Instant::now();
+    cluster.start("n1", &["--bootstrap"]);
+    let seed = cluster.addr("n1").to_string();
+    cluster.start("n2", &["--join", &seed]);
+    cluster.start("n3", &["--join", &seed]);
+    cluster.wait_group(3, 0);
+    let voters = started.elapsed();
+    let first = cluster.ask("n3", &["append", "first", "--timeout", "50s"]);
+    assert_eq!(first.ok(), "0\n");
+    println!("figure: three voters after {voters:?}, first ack after {:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(50), "ten times the figure of the contract");
+
+    // Joining through any member is as good as through the founder.
+    let through = cluster.addr("n3").to_string();
+    cluster.start("n4", &["--join", &through]);
+    cluster.wait_group(3, 1);
+    cluster.wait_member("n1", "n4 as learner", |all| all.iter().any(|m| m.name == "n4" && m.raft == "learner"));
+    cluster.start("n5", &["--join", &seed]);
+    cluster.wait_group(5, 0);
+    cluster.start("n6", &["--join", &seed]);
+    cluster.start("n7", &["--join", &through]);
+    cluster.wait_group(5, 2);
+    cluster.start("n8", &["--join", &seed]);
+    cluster.wait_group(5, 2);
+    let members = cluster.wait_member("n8", "eight alive", |all| {
+        all.len() == 8 && all.iter().all(|m| m.state == "alive")
+    });
+    let raft = |word: &str| members.iter().filter(|m| m.raft == word).count();
+    assert_eq!((raft("leader"), raft("voter"), raft("learner"), raft("none")), (1, 4, 2, 1), "{members:?}");
+    assert_eq!(members.iter().find(|m| m.raft == "none").unwrap().name, "n8");
+
+    let mut attempts = vec![];
+    for name in cluster.running() {
+        let client = cluster.pinned(&name);
+        let value = format!("through {name}");
+        let (attempt, error) = cluster.block_on(Attempt::make(&client, vec![value], Duration::from_secs(50)));
+        assert!(matches!(attempt.outcome, Outcome::Acked(_)), "append through {name}: {error:?}");
+        attempts.push(attempt);
+    }
+    let summary = history::verify(&cluster, &cluster.running(), &attempts);
+    assert_eq!((summary.acked, summary.records), (8, 9));
+    // The one without a log serves the command line too, and follows.
+    let tail = cluster.ask("n8", &["tail", "-f", "-n", "9", "--timeout", "50s"]);
+    assert_eq!(tail.ok().lines().count(), 9);
+    assert!(tail.out.starts_with("0  ") && tail.out.contains("  first\n"), "{}", tail.out);
+}
+
+/// A founder with join addresses looks for members for three seconds first; if one answers it joins, else it founds
+/// (section Build, formation).
+#[test]
+fn a_founder_with_seeds_looks_before_it_founds() {
+    let mut cluster = Cluster::new();
+    // Nobody listens there: the discard port.
+    let started = Instant::now();
+    cluster.start("n1", &["--bootstrap", "--join", "127.0.0.1:9"]);
+    cluster.wait_log("n1", &["founded log"]);
+    assert!(started.elapsed() >= Duration::from_secs(3), "it founded after {:?}", started.elapsed());
+    let log_id = cluster.wait_status("n1", "its log", |s| s.log_id.is_some()).log_id;
+
+    let seed = cluster.addr("n1").to_string();
+    cluster.start("n2", &["--bootstrap", "--join", &seed]);
+    let status = cluster.wait_status("n2", "a log", |s| s.log_id.is_some());
+    assert_eq!(status.log_id, log_id, "it joined instead of founding");
+    assert!(!cluster.log("n2").contains("founded log"));
+
+    // On a directory that holds a log --bootstrap means nothing, with or without anybody at the seeds.
+    cluster.kill("n1");
+    cluster.kill("n2");
+    cluster.restart("n1", &["--bootstrap"]);
+    let status = cluster.wait_status("n1", "itself as the leader", |s| s.leader.as_deref() == Some("n1"));
+    assert_eq!(status.log_id, log_id);
+}
+
+/// An agent that only joins never founds; it retries for ever and says per seed why, and each reason is the true one
+/// (section Build, formation).
+#[test]
+fn a_joiner_waits_and_says_why_per_seed() {
+    let mut cluster = Cluster::new();
+    let mut stranger = Cluster::new();
+    stranger.start("s1", &["--bootstrap"]);
+    let foreign = stranger.addr("s1").to_string();
+    cluster.start("n1", &["--join", &format!("127.0.0.1:9,{foreign},no-such-host.invalid:7373")]);
+    cluster.wait_log("n1", &["join address 127.0.0.1:9", "no answer over UDP"]);
+    cluster.wait_log("n1", &[&format!("join address {foreign}"), "authority"]);
+    cluster.wait_log("n1", &["join address no-such-host.invalid:7373", "does not resolve"]);
+    let status = cluster.wait_status("n1", "its problem", |s| !s.problems.is_empty());
+    assert_eq!((status.log_id, status.leader, status.healthy), (None, None, false));
+    assert!(status.problems.iter().any(|p| p.contains("127.0.0.1:9")), "{:?}", status.problems);
+    // An append there waits for its whole time, and says that it was not applied.
+    let said = cluster.ask("n1", &["append", "x", "--timeout", "1s"]);
+    said.one_error(6);
+
+    // The founder comes late, at an address that was not known to be good before.
+    cluster.start("n2", &["--bootstrap", "--join", &cluster.addr("n1").to_string()]);
+    wait_until("both are of one log", || {
+        let (a, b) = (cluster.status("n1").ok()?.log_id, cluster.status("n2").ok()?.log_id);
+        (a.is_some() && a == b).then_some(())
+    });
+    assert!(!cluster.log("n1").contains("founded log"));
+}

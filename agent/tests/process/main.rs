@@ -1,0 +1,11 @@
+//! Real agents: processes over loopback with mutual TLS, killed, paused, restarted and asked. One file a topic; each
+//! test tells a story and names the behaviours of the contract that it proves.
+#![allow(clippy::unwrap_used)]
+
+mod cluster;
+mod history;
+mod said;
+
+mod failover;
+mod formation;
+mod restart;
