@@ -37,6 +37,8 @@ mod change;
 mod configuration;
 mod examine;
 mod follower;
+#[cfg(test)]
+mod fuzz;
 mod frontier;
 mod invariants;
 mod io;

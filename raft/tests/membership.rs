@@ -37,13 +37,18 @@ fn a_learner_catches_up_under_load_and_is_promoted() {
 fn changes_are_one_at_a_time_and_compare_and_set() {
     let mut c = Cluster::of(3);
     c.add(4);
+    let old = c.elect();
+    c.settle();
+    c.crash(old);
     c.censored.insert("append-reply");
-    c.time_out(node(1));
-    c.until("it leads", |c| c.raft(node(1)).is_leader());
-    let leader = node(1);
+    c.until("another leads", |c| c.leader().is_some());
+    let leader = c.leader().expect("just seen");
+    assert!(c.raft(leader).committed() >= c.raft(leader).configuration_index());
     let early = c.change(leader, &[1, 2, 3], &[4]);
     assert_eq!(c.outcome(early), rejected(Reject::ChangeInProgress));
+    c.restart(old);
     c.heal().settle();
+    let leader = c.elect();
     let first = c.change(leader, &[1, 2, 3, 4], &[]);
     let second = c.change(leader, &[1, 2], &[]);
     assert_eq!(c.outcome(second), rejected(Reject::ChangeInProgress));
@@ -55,7 +60,8 @@ fn changes_are_one_at_a_time_and_compare_and_set() {
     assert_eq!(c.outcome(nobody), rejected(Reject::IllegalConfiguration));
     let both = c.change(leader, &[1, 2, 3, 4], &[4]);
     assert_eq!(c.outcome(both), rejected(Reject::IllegalConfiguration));
-    let follower = c.change(node(2), &[1], &[]);
+    let other = c.others(leader)[0];
+    let follower = c.change(other, &[1], &[]);
     assert_eq!(c.outcome(follower), rejected(Reject::NotLeader { leader: Some(leader) }));
 }
 

@@ -234,8 +234,8 @@ fn converge(c: &mut Cluster) {
         if last_word.is_some() && c.is_settled() && open(c).is_empty() {
             break;
         }
-        let more = c.step(deadline);
-        assert!(more, "a healed world did not converge; open {:?}\n{}", open(c), c.picture());
+        assert!(c.now < deadline, "a healed world did not converge; open {:?}\n{}", open(c), c.picture());
+        c.run(5 * MS);
     }
     c.witness.verdict();
     for (id, machine) in &c.machines {

@@ -190,6 +190,12 @@ impl Witness {
             let first = *self.leaders.entry(raft.term()).or_insert(id);
             assert_eq!(first, id, "two leaders in term {}", raft.term());
             self.elections += 1;
+            // A founder has nobody to promise anything to; everyone else leads by votes, its own among them.
+            let promised = HardState { term: raft.term(), vote: Some(id) };
+            assert!(
+                machine.disk.hard_state == promised || raft.last().index == LogIndex(1),
+                "{id:?} leads by an unsynced vote"
+            );
             let complete = machine.log.len() >= self.truth.len() && machine.log[..self.truth.len()] == self.truth[..];
             assert!(complete, "{id:?} leads term {} without what was committed", raft.term());
         }
