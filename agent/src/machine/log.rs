@@ -98,6 +98,11 @@ pub struct InFlight {
     streams: BTreeMap<Box<str>, u64>,
 }
 
+/// The next number of each stream after one batch.
+#[derive(Debug)]
+#[must_use = "the numbers of a batch that was appended must be kept"]
+pub struct Given(BTreeMap<Box<str>, u64>);
+
 /// Why the leader does not number a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -115,8 +120,9 @@ impl InFlight {
         self.streams.clear();
     }
 
-    /// Writes the stream numbers into a batch that is about to be appended. On an error nothing is given out.
-    pub fn number(&mut self, applied: &LogMachine, batch: &mut BytesMut) -> Result<(), Refused> {
+    /// Writes the stream numbers into a batch that is about to be appended. They are given out only by
+    /// [`keep`](Self::keep), once the batch stands in the log: a number that nobody has would be a hole for ever.
+    pub fn number(&self, applied: &LogMachine, batch: &mut BytesMut) -> Result<Given, Refused> {
         let mut patches: Vec<(usize, u64)> = Vec::with_capacity(record::count(batch)? as usize);
         let mut given: BTreeMap<Box<str>, u64> = BTreeMap::new();
         for outline in record::outlines(batch)? {
@@ -141,8 +147,12 @@ impl InFlight {
                 field.copy_from_slice(&seq.to_le_bytes());
             }
         }
+        Ok(Given(given))
+    }
+
+    /// The batch was appended: its numbers belong to it.
+    pub fn keep(&mut self, Given(mut given): Given) {
         self.streams.append(&mut given);
-        Ok(())
     }
 }
 
@@ -160,14 +170,17 @@ mod tests {
     fn what_the_leader_numbers_every_agent_accepts() {
         let (mut log, mut flight) = (LogMachine::default(), InFlight::default());
         let (mut a, mut b) = (batch(&["x", "y", "x"]), batch(&["y"]));
-        flight.number(&log, &mut a).unwrap();
-        flight.number(&log, &mut b).unwrap();
+        let given = flight.number(&log, &mut a).unwrap();
+        flight.keep(given);
+        let given = flight.number(&log, &mut b).unwrap();
+        flight.keep(given);
         log.apply(0, 3, &a).unwrap();
         log.apply(3, 1, &b).unwrap();
         assert_eq!((log.next_offset(), log.next_in("x"), log.next_in("y"), log.next_in("z")), (4, 3, 3, 1));
         flight.clear();
         let mut c = batch(&["x"]);
-        flight.number(&log, &mut c).unwrap();
+        let _refused = flight.number(&log, &mut c).unwrap();
+        let _appended = flight.number(&log, &mut c).unwrap();
         log.apply(4, 1, &c).unwrap();
     }
 
@@ -176,7 +189,7 @@ mod tests {
         let mut log = LogMachine::default();
         let mut a = batch(&["x"]);
         assert_eq!(log.clone().apply(0, 1, &a), Err(Mismatch::Sequence { expected: 1, got: 0 }));
-        InFlight::default().number(&log, &mut a).unwrap();
+        let _given = InFlight::default().number(&log, &mut a).unwrap();
         assert_eq!(log.apply(1, 1, &a), Err(Mismatch::Offset { expected: 0, got: 1 }));
         assert_eq!(log.apply(0, 2, &a), Err(Mismatch::Count { header: 2, batch: 1 }));
     }

@@ -4,18 +4,20 @@
 
 use crate::machine::registry::Registry;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-/// A picture of the registry and the gossip that a transport can ask without asking the node.
+/// A picture of the registry and the gossip that a transport can ask without asking the node. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Gate {
+pub struct Gate(Arc<Picture>);
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Picture {
     /// Newest boot epoch by node id.
     epochs: BTreeMap<u64, u64>,
     /// Names whose holder is alive, or has not been silent long enough.
     held: BTreeMap<String, u64>,
     /// This node's own name and id.
     own: (String, u64),
-    /// The log this node belongs to.
-    log_id: Option<[u8; 16]>,
 }
 
 /// Why a connection is refused.
@@ -41,26 +43,22 @@ pub enum Denied {
 
 impl Gate {
     /// The gate as the registry and `alive` (is this node alive, or was it heard in the last 30 s) draw it.
-    pub(super) fn draw(
-        own: (String, u64),
-        log_id: Option<[u8; 16]>,
-        registry: &Registry,
-        alive: impl Fn(u64) -> bool,
-    ) -> Self {
+    pub(super) fn draw(own: (String, u64), registry: &Registry, alive: impl Fn(u64) -> bool) -> Self {
         let held = registry.nodes().filter(|r| alive(r.node)).map(|r| (r.name.clone(), r.node)).collect();
         let epochs = registry.nodes().map(|r| (r.node, r.epoch)).collect();
-        Self { epochs, held, own, log_id }
+        Self(Arc::new(Picture { epochs, held, own }))
     }
 
     /// May an agent with this Hello connect?
     pub fn admit(&self, node: u64, name: &str, epoch: u64) -> Result<(), Denied> {
-        if name == self.own.0 && node != self.own.1 {
-            return Err(Denied::NameHeld { holder: self.own.1 });
+        let Picture { epochs, held, own } = &*self.0;
+        if name == own.0 && node != own.1 {
+            return Err(Denied::NameHeld { holder: own.1 });
         }
-        if let Some(&known) = self.epochs.get(&node) {
+        if let Some(&known) = epochs.get(&node) {
             return if epoch < known { Err(Denied::Stale { got: epoch, known }) } else { Ok(()) };
         }
-        match self.held.get(name) {
+        match held.get(name) {
             Some(&holder) if holder != node => Err(Denied::NameHeld { holder }),
             _ => Ok(()),
         }
@@ -78,7 +76,7 @@ mod tests {
         for (node, name) in [(1, "a"), (2, "b")] {
             registry.apply(Command::Register(Registration { node, name: name.into(), epoch: 5 }));
         }
-        let gate = Gate::draw(("a".into(), 1), None, &registry, |node| node == 1);
+        let gate = Gate::draw(("a".into(), 1), &registry, |node| node == 1);
         assert_eq!(gate.admit(2, "b", 4), Err(Denied::Stale { got: 4, known: 5 }));
         assert_eq!(gate.admit(2, "b", 5), Ok(()));
         assert_eq!(gate.admit(3, "a", 1), Err(Denied::NameHeld { holder: 1 }));

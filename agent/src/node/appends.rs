@@ -135,29 +135,28 @@ impl Node {
                 return self.end_append(in_hand.origin, Err(not_applied(Code::Invalid, error.to_string(), "")));
             }
         };
-        if let Err(error) = self.in_flight.number(&self.log, &mut batch) {
-            let code = if matches!(error, Refused::TooManyStreams) { Code::Refused } else { Code::Invalid };
-            return self.end_append(in_hand.origin, Err(not_applied(code, error.to_string(), "")));
-        }
+        let numbers = match self.in_flight.number(&self.log, &mut batch) {
+            Ok(numbers) => numbers,
+            Err(error) => {
+                let code = if matches!(error, Refused::TooManyStreams) { Code::Refused } else { Code::Invalid };
+                return self.end_append(in_hand.origin, Err(not_applied(code, error.to_string(), "")));
+            }
+        };
         let ticket = self.token();
         self.appends.proposed.insert(ticket, (in_hand, None));
         let sealed = self.propose(now, ticket, EntryKind::Normal, batch.freeze(), count);
-        match (sealed, self.appends.proposed.get_mut(&ticket)) {
-            (Some(header), Some((_, appended))) => {
-                let first = header.base_offset;
-                let last = first + u64::from(count) - 1;
-                *appended = Some(Appended {
-                    first,
-                    last,
-                    term: header.term.0,
-                    time: header.time.0,
-                    lamport: header.lamport,
-                    deduped: false,
-                });
-            }
-            // Nothing was appended, so the numbers that were given out belong to nobody.
-            _ if self.applied.index() == self.raft.last().index => self.in_flight.clear(),
-            _ => {}
+        let Some(header) = sealed else { return };
+        self.in_flight.keep(numbers);
+        if let Some((_, appended)) = self.appends.proposed.get_mut(&ticket) {
+            let first = header.base_offset;
+            *appended = Some(Appended {
+                first,
+                last: first + u64::from(count) - 1,
+                term: header.term.0,
+                time: header.time.0,
+                lamport: header.lamport,
+                deduped: false,
+            });
         }
     }
 

@@ -31,6 +31,8 @@ struct Seed {
     next: Mono,
     pause: Duration,
     dialling: bool,
+    /// The last attempt led to a connection.
+    answered: bool,
     told: Option<(String, Mono)>,
 }
 
@@ -52,7 +54,7 @@ impl State {
             (true, true) => Some(now),
             (true, false) => Some(now.after(formation.look_for)),
         };
-        let seed = |s| (s, Seed { next: now, pause: RETRY_MIN, dialling: false, told: None });
+        let seed = |s| (s, Seed { next: now, pause: RETRY_MIN, dialling: false, answered: false, told: None });
         Self { bootstrap: formation.bootstrap, seeds: all.into_iter().map(seed).collect(), found_at }
     }
 }
@@ -103,16 +105,19 @@ impl Node {
         self.dial_seeds(now);
     }
 
-    /// Seeds are tried until one connection is up, and again whenever gossip finds itself alone.
+    /// Seeds are tried until one leads to a cluster, and again whenever this agent finds itself alone. Joiners that
+    /// found only each other go on looking for the founder, but need no second connection to each other.
     fn dial_seeds(&mut self, now: Now) {
-        if self.peers.up().next().is_some() {
+        let alone = self.peers.up().next().is_none();
+        let belongs = self.log_id.is_some() || self.view.is_some() || self.peers.up().any(|p| p.log_id.is_some());
+        if !alone && belongs {
             return;
         }
         let due: Vec<String> = self
             .formation
             .seeds
             .iter_mut()
-            .filter(|(_, s)| !s.dialling && s.next <= now.mono)
+            .filter(|(_, s)| !s.dialling && s.next <= now.mono && (alone || !s.answered))
             .map(|(name, s)| {
                 s.dialling = true;
                 s.next = now.mono.after(s.pause);
@@ -128,6 +133,7 @@ impl Node {
     pub(super) fn seed_failed(&mut self, now: Now, seed: String, why: String) {
         let Some(state) = self.formation.seeds.get_mut(&seed) else { return };
         state.dialling = false;
+        state.answered = false;
         state.pause = (state.pause * 2).min(RETRY_MAX);
         let news = match &state.told {
             Some((told, at)) => *told != why || now.mono.since(*at) >= TELL_AGAIN,
@@ -150,6 +156,7 @@ impl Node {
     pub(super) fn seed_answered(&mut self, seed: &str) {
         if let Some(state) = self.formation.seeds.get_mut(seed) {
             state.dialling = false;
+            state.answered = true;
             state.pause = RETRY_MIN;
             state.told = None;
         }

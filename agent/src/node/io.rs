@@ -268,8 +268,11 @@ pub struct Published {
     pub readable_index: LogIndex,
     /// Does this node hold the log at all.
     pub has_log: bool,
+    /// Has this node, since it started, applied all that a leader told it to be committed? Before that nobody can say
+    /// what is readable here.
+    pub current: bool,
     /// Agents that hold the log, the leader first: for those that do not.
-    pub replicas: Vec<SocketAddr>,
+    pub replicas: Arc<[SocketAddr]>,
     /// The gate.
     pub gate: super::admission::Gate,
     /// This node is about to stop and takes nothing new.

@@ -75,6 +75,8 @@ impl Node {
             names
         };
         let problems = self.problems(now, &voters);
+        let present = |v: &&u64| **v == self.me.get() || self.members.member(**v).is_some_and(|m| m.state.is_present());
+        let majority = voters.len() / 2 + 1;
         let outside = self.view.as_ref().filter(|_| !self.in_raft());
         Status {
             cluster: String::new(),
@@ -88,7 +90,7 @@ impl Node {
             healthy: problems.is_empty(),
             voters: names(&voters),
             learners: names(&learners),
-            tolerates: (voters.len().saturating_sub(1) / 2) as u32,
+            tolerates: voters.iter().filter(present).count().saturating_sub(majority) as u32,
             first: 0,
             next: outside.map_or(self.log.next_offset(), |v| v.next),
             committed_index: outside.map_or(self.raft.committed().0, |v| v.committed),
@@ -174,30 +176,31 @@ impl Node {
 
     /// Publishes what readers and the gate may know, if it changed.
     pub(super) fn publish(&mut self, now: Now) {
-        let in_raft = self.in_raft();
-        let readable_moved = self.published.readable_index != self.applied.index();
-        // The gate changes with the registry and with time; both are looked at once per turn of the policies.
+        let moved = self.published.readable_index != self.applied.index();
+        // Everything else changes with time, gossip and registry, which are looked at once per turn of the policies.
         let turn = std::mem::take(&mut self.turned);
-        if !readable_moved && !turn {
+        if !moved && !turn {
             return;
         }
         let mut next = Published::clone(&self.published);
         next.readable = self.log.next_offset();
         next.readable_index = self.applied.index();
+        if turn || !next.current {
+            next.current = next.current || (self.applied.index().0 > 0 && self.applied.index() == self.raft.committed());
+        }
         if turn {
-            next.has_log = in_raft || self.applied.index().0 > 0;
+            next.has_log = self.in_raft() || self.applied.index().0 > 0;
             next.record_bytes_max = self.record_bytes_max;
             next.stopping = self.leave.is_under_way();
-            next.replicas = self.replica_addrs();
+            next.replicas = self.replica_addrs().into();
             let held = |node| {
                 node == self.me.get()
                     || self.members.member(node).is_some_and(|m| m.state.is_present())
                     || self.peers.last_up(node, now.mono).is_some_and(|at| now.mono.since(at) < HELD_FOR)
             };
-            let own = (self.options.name.clone(), self.me.get());
-            next.gate = super::Gate::draw(own, self.log_id, &self.registry, held);
+            next.gate = super::Gate::draw((self.options.name.clone(), self.me.get()), &self.registry, held);
         }
-        if next != *self.published {
+        if moved || next != *self.published {
             self.published = Arc::new(next);
             self.emit(Output::Published(Arc::clone(&self.published)));
         }

@@ -186,14 +186,14 @@ impl World {
             if their.node != other.node {
                 continue;
             }
-            if their.life != other.life || end == side {
+            let same_life = their.life == other.life;
+            connected |= same_life;
+            if !same_life || end == side {
                 self.counters.count("connections superseded");
                 self.link_gone(id, end);
-                if their_life_differs(self, id, end, &other) {
-                    self.tell_down(mine.machine, mine.life, other.node);
-                }
-            } else {
-                connected = true;
+            }
+            if !same_life {
+                self.tell_down(mine.machine, mine.life, other.node, other.life);
             }
         }
         if !connected {
@@ -220,8 +220,12 @@ impl World {
         }
     }
 
-    fn tell_down(&mut self, machine: usize, life: u64, node: u64) {
-        if self.is_alive(machine, life) && self.network.route(machine, life, node).is_none() {
+    /// The last connection with this node is gone; one with its life `except` is only just coming up.
+    fn tell_down(&mut self, machine: usize, life: u64, node: u64, except: u64) {
+        let others = self.network.of(machine, life);
+        let still = others.iter().filter_map(|(id, side)| Some(&self.network.links.get(id)?.ends[1 - side]));
+        let still = still.filter(|their| their.node == node && their.life != except).count();
+        if self.is_alive(machine, life) && still == 0 {
             self.say(format_args!("{} is no longer connected with {node:016x}", letter(machine)));
             self.counters.count("connections lost");
             self.feed(machine, Input::PeerDown { node });
@@ -238,7 +242,7 @@ impl World {
             let arrives = self.at + self.network.delay(&mut self.random);
             self.push(arrives, Event::Closed { link, side: 1 - side });
         }
-        self.tell_down(mine.machine, mine.life, other.node);
+        self.tell_down(mine.machine, mine.life, other.node, 0);
         if side == 0 {
             self.redial(mine.machine, mine.life, other.node);
         }
@@ -283,8 +287,4 @@ impl World {
         let alive = |e: &End| machines[e.machine].process.as_ref().is_some_and(|p| p.life == e.life);
         self.network.links.retain(|_, l| l.ends.iter().any(|e| e.up && alive(e)));
     }
-}
-
-fn their_life_differs(world: &World, link: u64, end: usize, other: &End) -> bool {
-    world.network.links.get(&link).is_some_and(|l| l.ends[1 - end].life != other.life)
 }

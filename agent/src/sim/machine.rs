@@ -52,7 +52,7 @@ pub(super) struct Machine {
     /// A start is planned.
     pub(super) starting: bool,
     pub(super) durable: Durable,
-    /// The configurations in its log, written but maybe not durable.
+    /// The configurations in its log, on disk or on their way there.
     pub(super) configurations: BTreeMap<u64, Configuration>,
     /// A sync takes this long until then.
     pub(super) slow_disk: Option<(u64, u64)>,
@@ -258,7 +258,6 @@ impl Machine {
                 // It may be gone from now on, whether the call ends or not.
                 self.durable.log.truncate(from.0.saturating_sub(1) as usize);
                 process.written.retain(|(index, _, _)| *index < from.0);
-                self.configurations.split_off(&from.0);
             }
             match process.writer.write(batch) {
                 Ok(()) => {}
@@ -273,9 +272,6 @@ impl Machine {
             for entry in &batch.append {
                 let header = entry.header();
                 process.written.push((header.index.0, header.term, header.chain));
-                if let Some(configuration) = configuration(entry) {
-                    self.configurations.insert(header.index.0, configuration);
-                }
             }
             newest = Some(*ticket);
             process.queue.pop_front();

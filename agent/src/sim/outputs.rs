@@ -3,7 +3,7 @@
 //! A message crosses the network as the bytes of the wire format, so the codec is part of every run.
 
 use super::client::End as OpEnd;
-use super::machine::{Dead, host};
+use super::machine::{Dead, configuration, host};
 use super::plan::letter;
 use super::world::{Dial, Event, World};
 use crate::node::{Class, Input, Output, PeerMessage, Published, never_sent};
@@ -22,7 +22,13 @@ impl World {
                     process.ordered.truncate(from.0.saturating_sub(1) as usize);
                 }
                 process.ordered.extend(batch.append.iter().cloned());
+                let ordered = batch.append.iter().filter_map(|e| Some((e.header().index.0, configuration(e)?)));
+                let (ordered, truncate_from): (Vec<_>, _) = (ordered.collect(), batch.truncate_from);
                 process.queue.push_back((ticket, batch));
+                if let Some(from) = truncate_from {
+                    self.machines[machine].configurations.split_off(&from.0);
+                }
+                self.machines[machine].configurations.extend(ordered);
                 self.write(machine);
             }
             Output::Send { node, class, message } => self.send(machine, life, node, class, &message),
@@ -168,7 +174,7 @@ impl World {
                 continue;
             }
             let arrives = self.at + self.network.delay(&mut self.random);
-            let event = Event::Datagram { machine: end.machine, life: end.life, from, bytes: bytes.clone() };
+            let event = Event::Datagram { machine: end.machine, life: end.life, link, from, bytes: bytes.clone() };
             self.push(arrives, event);
         }
     }

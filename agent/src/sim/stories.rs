@@ -124,3 +124,30 @@ fn an_append_that_outlives_its_client_is_committed_in_silence() {
     w.must("it stands", 5 * SECOND, |w| w.witness.offset_of(0).is_some());
     w.appends(leader);
 }
+
+/// A batch that the leader refuses must not leave a hole in the numbering of its stream: every agent would halt there.
+#[test]
+fn a_refused_batch_leaves_no_hole_in_its_stream() {
+    let mut alone = plan(1);
+    alone.knobs.uncommitted_bytes_max = 300;
+    let mut w = World::new(alone);
+    w.must("it leads", SECOND, |w| w.leader().is_some());
+    let many: Vec<usize> = (0..40).map(|_| w.begin_append(0, SECOND)).collect();
+    w.must("all end", 2 * SECOND, |w| many.iter().all(|o| w.is_over(*o)));
+    let refused = many.iter().filter(|o| w.end(**o).word() == "not-applied").count();
+    assert!(refused > 0, "nothing was refused");
+    w.appends(0);
+}
+
+/// Identical machines with one list of addresses: those that are up first find each other, and must go on looking.
+#[test]
+fn joiners_that_found_only_each_other_still_find_the_founder() {
+    let mut late = plan(3);
+    late.agents[0].start_us = 10 * SECOND;
+    for joiner in &mut late.agents[1..] {
+        joiner.join = vec![0, 1, 2];
+    }
+    let mut w = World::new(late);
+    w.run_to(10 * SECOND);
+    w.must("three voters", 15 * SECOND, |w| w.voters() == 3);
+}

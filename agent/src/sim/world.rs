@@ -91,6 +91,7 @@ pub(super) enum Event {
     Datagram {
         machine: usize,
         life: u64,
+        link: u64,
         from: u64,
         bytes: Vec<u8>,
     },
@@ -360,8 +361,10 @@ impl World {
             Event::Greeted { link } => self.greeted(link),
             Event::Closed { link, side } => self.link_down(link, side, "closed by the other side"),
             Event::Frame { link, to, class, bytes, bulk_epoch } => self.frame(link, to, class, bytes, bulk_epoch),
-            Event::Datagram { machine, life, from, bytes } => {
-                if self.is_alive(machine, life) {
+            Event::Datagram { machine, life, link, from, bytes } => {
+                // Before the greeting is over nobody reads.
+                let up = |l: &super::network::Link| l.ends.iter().any(|e| e.machine == machine && e.up);
+                if self.is_alive(machine, life) && self.network.links.get(&link).is_some_and(up) {
                     self.say(format_args!("{} gossip of {from:016x}, {} bytes", letter(machine), bytes.len()));
                     self.feed(machine, Input::Datagram { node: from, bytes });
                 }
