@@ -180,7 +180,15 @@ fn verify_identity(dir: &Path, authority: Option<&[u8]>, findings: &mut Vec<Find
                 signed_by(&identity.chain()[0], &roots[0], Date::now())
             });
             let subject = identity.subject();
-            if let Err(why) = trusted {
+            // TLS does not look at the dates of an authority; other tools do, and so do we where a person reads it.
+            let ended = inspect(&dir.join("ca.pem")).ok().filter(|said| said.not_after < Date::now());
+            if let Some(authority) = ended {
+                let at = authority.not_after;
+                (
+                    Severity::Error,
+                    format!("{subject}: its authority expired at {at}; make a new one with `quorate certs init`"),
+                )
+            } else if let Err(why) = trusted {
                 (Severity::Error, format!("{subject} was not issued by the authority above it ({why}); issue it again"))
             } else if days < WARN_DAYS {
                 let until = identity.not_after();

@@ -182,3 +182,21 @@ fn two_issues_share_neither_serial_nor_key() {
     let prints = [one, two].map(|issued| Identity::from_issued(&issued).unwrap().fingerprint());
     assert_ne!(prints[0], prints[1]);
 }
+
+/// TLS itself does not look at the authority's own dates; `verify` does.
+#[test]
+fn an_expired_authority_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let id = cluster();
+    let now = Date::now();
+    let over = Validity { not_before: now.plus_days(-2), not_after: now.plus_days(-1) };
+    let authority = Authority::create_for(Scope::Cluster(id), over).unwrap();
+    authority.save(dir.path()).unwrap();
+    authority.issue_to(&Subject::agent(id, name("a1")), Validity::default(), dir.path()).unwrap();
+    let findings = verify(dir.path());
+    assert_eq!(findings.len(), 2);
+    for finding in findings {
+        assert_eq!(finding.severity, Severity::Error);
+        assert!(finding.text.contains("authority expired"), "{}", finding.text);
+    }
+}

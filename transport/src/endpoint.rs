@@ -65,6 +65,9 @@ pub(crate) struct Inner {
 }
 
 /// One UDP port, and every connection on it. Cheap to clone.
+///
+/// Whoever drains [`Events`] must not wait for `dial`, `exchange` or `send_bulk_wait` in the same task: these may need
+/// room in the queue of events.
 #[derive(Clone)]
 pub struct Endpoint {
     inner: Arc<Inner>,
@@ -366,7 +369,7 @@ impl Inner {
         let Greeted { link, send, recv } = greeted;
         let info = &link.info;
         // Between the greeting and now another instance may have come.
-        let clear = greet::alone(&self, info.node, info.boot_id, info.remote).await;
+        let clear = greet::alone(&self, info.node, (info.boot_epoch, info.boot_id), info.remote).await;
         let Some(mut room) = self.events.room(CHANGES_MAX).await else {
             return Err(Code::GoingAway.into());
         };
@@ -396,7 +399,8 @@ impl Inner {
 
     /// Counts a refused stranger and tells the caller, within a rate.
     pub(crate) fn refused(&self, from: SocketAddr, why: Refused, refusal: Option<Refusal>) {
-        if self.closing() || why.code == Code::Ok {
+        // An agent that meets itself, or a dialler that has a connection already, is nobody's fault.
+        if self.closing() || matches!(why.code, Code::Ok | Code::Myself) {
             return;
         }
         let suppressed = lock(&self.refusals).note();

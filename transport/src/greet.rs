@@ -14,7 +14,7 @@ use crate::hello::{self, Kind, Proven};
 use crate::link;
 use crate::outbox::Outbox;
 use crate::table::{Class, Link, Standing};
-use crate::{Code, DialError, PeerInfo, Refused, socket};
+use crate::{Code, DialError, PeerInfo, Reason, Refused, socket};
 
 /// How often an older instance of a node is asked before the newcomer gives up: each round one connection goes.
 const ROUNDS_MAX: usize = 4;
@@ -115,19 +115,25 @@ pub(crate) async fn accepted(
 async fn admit(inner: &Inner, proven: &Proven, conn: &Connection) -> Result<(), Refused> {
     let remote = socket::canonical(conn.remote_address());
     inner.gate.admit(&proven.hello, remote)?;
-    alone(inner, proven.hello.node, proven.hello.boot_id, remote).await
+    alone(inner, proven.hello.node, (proven.hello.boot_epoch, proven.hello.boot_id), remote).await
 }
 
-/// Waits until no other instance of the node stands in the way; refuses if one answers.
-pub(crate) async fn alone(inner: &Inner, node: u64, boot_id: u64, remote: SocketAddr) -> Result<(), Refused> {
+/// Waits until no other instance of the node stands in the way of this `boot` (epoch, id); refuses if one answers.
+pub(crate) async fn alone(inner: &Inner, node: u64, boot: (u64, u64), remote: SocketAddr) -> Result<(), Refused> {
     for _ in 0..ROUNDS_MAX {
-        let standing = inner.table().standing(node, boot_id, remote);
-        let Standing::Other(old) = standing else { return Ok(()) };
+        let standing = inner.table().standing(node, boot, remote);
+        let old = match standing {
+            Standing::Free => return Ok(()),
+            Standing::Later => {
+                return Err(Refused::new(Code::StaleInstance, "a later start of this node is connected already"));
+            }
+            Standing::Other(old) => old,
+        };
         if link::probe(inner, &old).await {
             return Err(stale());
         }
         old.end(&Code::Superseded.into());
-        inner.forget(&old, crate::Reason::Local(Code::Superseded.into())).await;
+        inner.forget(&old, Reason::Local(Code::Superseded.into())).await;
     }
     Err(Code::Busy.into())
 }
@@ -205,8 +211,8 @@ pub(crate) async fn heard(recv: &mut FrameReader) -> Result<bytes::Bytes, Refuse
 /// Why the dialling side went away in the middle of the greeting.
 pub(crate) fn gone(error: FrameError) -> Refused {
     match error {
-        FrameError::Lost(error) => match crate::Reason::of(&error) {
-            crate::Reason::Remote(why) | crate::Reason::Local(why) => why,
+        FrameError::Lost(error) => match Reason::of(&error) {
+            Reason::Remote(why) | Reason::Local(why) => why,
             other => Refused::new(Code::GoingAway, other.to_string()),
         },
         error => error.verdict().unwrap_or_else(|| Refused::new(Code::GoingAway, "the dialler gave the greeting up")),

@@ -108,6 +108,8 @@ pub(crate) enum Change {
 pub(crate) enum Standing {
     /// Nothing, or only an older instance at the same address, which is dead.
     Free,
+    /// A later start of the node at the same address: the newcomer is an echo of an earlier life.
+    Later,
     /// A connection of another instance at another address: it must be asked whether it lives.
     Other(Arc<Link>),
 }
@@ -122,11 +124,18 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Whether an instance `boot_id` of `node` at `remote` may come in.
-    pub(crate) fn standing(&self, node: u64, boot_id: u64, remote: SocketAddr) -> Standing {
-        // Two sockets cannot share an address: at the same one the older instance is gone.
-        let other = |link: &&Arc<Link>| link.info.boot_id != boot_id && link.info.remote != remote;
-        self.of(node).find(other).map_or(Standing::Free, |link| Standing::Other(link.clone()))
+    /// Whether this instance of a node may come in.
+    pub(crate) fn standing(&self, node: u64, (boot_epoch, boot_id): (u64, u64), remote: SocketAddr) -> Standing {
+        for link in self.of(node).filter(|link| link.info.boot_id != boot_id) {
+            // Two sockets cannot share an address: at the same one only the latest start can be alive.
+            if link.info.remote != remote {
+                return Standing::Other(link.clone());
+            }
+            if link.info.boot_epoch > boot_epoch {
+                return Standing::Later;
+            }
+        }
+        Standing::Free
     }
 
     /// Adds a connection. Connections of other instances of the node, and an older one in the same place, end.

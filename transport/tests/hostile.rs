@@ -18,11 +18,14 @@ const PEER: &[u8] = b"quorate-peer/1";
 
 /// A dialler that speaks QUIC by hand.
 async fn by_hand(world: &World, agent: SocketAddr, alpn: &[u8]) -> quinn::Connection {
+    by_hand_from(&quinn::Endpoint::client(loopback()).unwrap(), world, agent, alpn).await
+}
+
+async fn by_hand_from(port: &quinn::Endpoint, world: &World, agent: SocketAddr, alpn: &[u8]) -> quinn::Connection {
     let tls = Tls::new(&world.agent("evil")).unwrap().client(alpn, &Verdict::new()).unwrap();
     let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
     let config = quinn::ClientConfig::new(Arc::new(crypto));
-    let endpoint = quinn::Endpoint::client(loopback()).unwrap();
-    soon(endpoint.connect_with(config, agent, &world.cluster.agent_dns()).unwrap()).await.unwrap()
+    soon(port.connect_with(config, agent, &world.cluster.agent_dns()).unwrap()).await.unwrap()
 }
 
 async fn code(conn: &quinn::Connection) -> Code {
@@ -63,7 +66,12 @@ struct Evil {
 impl Evil {
     async fn new(world: &World, agent: SocketAddr) -> Self {
         let conn = by_hand(world, agent, PEER).await;
-        let (key, stored) = NodeKey::generate().unwrap();
+        let (_, stored) = NodeKey::generate().unwrap();
+        Self::on(world, agent, conn, &stored)
+    }
+
+    fn on(world: &World, agent: SocketAddr, conn: quinn::Connection, stored: &[u8]) -> Self {
+        let key = NodeKey::load(stored).unwrap();
         let hello = Hello {
             min: 1,
             max: 1,
@@ -79,7 +87,7 @@ impl Evil {
             port: 1,
             observed: agent,
         };
-        Self { conn, key: ring::signature::Ed25519KeyPair::from_pkcs8(&stored).unwrap(), hello }
+        Self { conn, key: ring::signature::Ed25519KeyPair::from_pkcs8(stored).unwrap(), hello }
     }
 
     /// The frame of the Hello, signed with our key whatever key it names.
@@ -363,4 +371,28 @@ async fn a_bad_frame_of_a_client_ends_its_stream_only() {
     fine.send(vec![Bytes::from_static(b"ok")]).await.unwrap();
     let mut served = a.until(rpc).await;
     assert_eq!(served.recv().await.unwrap().unwrap(), "ok");
+}
+
+/// At one address only the latest start can be alive: an earlier one that speaks again is an echo, a later one is the heir.
+#[tokio::test]
+async fn at_one_address_the_latest_start_counts() {
+    let world = World::new();
+    let mut a = Agent::start(&world, "a");
+    let port = quinn::Endpoint::client(loopback()).unwrap();
+    let (_, stored) = NodeKey::generate().unwrap();
+    let start = async |epoch| {
+        let conn = by_hand_from(&port, &world, a.addr, PEER).await;
+        let mut evil = Evil::on(&world, a.addr, conn, &stored);
+        (evil.hello.boot_epoch, evil.hello.boot_id) = (epoch, epoch);
+        evil
+    };
+    let (present, echo, heir) = (start(5).await, start(4).await, start(6).await);
+    let _present = present.greet().await;
+    assert_eq!(a.up().await.boot_epoch, 5);
+    let _echo = echo.say(&echo.frame()).await;
+    assert_eq!(code(&echo.conn).await, Code::StaleInstance);
+    let _heir = heir.greet().await;
+    assert_eq!(code(&present.conn).await, Code::Superseded);
+    a.down().await;
+    assert_eq!(a.up().await.boot_epoch, 6);
 }
