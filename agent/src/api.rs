@@ -150,7 +150,7 @@ pub struct Status {
     pub voters: Vec<String>,
     /// Names of the learners.
     pub learners: Vec<String>,
-    /// How many voters may fail without the cluster stopping.
+    /// How many more voters may fail without the cluster stopping; those that have failed already are counted off.
     pub tolerates: u32,
     /// First readable offset.
     pub first: u64,

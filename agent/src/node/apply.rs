@@ -24,6 +24,8 @@ pub(super) struct Applied {
     read: VecDeque<Entry>,
     fetching: Option<u64>,
     more: bool,
+    /// An entry that is not a batch of records was applied in this turn.
+    control: bool,
     halted: Option<String>,
 }
 
@@ -63,6 +65,7 @@ impl Node {
             }
             self.applied.index = next;
             self.applied.term = entry.header().term;
+            self.applied.control |= entry.header().kind != EntryKind::Normal;
         }
         self.applied.more = self.applied.index < self.raft.committed()
             && self.applied.halted.is_none()
@@ -80,14 +83,8 @@ impl Node {
         self.cache.trim(self.raft.durable().min(self.applied.index));
         self.reads_applied(now);
         self.retry_appends(now);
-        if self.applied.index == self.raft.committed() {
-            self.hurry_if_control(now);
-        }
-    }
-
-    /// The registry or the group may have changed: policies look at once.
-    fn hurry_if_control(&mut self, now: Now) {
-        if self.is_ready_leader() && self.autopilot.wants_turn() {
+        // The registry or the group may have changed: policies look at once. A batch of records changes neither.
+        if std::mem::take(&mut self.applied.control) {
             self.hurry(now);
         }
     }

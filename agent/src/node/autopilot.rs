@@ -42,11 +42,6 @@ enum Step {
 }
 
 impl Autopilot {
-    /// May a change of the state let it take another step?
-    pub(super) fn wants_turn(&self) -> bool {
-        self.step.is_none()
-    }
-
     /// Why this agent is not in the group, if the autopilot knows.
     pub(super) fn waiting(&self, node: u64) -> Option<String> {
         self.waiting.get(&node).map(|(why, _)| why.clone())

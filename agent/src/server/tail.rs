@@ -19,6 +19,8 @@ use tokio::sync::{Semaphore, mpsc};
 const FRAME_BYTES: usize = 256 << 10;
 /// How long a linearizable read may wait for the leader.
 const READ_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a tail waits for an agent that has just started.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long one replica may take to answer an agent without a log.
 const PROXY_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -44,6 +46,7 @@ async fn run(id: u64, from: TailFrom, send: &mut RpcSend, context: &mut Context)
     if !context.published.borrow().has_log {
         return proxy(id, from, send, context).await;
     }
+    settle(context).await?;
     let fresh = match from.read {
         ReadLevel::Committed => None,
         ReadLevel::Linear => Some(ask(context, Ask::Barrier).await?),
@@ -78,6 +81,19 @@ async fn run(id: u64, from: TailFrom, send: &mut RpcSend, context: &mut Context)
     }
     let _ = send.send(Response::End { next }.encode(id)).await;
     Ok(())
+}
+
+/// Waits until this agent knows what is committed: right after a start it does not, and an empty answer would be a lie.
+async fn settle(context: &mut Context) -> Result<(), Failure> {
+    let settled = context.published.wait_for(|p| p.current);
+    match tokio::time::timeout(SETTLE_PATIENCE, settled).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(_)) => Err(failure(Code::Unavailable, "this agent is stopping", "continue with another agent")),
+        Err(_) => {
+            let what = "since its start this agent has heard no leader, so it cannot say what is committed";
+            Err(failure(Code::NoQuorum, what, "retry when `quorate status` shows a leader, or ask another agent"))
+        }
+    }
 }
 
 /// Asks the node on behalf of this tail.
@@ -181,8 +197,8 @@ async fn proxy(id: u64, mut from: TailFrom, send: &mut RpcSend, context: &mut Co
         return Err(no_log());
     }
     from.hops = 1;
-    let replicas = context.published.borrow().replicas.clone();
-    for addr in replicas {
+    let replicas = Arc::clone(&context.published.borrow().replicas);
+    for addr in replicas.iter().copied() {
         let client = context.endpoint.rpc_client();
         let Ok(connection) = client.connect(addr, PROXY_PATIENCE).await else { continue };
         let Ok(mut upstream) = connection.open().await else { continue };
