@@ -3,6 +3,7 @@
 use quorate_raft::*;
 
 use crate::cluster::*;
+use crate::machine::*;
 
 /// Entries other than those announced are refused, and the honest ones still pass.
 #[test]

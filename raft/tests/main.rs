@@ -5,7 +5,9 @@
 
 mod cluster;
 mod election;
+mod flow;
 mod hostile;
+mod machine;
 mod membership;
 mod paper;
 mod reads;
@@ -13,4 +15,5 @@ mod replication;
 mod schedules;
 mod smoke;
 mod transfer;
+mod verbs;
 mod witness;

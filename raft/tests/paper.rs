@@ -5,6 +5,7 @@
 use quorate_raft::*;
 
 use crate::cluster::*;
+use crate::machine::*;
 
 /// Figure 3.2, Election Safety: at most one leader in a term. (The witness holds it in every other story too.)
 #[test]

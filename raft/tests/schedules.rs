@@ -9,6 +9,7 @@ use std::time::Duration;
 use quorate_raft::*;
 
 use crate::cluster::*;
+use crate::machine::*;
 
 /// What really happened, over many seeds: a fault that never fired proves nothing.
 #[derive(Debug, Default)]

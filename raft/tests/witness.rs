@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_raft::*;
 
-use crate::cluster::{Disk, Entry, Machine};
+use crate::machine::{Disk, Entry, Machine};
 
 #[derive(Default)]
 pub(crate) struct Witness {

@@ -1,0 +1,116 @@
+//! Machine: one disk, one core, and what is between them; with what travels, and the dice of the world.
+//!
+//! It moves nothing by itself: the cluster does.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use quorate_raft::*;
+
+use crate::cluster::Micros;
+
+/// One entry as a disk holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) term: Term,
+    pub(crate) kind: EntryKind,
+    /// Stands for the bytes: the ticket that proposed it, zero for the core's own.
+    pub(crate) data: u64,
+    pub(crate) bytes: u32,
+}
+
+/// What survives a crash.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Disk {
+    pub(crate) hard_state: HardState,
+    pub(crate) log: Vec<Entry>,
+}
+
+impl Disk {
+    /// Applies a write, in the order of its parts.
+    pub(crate) fn apply(&mut self, write: &Persist, entries: &[Entry]) {
+        if let Some(hard_state) = write.hard_state {
+            self.hard_state = hard_state;
+        }
+        if let Some(from) = write.truncate_from {
+            self.log.truncate(from.0 as usize - 1);
+        }
+        self.log.extend_from_slice(entries);
+    }
+
+    pub(crate) fn saved(&self, committed: LogIndex) -> Saved {
+        let mut saved = Saved { hard_state: self.hard_state, committed, ..Saved::default() };
+        for (i, entry) in (1..).zip(&self.log) {
+            if saved.runs.last().is_none_or(|run| run.term != entry.term) {
+                saved.runs.push(Run { first: LogIndex(i), term: entry.term });
+            }
+            if let EntryKind::Configuration(c) = &entry.kind {
+                saved.configurations.push((LogIndex(i), c.clone()));
+            }
+        }
+        saved.last = LogIndex(self.log.len() as u64);
+        saved
+    }
+}
+
+/// One machine.
+pub(crate) struct Machine {
+    pub(crate) raft: Option<Raft>,
+    pub(crate) boot: BootId,
+    pub(crate) disk: Disk,
+    /// The log as the running process sees it: the disk and all writes on their way.
+    pub(crate) log: Vec<Entry>,
+    pub(crate) writes: VecDeque<(Persist, Vec<Entry>)>,
+    /// Is a flush under way, and up to which write.
+    pub(crate) flushing: Option<PersistTicket>,
+    /// How long a flush takes; `None` while the disk hangs.
+    pub(crate) fsync: Option<Micros>,
+    /// Bytes of proposals handed in and not yet seen in a write.
+    pub(crate) proposed: VecDeque<(u64, u32)>,
+    pub(crate) boots_known: BTreeMap<NodeId, BootId>,
+    pub(crate) alarms: Vec<&'static str>,
+    pub(crate) halted: Option<Halt>,
+    pub(crate) writes_seen: usize,
+}
+
+#[derive(Clone)]
+pub(crate) struct Packet {
+    pub(crate) from: NodeId,
+    pub(crate) from_boot: BootId,
+    pub(crate) to: NodeId,
+    pub(crate) message: Message,
+    pub(crate) entries: Vec<EntryShape>,
+    pub(crate) data: Vec<(LogIndex, u64)>,
+}
+
+/// How unkind the network is; chances in a thousand.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Weather {
+    pub(crate) drop: u64,
+    pub(crate) duplicate: u64,
+    /// Delivered once more, much later.
+    pub(crate) replay: u64,
+    pub(crate) delay_max: Micros,
+}
+
+/// SplitMix64, for the world; the cores have their own.
+#[derive(Clone)]
+pub(crate) struct Random(pub u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        self.next() % n.max(1)
+    }
+    pub(crate) fn chance(&mut self, in_thousand: u64) -> bool {
+        self.below(1000) < in_thousand
+    }
+    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
+        (!from.is_empty()).then(|| from[self.below(from.len() as u64) as usize])
+    }
+}
