@@ -134,7 +134,8 @@ pub enum Input {
         /// The newest durable write.
         ticket: PersistTicket,
     },
-    /// A link to this peer came up under this boot id (proven by Hello). A hint: resend now; also the peer's fence.
+    /// A link to this peer came up under this boot id (proven by Hello). A hint: resend now; also the peer's fence: from
+    /// now on only messages of that life count, so this comes before the first of them.
     PeerUp {
         /// The peer.
         peer: NodeId,
@@ -158,7 +159,8 @@ pub enum Outcome {
     },
     /// Refused before anything was appended: safe to retry.
     Rejected(Reject),
-    /// It was appended, and overwritten by another leader: it will never be committed.
+    /// It was appended, and overwritten by another leader: it will never be committed. Said only when a commit excludes
+    /// it: an entry overwritten here may still be committed by a leader that kept it (Figure 3.7).
     Lost,
 }
 

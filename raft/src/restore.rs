@@ -187,6 +187,8 @@ fn examine(options: &Options, boot: BootId, saved: &Saved) -> Result<(), Halt> {
         options.election_timeout_min <= options.election_timeout_max,
         "the election timeouts are the wrong way round",
     )?;
+    let rhythm = !options.heartbeat.is_zero() && options.heartbeat < options.election_timeout_min;
+    claim(rhythm, "the heartbeat must be shorter than the election timeout, and not zero")?;
     claim(hard_state.term > Term::ZERO || hard_state.vote.is_none(), "a vote in no term")?;
     claim(start.index <= *last, "the log ends before it starts")?;
     claim((start.index == LogIndex::ZERO) == (start.term == Term::ZERO), "the start of the log has no term")?;

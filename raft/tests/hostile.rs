@@ -114,6 +114,9 @@ fn a_disk_that_contradicts_itself_halts() {
         let outcome = Outcome::Rejected(Reject::Halted);
         assert_eq!(raft.poll_output(), Some(Output::Done { ticket: Ticket(1), outcome }));
     }
+    let hasty = Options { heartbeat: Options::default().election_timeout_min, ..Options::default() };
+    let raft = Raft::restore(hasty, node(1), BootId(1), good.clone(), 1, Now::default());
+    assert!(raft.halted().is_some());
     let raft = Raft::restore(Options::default(), node(1), BootId(1), good, 1, Now::default());
     assert_eq!(raft.halted(), None);
 }
