@@ -4,8 +4,9 @@
 //! the command with its own exit code.
 
 use super::find::{self, Whom};
-use super::output::{self, CliError, Exit, Ui};
+use super::output::{self, CliError, Exit, Outcome, Ui};
 use super::{Global, pair};
+use crate::api::Effect;
 use crate::client::{Appended, Client, ClientError};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, RECORD_BYTES_MAX_CEILING, STREAM_DEFAULT};
 use crate::record::{BATCH_HEADER_BYTES, Record};
@@ -127,20 +128,20 @@ async fn lines(client: &Client, template: Record, per_batch: usize, ui: &Ui) -> 
     let (sender, mut input) = mpsc::channel::<Input>(READ_AHEAD);
     // A thread, because a read from a terminal or a pipe cannot be cancelled; it ends with the process.
     std::thread::spawn(move || {
-        read(io::stdin().lock(), &template, per_batch, |batch| sender.blocking_send(batch).is_ok())
+        read(io::stdin().lock(), &template, per_batch, |batch| sender.blocking_send(batch).is_ok());
     });
     let mut under_way: VecDeque<Batch> = VecDeque::new();
-    let mut first_error: Option<CliError> = None;
+    let mut failed: Option<Failed> = None;
     let mut open = true;
     while open || !under_way.is_empty() {
-        let room = open && first_error.is_none() && under_way.len() < IN_FLIGHT_MAX;
+        let room = open && under_way.len() < IN_FLIGHT_MAX;
         tokio::select! {
             biased;
             next = input.recv(), if room => match next {
                 None => open = false,
                 Some(Err(error)) => {
                     open = false;
-                    first_error.get_or_insert(error);
+                    failed.get_or_insert(Failed { error, later: 0 });
                 }
                 Some(Ok((records, line))) => {
                     let client = client.clone();
@@ -148,39 +149,63 @@ async fn lines(client: &Client, template: Record, per_batch: usize, ui: &Ui) -> 
                     under_way.push_back(Batch { append, line });
                 }
             },
-            // Acks are shown in the order of the lines.
-            result = ack(&mut under_way), if !under_way.is_empty() => match result {
-                Ok(acked) => {
+            // In the order of the lines, so that what was printed is always the outcome of the first lines.
+            (line, outcome) = oldest(&mut under_way), if !under_way.is_empty() => match (outcome, &mut failed) {
+                (Ok(acked), None) => {
                     show(&acked, ui)?;
                     ui.flush()?;
                 }
-                Err(error) => {
+                (Err(error), None) => {
                     // Nothing new goes out; what is under way still finds its outcome.
                     open = false;
-                    first_error.get_or_insert(error);
+                    let error = find::error(error, true);
+                    let message = format!("line {line} of stdin: {}", error.message);
+                    failed = Some(Failed { error: CliError { message, ..error }, later: 0 });
+                }
+                (outcome, Some(failed)) => {
+                    let applied = outcome.map_or_else(|error| error.effect() == Effect::Unknown, |_| true);
+                    failed.later += u64::from(applied);
                 }
             },
         }
     }
-    first_error.map_or(Ok(()), Err)
+    failed.map_or(Ok(()), |failed| Err(failed.verdict()))
 }
 
 struct Batch {
     append: JoinHandle<Result<Appended, ClientError>>,
+    /// Its last line.
     line: u64,
 }
 
+/// The first failure, and how many batches behind it may stand in the log all the same.
+struct Failed {
+    error: CliError,
+    later: u64,
+}
+
+impl Failed {
+    /// Repeating from the failed line on is safe only if nothing behind it was appended.
+    fn verdict(self) -> CliError {
+        if self.later == 0 {
+            return self.error;
+        }
+        CliError {
+            exit: Exit::Unknown,
+            message: format!("{}; {} batches after it stand, or may stand, in the log", self.error.message, self.later),
+            hint: "read the log with `quorate tail` before you repeat any line from there on".into(),
+            outcome: Outcome::Unknown,
+        }
+    }
+}
+
 /// Waits for the oldest batch. Cancel-safe: it leaves its place only when it is done.
-async fn ack(under_way: &mut VecDeque<Batch>) -> Result<Appended, CliError> {
+async fn oldest(under_way: &mut VecDeque<Batch>) -> (u64, Result<Appended, ClientError>) {
     let Some(oldest) = under_way.front_mut() else { return std::future::pending().await };
     let done = (&mut oldest.append).await;
     let line = oldest.line;
     under_way.pop_front();
-    let done = done.unwrap_or_else(|e| Err(ClientError::Unknown { why: e.to_string() }));
-    done.map_err(|e| {
-        let error = find::error(e, true);
-        CliError { message: format!("up to line {line}: {}", error.message), ..error }
-    })
+    (line, done.unwrap_or_else(|e| Err(ClientError::Unknown { why: e.to_string() })))
 }
 
 /// Reads lines into batches until the end, an error, or nobody wants them any more.
@@ -263,6 +288,14 @@ mod tests {
         assert_eq!(read, expected);
         assert_eq!(batches(b"", 1), []);
         assert_eq!(batches(b"a\nb\nc\n", 2).len(), 2);
+    }
+
+    #[test]
+    fn a_failure_with_something_behind_it_is_never_called_safe_to_repeat() {
+        let error = || CliError::new(Exit::NoQuorum, "line 3", "repeat").outcome(Outcome::NotApplied);
+        assert_eq!(Failed { error: error(), later: 0 }.verdict(), error());
+        let verdict = Failed { error: error(), later: 2 }.verdict();
+        assert_eq!((verdict.exit, verdict.outcome), (Exit::Unknown, Outcome::Unknown));
     }
 
     #[test]

@@ -90,16 +90,14 @@ fn default_name() -> String {
     if AgentName::new(&short).is_ok() { short } else { "dev".into() }
 }
 
-/// The usual port on loopback if it is free, else one that the system chooses.
+/// The usual port on loopback if it is free, else one that the system chooses: known now, so that it can be said.
 fn bind(asked: SocketAddr) -> SocketAddr {
     if asked.ip().to_canonical().is_loopback() {
         return asked;
     }
-    let usual = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT_DEFAULT));
-    match UdpSocket::bind(usual) {
-        Ok(_) => usual,
-        Err(_) => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-    }
+    let on = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let free = |port| UdpSocket::bind(on(port)).and_then(|socket| socket.local_addr());
+    free(PORT_DEFAULT).or_else(|_| free(0)).unwrap_or(on(0))
 }
 
 /// The cluster of the development agent that listens at `seed`, from its descriptor.

@@ -212,6 +212,8 @@ impl Ui {
     /// A hint, a progress note: for a person at stderr, never for a script.
     pub(crate) fn note(&self, text: &str) {
         if !self.is_json() {
+            // On a terminal, what was found comes before the remark about it.
+            let _ = self.flush();
             let _ = writeln!(anstream::stderr(), "{text}");
         }
     }

@@ -65,6 +65,7 @@ struct Agent {
     /// Chosen by the system at its first start, kept from then on.
     addr: Option<String>,
     child: Option<Child>,
+    pid: u32,
     /// Ended on purpose.
     killed: bool,
     certs: PathBuf,
@@ -99,7 +100,7 @@ impl Cluster {
             let dir = home.join(&agent);
             std::fs::create_dir(&dir).map_err(|e| CliError::system("cannot make a directory", &e, ""))?;
             let (data, log) = (dir.join("data"), dir.join("log"));
-            agents.push(Agent { name: agent, addr: None, child: None, killed: false, certs, data, log });
+            agents.push(Agent { name: agent, addr: None, child: None, pid: 0, killed: false, certs, data, log });
         }
         let client = issue(Subject::client(cluster, Role::Append, name("demo")?))?;
         let identity = Arc::new(Identity::load(&client).map_err(|e| certs_failed(&e))?);
@@ -159,7 +160,8 @@ impl Cluster {
         #[cfg(unix)]
         command.process_group(0);
         let child = command.spawn().map_err(failed)?;
-        running().extend(child.id());
+        agent.pid = child.id().unwrap_or_default();
+        running().push(agent.pid);
         agent.child = Some(child);
         agent.killed = false;
         Ok(())
@@ -170,8 +172,8 @@ impl Cluster {
         let give_up_at = Instant::now() + patience;
         loop {
             self.still_running(i)?;
-            let pid = self.agents[i].child.as_ref().and_then(Child::id);
-            let found = descriptor::alive_in(&self.runtime).into_iter().find(|d| Some(d.pid) == pid);
+            let pid = self.agents[i].pid;
+            let found = descriptor::alive_in(&self.runtime).into_iter().find(|descriptor| descriptor.pid == pid);
             if let Some(found) = found {
                 self.agents[i].addr = Some(found.addr);
                 return Ok(());
@@ -219,9 +221,8 @@ impl Cluster {
     async fn reap(&mut self, i: usize) -> Result<(), CliError> {
         let agent = &mut self.agents[i];
         let Some(mut child) = agent.child.take() else { return Ok(()) };
-        let pid = child.id();
         let gone = tokio::time::timeout(GONE, child.wait()).await;
-        running().retain(|known| Some(*known) != pid);
+        running().retain(|pid| *pid != agent.pid);
         match gone {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(e)) => Err(CliError::system(&format!("cannot wait for {}", agent.name), &e, "")),
