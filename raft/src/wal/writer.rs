@@ -359,6 +359,7 @@ impl Active {
     /// Writes zeros ahead until frames may reach `wanted`; returns by how much the file grew. A full disk changes
     /// nothing: zeros beyond `prepared` are as good as none.
     fn grow(&mut self, wanted: u64, options: &Options) -> Result<u64, Error> {
+        assert!(wanted <= self.capacity, "a segment would grow beyond its capacity");
         let before = self.prepared;
         let step = options.prepare_bytes.max(1);
         while self.prepared < wanted {

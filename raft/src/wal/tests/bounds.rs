@@ -100,17 +100,19 @@ fn only_the_successor_follows() {
 /// A segment takes exactly what it has room for; one byte more begins the next.
 #[test]
 fn a_segment_is_filled_to_the_last_byte() {
-    let room = 8192 - SEGMENT_HEADER_BYTES - frame::FRAME_HEADER_BYTES - ENTRY_HEADER_BYTES;
-    for (size, files) in [(room, 1), (room + 1, 1), (room / 2, 1)] {
+    let first = 100;
+    let left = 8192 - SEGMENT_HEADER_BYTES - frame::framed_len(ENTRY_HEADER_BYTES + first) as usize;
+    let fits = left - frame::FRAME_HEADER_BYTES - ENTRY_HEADER_BYTES;
+    for (second, files) in [(fits - 1, 1), (fits, 1), (fits + 1, 2)] {
         let disk = SimDisk::new(1);
         let mut log = opened(&disk, small(1));
-        log.writer.write(&append(chain_of(None, 1, [size]))).unwrap();
-        log.writer.sync().unwrap();
-        assert_eq!(disk.names().iter().filter(|n| n.ends_with(".wal")).count(), files);
-        let last = *log.writer.last().unwrap();
-        log.writer.write(&append(chain_of(Some(last), 1, [room / 2]))).unwrap();
-        let expected = if size == room / 2 { 2 } else { files + 1 };
-        assert_eq!(disk.names().iter().filter(|n| n.ends_with(".wal")).count(), expected, "{size}");
+        for size in [first, second] {
+            let last = log.writer.last().copied();
+            log.writer.write(&append(chain_of(last, 1, [size]))).unwrap();
+        }
+        assert_eq!(disk.names().iter().filter(|n| n.ends_with(".wal")).count(), files, "{second}");
+        let bytes: usize = disk.names().iter().filter_map(|n| disk.contents(n)).map(|c| c.len()).sum();
+        assert_eq!(log.reader.bytes_on_disk() as usize, bytes - 2 * META_BYTES);
     }
 }
 
