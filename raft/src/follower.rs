@@ -5,7 +5,7 @@
 use alloc::vec::Vec;
 
 use crate::message::{Body, Fence};
-use crate::role::{Ack, Following, RoleState};
+use crate::role::{Ack, Follower, Following, RoleState};
 use crate::{EntryKind, EntryShape, Halt, LogIndex, NodeId, Position, Raft};
 
 impl Raft {
@@ -94,7 +94,7 @@ impl Raft {
             return self.halt(Halt::ConflictBelowCommit { index: prev.index });
         }
         if prev.index <= verified {
-            return self.alarm(leader, "tells two histories in one term");
+            return self.alarm_leader("tells two histories in one term");
         }
         // The whole latest shape of this log, so that the leader finds the match point in one round trip.
         let (last, runs) = self.log.latest_runs(prev.index, self.options.conflict_runs_max);
@@ -108,18 +108,20 @@ impl Raft {
             entry.position.index <= log.start().index || log.term_at(entry.position.index) == Some(entry.position.term)
         };
         let new: Vec<_> = entries.into_iter().skip_while(|entry| held(&self.log, entry)).collect();
-        let Some(first) = new.first().map(|entry| entry.position.index) else { return true };
+        let Some(Position { index: first, term }) = new.first().map(|entry| entry.position) else { return true };
+        if self.log.term_at(first.prev()).is_some_and(|before| term < before) {
+            // Only possible across the start of this log, where `prev` could not be compared.
+            self.alarm_leader("sent entries of an older term than what is committed before them");
+            return false;
+        }
         let truncate_from = (first <= self.log.last().index).then_some(first);
         if let Some(from) = truncate_from {
             if from <= self.committed {
                 self.halt(Halt::ConflictBelowCommit { index: from });
                 return false;
             }
-            if let RoleState::Follower(follower) = &self.role
-                && let Some(following) = follower.following.as_ref().filter(|following| from <= following.verified)
-            {
-                let leader = following.leader;
-                self.alarm(leader, "tells two histories in one term");
+            if from <= self.verified() {
+                self.alarm_leader("tells two histories in one term");
                 return false;
             }
             self.log.truncate(from);
@@ -133,6 +135,20 @@ impl Raft {
         }
         self.persist(None, truncate_from, new);
         true
+    }
+
+    /// Up to here this log equals that of the leader it follows.
+    fn verified(&self) -> LogIndex {
+        match &self.role {
+            RoleState::Follower(Follower { following: Some(following) }) => following.verified,
+            _ => LogIndex::ZERO,
+        }
+    }
+
+    fn alarm_leader(&mut self, what: &'static str) {
+        if let Some(leader) = self.leader() {
+            self.alarm(leader, what);
+        }
     }
 
     /// The frontier moved: an ack that waited for it is owed now. One per fsync, however many appends it covered.

@@ -40,7 +40,7 @@ impl Liar {
                 runs: alloc::vec![Run { first: LogIndex(4), term: Term(3) }],
                 last: LogIndex(6),
                 configurations: alloc::vec![(LogIndex(2), configuration)],
-                committed: LogIndex(4),
+                committed: LogIndex(3 + random.next() % 2),
             },
             _ => Saved {
                 hard_state: HardState { term: Term(3), vote: Some(node(2)) },
