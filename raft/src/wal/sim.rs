@@ -13,14 +13,16 @@
 //! assert!(disk.names().is_empty());
 //! ```
 
+mod inode;
 mod store;
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::disk::{Disk, File, Lock};
+use inode::Inode;
+use store::Store;
 pub use store::{Counters, Fault, Injection, Op, Unsynced};
-use store::{Inode, Store};
 
 /// One disk with one directory. Clones are handles of the same disk.
 #[derive(Clone)]

@@ -1,11 +1,11 @@
-//! What the simulated disk holds: what processes see, what the platter has, and the difference.
+//! What the simulated disk holds: names, files, planned faults, and what a crash makes of them.
 //!
 //! It never draws a number except in a crash or a failed sync, so that adding a read does not change a schedule.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-const SECTOR: usize = crate::wal::frame::SECTOR_BYTES;
+use super::inode::{Inode, SECTOR};
 
 /// A call that a fault can hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -184,74 +184,6 @@ impl NameChange {
     }
 }
 
-#[derive(Clone, Debug, Default)]
-pub(super) struct Inode {
-    cached: Vec<u8>,
-    durable: Vec<u8>,
-    dirty: BTreeSet<u64>,
-}
-
-impl Inode {
-    pub(super) fn len(&self) -> u64 {
-        self.cached.len() as u64
-    }
-
-    pub(super) fn read(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        let from = usize::try_from(offset).unwrap_or(usize::MAX);
-        let bytes = self.cached.get(from..).and_then(|rest| rest.get(..buf.len()));
-        buf.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
-        Ok(())
-    }
-
-    fn write(&mut self, bytes: &[u8], at: usize, lost: bool) {
-        if self.cached.len() < at + bytes.len() {
-            self.set_len((at + bytes.len()) as u64);
-        }
-        self.cached[at..at + bytes.len()].copy_from_slice(bytes);
-        if !lost && !bytes.is_empty() {
-            self.dirty.extend((at / SECTOR) as u64..=((at + bytes.len() - 1) / SECTOR) as u64);
-        }
-    }
-
-    pub(super) fn set_len(&mut self, len: u64) {
-        let (old, new) = (self.cached.len(), len as usize);
-        self.cached.resize(new, 0);
-        if new < old {
-            let keep = new.div_ceil(SECTOR) as u64;
-            self.dirty.split_off(&keep);
-        } else {
-            // What was cut off and grows again must read as zeros, also on the platter.
-            self.dirty.extend((old / SECTOR) as u64..new.div_ceil(SECTOR) as u64);
-        }
-    }
-
-    pub(super) fn sync(&mut self) {
-        self.durable.resize(self.cached.len(), 0);
-        for sector in std::mem::take(&mut self.dirty) {
-            self.keep(sector, SECTOR, false);
-        }
-    }
-
-    /// Puts the first or last `part` bytes of a cached sector on the platter, as far as its length reaches.
-    fn keep(&mut self, sector: u64, part: usize, from_end: bool) {
-        let start = sector as usize * SECTOR;
-        let end = (start + SECTOR).min(self.cached.len()).min(self.durable.len());
-        if start >= end {
-            return;
-        }
-        let part = part.min(end - start);
-        let range = if from_end { end - part..end } else { start..start + part };
-        self.durable[range.clone()].copy_from_slice(&self.cached[range]);
-    }
-
-    /// Would it matter whether this sector survives?
-    fn differs(&self, sector: u64) -> bool {
-        let start = sector as usize * SECTOR;
-        let part = |bytes: &[u8], at: usize| bytes.get(at).copied().unwrap_or(0);
-        (start..start + SECTOR).any(|at| part(&self.cached, at) != part(&self.durable, at))
-    }
-}
-
 #[derive(Clone)]
 pub(super) struct Store {
     rng: Rng,
@@ -413,7 +345,7 @@ impl Store {
         }
         let mut rng = self.split_rng();
         if let Some(inode) = self.inodes.get_mut(&inode) {
-            for sector in std::mem::take(&mut inode.dirty) {
+            for sector in inode.take_dirty() {
                 if rng.flip() {
                     inode.keep(sector, SECTOR, false);
                 }
@@ -430,11 +362,11 @@ impl Store {
     pub(super) fn unsynced(&self) -> Vec<Unsynced> {
         let mut all: Vec<_> = self.changes.iter().map(|c| Unsynced::Name(c.text())).collect();
         for (id, inode) in &self.inodes {
-            if inode.cached.len() != inode.durable.len() {
+            if inode.is_length_unsynced() {
                 all.push(Unsynced::Length { inode: *id });
             }
-            let sectors = inode.dirty.iter().filter(|s| inode.differs(**s));
-            all.extend(sectors.map(|s| Unsynced::Sector { inode: *id, sector: *s }));
+            let sectors = inode.dirty().filter(|s| inode.differs(*s));
+            all.extend(sectors.map(|sector| Unsynced::Sector { inode: *id, sector }));
         }
         all
     }
@@ -454,16 +386,15 @@ impl Store {
         let linked: BTreeSet<u64> = self.names.values().copied().collect();
         self.inodes.retain(|id, _| linked.contains(id));
         for (id, inode) in &mut self.inodes {
-            let (old, new) = (inode.durable.len(), inode.cached.len());
-            if old != new {
+            if inode.is_length_unsynced() {
                 if keep(&Unsynced::Length { inode: *id }) {
-                    inode.durable.resize(new, 0);
+                    inode.keep_length();
                     self.counters.names_kept += 1;
                 } else {
                     self.counters.names_lost += 1;
                 }
             }
-            for sector in std::mem::take(&mut inode.dirty) {
+            for sector in inode.take_dirty() {
                 if !inode.differs(sector) {
                     continue;
                 }
@@ -477,7 +408,7 @@ impl Store {
                     self.counters.sectors_kept += 1;
                 }
             }
-            inode.cached.clone_from(&inode.durable);
+            inode.forget_cache();
         }
         self.end_life();
     }
@@ -485,10 +416,8 @@ impl Store {
     pub(super) fn edit(&mut self, name: &str, offset: u64, edit: impl Fn(&mut u8)) -> bool {
         let Ok(id) = self.find(name) else { return false };
         let Some(inode) = self.inodes.get_mut(&id) else { return false };
-        let Some(byte) = inode.cached.get_mut(offset as usize) else { return false };
-        edit(byte);
-        if let Some(byte) = inode.durable.get_mut(offset as usize) {
-            edit(byte);
+        if !inode.edit(offset, edit) {
+            return false;
         }
         self.counters.rotted += 1;
         true
@@ -508,6 +437,6 @@ impl Store {
     }
 
     pub(super) fn contents(&self, name: &str) -> Option<Vec<u8>> {
-        self.inodes.get(self.names.get(name)?).map(|i| i.cached.clone())
+        self.inodes.get(self.names.get(name)?).map(Inode::contents)
     }
 }

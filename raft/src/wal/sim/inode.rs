@@ -1,0 +1,114 @@
+//! One file of the simulated disk: what processes see, what the platter has, and which sectors differ.
+//!
+//! It never decides what a crash keeps; it is told sector by sector.
+
+use std::collections::BTreeSet;
+use std::io;
+
+pub(super) const SECTOR: usize = crate::wal::frame::SECTOR_BYTES;
+
+/// One file.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Inode {
+    cached: Vec<u8>,
+    durable: Vec<u8>,
+    dirty: BTreeSet<u64>,
+}
+
+impl Inode {
+    pub(super) fn len(&self) -> u64 {
+        self.cached.len() as u64
+    }
+
+    pub(super) fn read(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        let from = usize::try_from(offset).unwrap_or(usize::MAX);
+        let bytes = self.cached.get(from..).and_then(|rest| rest.get(..buf.len()));
+        buf.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8], at: usize, lost: bool) {
+        if self.cached.len() < at + bytes.len() {
+            self.set_len((at + bytes.len()) as u64);
+        }
+        self.cached[at..at + bytes.len()].copy_from_slice(bytes);
+        if !lost && !bytes.is_empty() {
+            self.dirty.extend((at / SECTOR) as u64..=((at + bytes.len() - 1) / SECTOR) as u64);
+        }
+    }
+
+    pub(super) fn set_len(&mut self, len: u64) {
+        let (old, new) = (self.cached.len(), len as usize);
+        self.cached.resize(new, 0);
+        if new < old {
+            let keep = new.div_ceil(SECTOR) as u64;
+            self.dirty.split_off(&keep);
+        } else {
+            // What was cut off and grows again must read as zeros, also on the platter.
+            self.dirty.extend((old / SECTOR) as u64..new.div_ceil(SECTOR) as u64);
+        }
+    }
+
+    pub(super) fn sync(&mut self) {
+        self.durable.resize(self.cached.len(), 0);
+        for sector in std::mem::take(&mut self.dirty) {
+            self.keep(sector, SECTOR, false);
+        }
+    }
+
+    /// Puts the first or last `part` bytes of a cached sector on the platter, as far as its length reaches.
+    pub(super) fn keep(&mut self, sector: u64, part: usize, from_end: bool) {
+        let start = sector as usize * SECTOR;
+        let end = (start + SECTOR).min(self.cached.len()).min(self.durable.len());
+        if start >= end {
+            return;
+        }
+        let part = part.min(end - start);
+        let range = if from_end { end - part..end } else { start..start + part };
+        self.durable[range.clone()].copy_from_slice(&self.cached[range]);
+    }
+
+    /// Would it matter whether this sector survives?
+    pub(super) fn differs(&self, sector: u64) -> bool {
+        let start = sector as usize * SECTOR;
+        let part = |bytes: &[u8], at: usize| bytes.get(at).copied().unwrap_or(0);
+        (start..start + SECTOR).any(|at| part(&self.cached, at) != part(&self.durable, at))
+    }
+
+    /// Sectors that a crash may lose, ascending.
+    pub(super) fn dirty(&self) -> impl Iterator<Item = u64> + '_ {
+        self.dirty.iter().copied()
+    }
+
+    /// Calls every sector clean, whatever the platter has.
+    pub(super) fn take_dirty(&mut self) -> BTreeSet<u64> {
+        std::mem::take(&mut self.dirty)
+    }
+
+    pub(super) fn is_length_unsynced(&self) -> bool {
+        self.cached.len() != self.durable.len()
+    }
+
+    pub(super) fn keep_length(&mut self) {
+        self.durable.resize(self.cached.len(), 0);
+    }
+
+    /// From now on processes see what the platter has.
+    pub(super) fn forget_cache(&mut self) {
+        self.cached.clone_from(&self.durable);
+    }
+
+    /// Changes a byte in the cache and on the platter; `false` if there is none.
+    pub(super) fn edit(&mut self, offset: u64, edit: impl Fn(&mut u8)) -> bool {
+        let Some(byte) = self.cached.get_mut(offset as usize) else { return false };
+        edit(byte);
+        if let Some(byte) = self.durable.get_mut(offset as usize) {
+            edit(byte);
+        }
+        true
+    }
+
+    pub(super) fn contents(&self) -> Vec<u8> {
+        self.cached.clone()
+    }
+}
