@@ -29,6 +29,7 @@ pub mod api;
 pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
+pub mod codec;
 #[cfg(feature = "agent")]
 pub mod config;
 #[cfg(feature = "agent")]

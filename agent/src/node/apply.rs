@@ -5,7 +5,7 @@
 use super::options::Founding;
 use super::{Level, Node, Output};
 use crate::machine::registry::Command;
-use crate::wire;
+use crate::codec;
 use quorate_raft::wal::{Entry, EntryKind};
 use quorate_raft::{LogIndex, Now, Term};
 use std::collections::VecDeque;
@@ -143,5 +143,5 @@ impl Node {
 }
 
 fn decode<T: serde::de::DeserializeOwned>(entry: &Entry) -> Result<T, String> {
-    wire::decode(&entry.payload(), "control entry").map_err(|e| e.to_string())
+    codec::decode(&entry.payload(), "control entry").map_err(|e| e.to_string())
 }

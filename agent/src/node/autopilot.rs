@@ -6,7 +6,7 @@
 
 use super::{Level, Node};
 use crate::machine::registry::{Command, Registration};
-use crate::wire;
+use crate::codec;
 use quorate_membership::State;
 use quorate_raft::wal::EntryKind;
 use quorate_raft::{Configuration, LogIndex, Mono, NodeId, Now, Outcome, Role, Status, Term, Ticket};
@@ -89,7 +89,7 @@ impl Node {
             Step::Registry(command, why) => {
                 self.note(Level::Info, why.clone());
                 self.autopilot.step = Some((ticket, why));
-                self.propose(now, ticket, EntryKind::Registry, wire::encode(&command).into(), 0);
+                self.propose(now, ticket, EntryKind::Registry, codec::encode(&command).into(), 0);
             }
             Step::Change { voters, learners, why } => {
                 self.note(Level::Info, why.clone());

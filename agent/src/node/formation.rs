@@ -2,7 +2,7 @@
 //!
 //! A joiner never founds. A founder with join addresses looks for members first.
 
-use super::{Known, Level, Node, Output};
+use super::{Boot, Level, Node, Output};
 use quorate_raft::{Mono, Now};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -46,10 +46,13 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(formation: &Formation, known: Vec<Known>, has_log: bool, now: Mono) -> Self {
-        let remembered = known.iter().map(|k| k.addr.to_string());
+    pub(super) fn new(formation: &Formation, boot: &Boot, now: Mono) -> Self {
+        let remembered = boot.known.iter().map(|k| k.addr.to_string());
+        let has_log = boot.meta.log_id.is_some();
         let all: BTreeSet<String> = formation.seeds.iter().cloned().chain(remembered).collect();
         let found_at = match (formation.bootstrap && !has_log, all.is_empty()) {
+            // It had decided already.
+            _ if boot.is_interrupted_founding() => Some(now),
             (false, _) => None,
             (true, true) => Some(now),
             (true, false) => Some(now.after(formation.look_for)),
@@ -89,9 +92,6 @@ impl Node {
 
     /// One turn: found, or try the addresses that are due.
     pub(super) fn form(&mut self, now: Now) {
-        if self.log_id.is_some() {
-            self.formation.found_at = None;
-        }
         if let Some(at) = self.formation.found_at {
             // An agent that belongs to a log, or that itself only joins, is a cluster to join.
             if self.peers.up().any(|p| p.log_id.is_some()) {

@@ -6,7 +6,7 @@ use super::questions::{Asker, not_leading};
 use super::{LeaderAnswer, Level, Node, Output, Reply, not_applied};
 use crate::api::{Answer, Code, Effect, Failure};
 use crate::machine::registry::Command;
-use crate::wire;
+use crate::codec;
 use quorate_raft::wal::EntryKind;
 use quorate_raft::{Mono, NodeId, Now};
 use std::collections::BTreeMap;
@@ -31,7 +31,8 @@ enum Phase {
     },
     /// Removed; the others are being told.
     Gossip {
-        request: u64,
+        /// Who is told at the end; nobody, if the request had ended before.
+        request: Option<u64>,
         until: Mono,
     },
     Gone,
@@ -48,6 +49,15 @@ pub(super) struct Leave {
 impl Leave {
     pub(super) fn is_under_way(&self) -> bool {
         !matches!(self.phase, Phase::Stays)
+    }
+
+    /// When the next step is due, whatever happens.
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        match self.phase {
+            Phase::Removal { deadline, .. } => Some(deadline),
+            Phase::Gossip { until, .. } => Some(until),
+            Phase::Stays | Phase::Gone => None,
+        }
     }
 }
 
@@ -74,6 +84,7 @@ impl Node {
             Some(failure) => self.emit(Output::Answer { request, result: Err(failure) }),
             None => {
                 self.leave.phase = Phase::Removal { request, deadline, next_ask: now.mono, asking: false };
+                self.next_reconcile = self.next_reconcile.min(deadline);
                 self.note(Level::Info, "leaving the cluster");
                 self.pursue_leave(now);
             }
@@ -90,7 +101,12 @@ impl Node {
     /// One turn of this node's own leaving.
     pub(super) fn pursue_leave(&mut self, now: Now) {
         match self.leave.phase {
-            Phase::Stays | Phase::Gone => {}
+            Phase::Stays => {
+                if self.is_removed() {
+                    self.tell_removal(now, None);
+                }
+            }
+            Phase::Gone => {}
             Phase::Removal { request, deadline, .. } if now.mono >= deadline => {
                 self.leave.phase = Phase::Stays;
                 let failure = Failure {
@@ -136,11 +152,7 @@ impl Node {
     pub(super) fn leave_answered(&mut self, now: Now, result: Result<LeaderAnswer, Failure>) {
         let Phase::Removal { request, .. } = self.leave.phase else { return };
         match result {
-            Ok(_) => {
-                self.leave.phase = Phase::Gossip { request, until: now.mono.after(GOSSIP_PATIENCE) };
-                self.note(Level::Info, "removed from the cluster; telling the others");
-                self.gossip_leave(now);
-            }
+            Ok(_) => self.tell_removal(now, Some(request)),
             Err(failure) if failure.code == Code::Refused => {
                 self.leave.phase = Phase::Stays;
                 self.emit(Output::Answer { request, result: Err(failure) });
@@ -148,6 +160,23 @@ impl Node {
             // No leader, or it changed: asked again until the client's deadline.
             Err(_) => self.mark_asking(now, false),
         }
+    }
+
+    /// It is removed for good, though its request to leave ended without a word of that: the removal was marked in the
+    /// log, and a later leader carried it out. It could never come back, so it finishes leaving.
+    fn is_removed(&self) -> bool {
+        if self.in_raft() || !self.registry.has_departed(self.me.get()) {
+            return false;
+        }
+        let settled = self.raft.configuration_index() <= self.raft.committed();
+        // A leader that calls this node a stranger has left the joint phase, and needs its vote no more.
+        settled || self.view.as_ref().is_some_and(|v| v.term >= self.raft.term().0)
+    }
+
+    fn tell_removal(&mut self, now: Now, request: Option<u64>) {
+        self.leave.phase = Phase::Gossip { request, until: now.mono.after(GOSSIP_PATIENCE) };
+        self.note(Level::Info, "removed from the cluster; telling the others");
+        self.gossip_leave(now);
     }
 
     /// Gossip has told enough others.
@@ -158,7 +187,9 @@ impl Node {
     fn gone(&mut self) {
         if let Phase::Gossip { request, .. } = self.leave.phase {
             self.leave.phase = Phase::Gone;
-            self.emit(Output::Answer { request, result: Ok(Reply::Answer(Answer::Removed)) });
+            if let Some(request) = request {
+                self.emit(Output::Answer { request, result: Ok(Reply::Answer(Answer::Removed)) });
+            }
             self.emit(Output::Departed);
         }
     }
@@ -175,7 +206,7 @@ impl Node {
         }
         if !self.registry.has_departed(node) {
             let ticket = self.token();
-            let command = wire::encode(&Command::Depart { node });
+            let command = codec::encode(&Command::Depart { node });
             self.propose(now, ticket, EntryKind::Registry, command.into(), 0);
         }
         self.leave.removals.entry(node).or_default().push((asker, deadline));

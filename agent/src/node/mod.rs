@@ -29,7 +29,7 @@ pub use options::{Boot, Founding, GROWTH_PATIENCE_DEFAULT, NAME_HOLD_DEFAULT, Op
 use crate::api::{Code, Effect, Failure};
 use crate::machine::{log::InFlight, log::LogMachine, registry::Registry};
 use quorate_membership::Membership;
-use quorate_raft::{LogIndex, Mono, NodeId, Now, Raft, Saved, Term};
+use quorate_raft::{HardState, LogIndex, Mono, NodeId, Now, Raft, Saved, Term};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,8 +86,10 @@ impl Node {
     /// The agent as its disk left it. Its first outputs are ready at once. An error says which option is illegal.
     pub fn restore(options: Options, boot: Boot, now: Now) -> Result<Self, quorate_membership::Error> {
         let me = boot.meta.node;
+        let interrupted = boot.is_interrupted_founding();
         let saved = Saved {
-            hard_state: boot.meta.hard_state,
+            // Nobody ever heard of a term that only its founder voted in; it founds again, under the same id.
+            hard_state: if interrupted { HardState::default() } else { boot.meta.hard_state },
             start: boot.recovered.start,
             runs: boot.recovered.runs.clone(),
             last: boot.recovered.last.map_or(boot.recovered.start.index, |h| h.index),
@@ -118,7 +120,7 @@ impl Node {
             appends: appends::Appends::default(),
             questions: questions::Questions::default(),
             autopilot: autopilot::Autopilot::default(),
-            formation: formation::State::new(&options.formation, boot.known, boot.meta.log_id.is_some(), now.mono),
+            formation: formation::State::new(&options.formation, &boot, now.mono),
             leave: leave::Leave::default(),
             view: None,
             next_reconcile: now.mono,
@@ -196,7 +198,7 @@ impl Node {
         self.expire_questions(now);
         self.pursue_leave(now);
         // A deadline is kept to the millisecond; nothing else needs a shorter round.
-        let deadlines = [self.next_append_deadline(), self.next_question_deadline()];
+        let deadlines = [self.next_append_deadline(), self.next_question_deadline(), self.leave.deadline()];
         for deadline in deadlines.into_iter().flatten() {
             self.next_reconcile = self.next_reconcile.min(deadline.max(now.mono.after(Duration::from_millis(1))));
         }

@@ -3,7 +3,7 @@
 use super::formation::Formation;
 use super::io::Known;
 use crate::machine::registry::Registration;
-use crate::wire;
+use crate::codec;
 use quorate_raft::wal::{Entry, EntryKind, Meta, Recovered};
 use quorate_raft::{BootId, Configuration, LogIndex};
 use serde::{Deserialize, Serialize};
@@ -84,6 +84,15 @@ pub struct Boot {
     pub known: Vec<Known>,
 }
 
+impl Boot {
+    /// Did this node decide to found a log, and die before its first entry was durable? Log id, term and vote are on
+    /// disk before the entry is. Only a founder votes with an empty log: without a configuration nobody can stand.
+    pub(super) fn is_interrupted_founding(&self) -> bool {
+        let empty = self.recovered.last.is_none() && self.recovered.start.index == LogIndex::ZERO;
+        empty && self.meta.log_id.is_some() && self.meta.hard_state.vote == Some(self.meta.node)
+    }
+}
+
 /// The payload of the first entry of a log: all that a founding decides, in one write.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Founding {
@@ -101,9 +110,9 @@ pub struct Founding {
 /// The configuration that this entry carries, if it is one that does and decodes.
 pub(super) fn configuration_of(entry: &Entry) -> Option<Configuration> {
     match entry.header().kind {
-        EntryKind::Configuration => wire::decode(&entry.payload(), "configuration").ok(),
+        EntryKind::Configuration => codec::decode(&entry.payload(), "configuration").ok(),
         EntryKind::Founding => {
-            wire::decode::<Founding>(&entry.payload(), "founding entry").ok().map(|f| f.configuration)
+            codec::decode::<Founding>(&entry.payload(), "founding entry").ok().map(|f| f.configuration)
         }
         _ => None,
     }

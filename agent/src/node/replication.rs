@@ -5,7 +5,7 @@
 use super::options::{Founding, configuration_of};
 use super::{Class, Level, Node, Output, PeerMessage, RaftMessage, log_seed};
 use crate::machine::registry::Registration;
-use crate::wire;
+use crate::codec;
 use bytes::Bytes;
 use quorate_raft::wal::{Batch, CHAIN_GENESIS, Entry, EntryFields, EntryHeader, EntryKind};
 use quorate_raft::{
@@ -87,7 +87,7 @@ impl Node {
         if first.header().index != LogIndex(1) {
             return true;
         }
-        let founding: Result<Founding, _> = wire::decode(&first.payload(), "founding entry");
+        let founding: Result<Founding, _> = codec::decode(&first.payload(), "founding entry");
         match founding {
             Ok(founding) if log_seed(&founding.log_id) == raft.seed && !self.founds() => {
                 self.adopt(&founding);
@@ -112,7 +112,7 @@ impl Node {
     /// The options of the log, from its first entry.
     pub(super) fn read_founding(&mut self, control: &[Entry]) {
         if let Some(first) = control.first().filter(|e| e.header().kind == EntryKind::Founding)
-            && let Ok(founding) = wire::decode::<Founding>(&first.payload(), "founding entry")
+            && let Ok(founding) = codec::decode::<Founding>(&first.payload(), "founding entry")
         {
             self.record_bytes_max = founding.record_bytes_max as usize;
         }
@@ -233,7 +233,7 @@ impl Node {
 
     fn configuration_payload(&self, position: Position, configuration: Configuration) -> (EntryKind, Bytes, u32) {
         if position.index != LogIndex(1) {
-            return (EntryKind::Configuration, wire::encode(&configuration).into(), 0);
+            return (EntryKind::Configuration, codec::encode(&configuration).into(), 0);
         }
         let founding = Founding {
             log_id: self.options.fresh_log_id,
@@ -241,7 +241,7 @@ impl Node {
             founder: Registration { node: self.me.get(), name: self.options.name.clone(), epoch: self.epoch },
             record_bytes_max: self.record_bytes_max as u64,
         };
-        (EntryKind::Founding, wire::encode(&founding).into(), 0)
+        (EntryKind::Founding, codec::encode(&founding).into(), 0)
     }
 
     fn seal(&self, now: Now, position: Position, kind: EntryKind, payload: &[u8], count: u32) -> Entry {
@@ -266,12 +266,14 @@ impl Node {
 
     /// Founds the log: the first entry, with everything that a founding decides.
     pub(super) fn found(&mut self, now: Now) {
-        self.log_id = Some(self.options.fresh_log_id);
+        // An id that is on disk already is never changed.
+        let log_id = *self.log_id.get_or_insert(self.options.fresh_log_id);
+        self.options.fresh_log_id = log_id;
         self.log_id_unwritten = true;
-        self.emit(Output::JoinedLog { log_id: self.options.fresh_log_id });
+        self.emit(Output::JoinedLog { log_id });
         self.raft.handle(now, quorate_raft::Input::Found);
         self.drain_raft(now);
-        self.note(Level::Info, format!("founded log {}", hex::encode(self.options.fresh_log_id)));
+        self.note(Level::Info, format!("founded log {}", hex::encode(log_id)));
     }
 
     /// Sends a message of the core with the entries that it announces, or fetches those first.

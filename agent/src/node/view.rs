@@ -6,10 +6,7 @@ use quorate_membership::State;
 use quorate_raft::{NodeId, Now, Role};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
-/// A name is kept for its holder this long after it was last heard.
-const HELD_FOR: Duration = Duration::from_secs(30);
 
 impl Node {
     /// Everyone in the group as this agent knows it: voters, learners.
@@ -196,7 +193,7 @@ impl Node {
             let held = |node| {
                 node == self.me.get()
                     || self.members.member(node).is_some_and(|m| m.state.is_present())
-                    || self.peers.last_up(node, now.mono).is_some_and(|at| now.mono.since(at) < HELD_FOR)
+                    || self.peers.last_up(node, now.mono).is_some_and(|at| now.mono.since(at) < self.options.name_hold)
             };
             next.gate = super::Gate::draw((self.options.name.clone(), self.me.get()), &self.registry, held);
         }

@@ -1,9 +1,10 @@
 //! The one task that owns the node: inputs in, outputs out, next deadline. It takes no decision.
 
+use super::context::{self, Asked, Context, Replier};
 use super::data;
 use super::disk::{Disk, Done, Job, Read};
 use super::network::{self, SharedGate};
-use super::rpc::{self, Asked, Context, Replier};
+use super::rpc;
 use crate::api::{Answer, Failure};
 use crate::node::{Input, Level, Node, Output, Published, Reply, Request};
 use crate::wire::rpc::Response;
@@ -101,7 +102,7 @@ impl EventLoop {
             let deadline = self.node.poll_timeout().map(|at| self.clock.instant(at));
             tokio::select! {
                 biased;
-                _ = rpc::stopped(&mut from.stop) => break Ended::Stopped,
+                _ = context::stopped(&mut from.stop) => break Ended::Stopped,
                 Some(done) = from.done.recv() => self.done(done),
                 event = from.events.recv() => match event {
                     Some(event) => if let Some(broken) = self.event(event) { break broken },

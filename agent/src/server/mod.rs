@@ -2,6 +2,7 @@
 //!
 //! [`Agent::start`] embeds an agent in a program; [`run`] is `quorate agent`.
 
+mod context;
 mod data;
 mod disk;
 mod error;
@@ -16,6 +17,7 @@ pub use error::Error;
 use crate::config::{AgentHooks, AgentOptions, GossipProfile};
 use crate::descriptor::{Descriptor, Published as PublishedDescriptor};
 use crate::node::{self, Boot, Formation, Node};
+use context::Context;
 use data::Data;
 use event_loop::{Clock, Ended, EventLoop, Face, Sources};
 use network::SharedGate;
@@ -211,7 +213,7 @@ impl Running {
         let reader = opened.reader.clone();
         let (disk, threads) = disk::Disk::start(opened.writer, opened.reader, done_sender)
             .map_err(|source| Error::System { what: "a thread", source })?;
-        let context = rpc::Context {
+        let context = Context {
             requests,
             published: published_receiver,
             disk: disk.clone(),

@@ -2,17 +2,16 @@
 //!
 //! It never decides what an answer is.
 
-use super::disk::Disk;
+use super::context::{Asked, Context, Replier, stopped};
 use super::tail;
 use crate::api::{Ask, Code, Effect, Failure};
-use crate::node::{Published, What};
+use crate::node::What;
 use crate::wire::rpc::{Request, Response};
 use quorate_certs::{Role, Subject};
-use quorate_transport::Endpoint;
 use quorate_transport::rpc::{RpcRecv, RpcSend, RpcStream};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// Requests of one stream that may wait at once; a client that pipelines deeper waits in its own buffers.
 const IN_FLIGHT_MAX: usize = 8192;
@@ -20,48 +19,6 @@ const IN_FLIGHT_MAX: usize = 8192;
 const ANSWERS_TOGETHER: usize = 256;
 /// How long the agent works on a question whose asker named no deadline.
 const ASK_PATIENCE: Duration = Duration::from_secs(60);
-
-/// What every stream may use.
-#[derive(Debug, Clone)]
-pub(super) struct Context {
-    pub(super) requests: mpsc::Sender<Asked>,
-    pub(super) published: watch::Receiver<Arc<Published>>,
-    pub(super) disk: Disk,
-    pub(super) endpoint: Endpoint,
-    pub(super) stop: watch::Receiver<bool>,
-}
-
-/// One request on its way to the node.
-#[derive(Debug)]
-pub(super) struct Asked {
-    pub(super) who: String,
-    pub(super) patience: Duration,
-    pub(super) what: What,
-    pub(super) reply: Replier,
-}
-
-/// Where the answer of one request goes. Dropping it answers nothing.
-#[derive(Debug)]
-pub(super) struct Replier {
-    id: u64,
-    out: mpsc::UnboundedSender<(u64, Response, OwnedSemaphorePermit)>,
-    permit: OwnedSemaphorePermit,
-}
-
-impl Replier {
-    pub(super) fn new(
-        id: u64,
-        out: mpsc::UnboundedSender<(u64, Response, OwnedSemaphorePermit)>,
-        permit: OwnedSemaphorePermit,
-    ) -> Self {
-        Self { id, out, permit }
-    }
-
-    /// Sends the answer; a client that is gone does not hear it.
-    pub(super) fn send(self, response: Response) {
-        let _ = self.out.send((self.id, response, self.permit));
-    }
-}
 
 /// Serves one stream until its client ends it or the agent stops.
 pub(super) async fn serve(stream: RpcStream, context: Context) {
@@ -112,11 +69,6 @@ async fn converse(who: &Subject, first: (u64, Request), mut recv: RpcRecv, send:
     // The writer ends when the last answer that is still owed has been sent.
     drop(out);
     let _ = writer.await;
-}
-
-/// Resolves when the agent stops.
-pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
-    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 async fn next(recv: &mut RpcRecv) -> Option<Result<(u64, Request), Failure>> {

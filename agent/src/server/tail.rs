@@ -2,7 +2,7 @@
 //!
 //! Only what the node has published as readable ever leaves; an agent without a log fetches from one that has it.
 
-use super::rpc::{Asked, Context, Replier, stopped};
+use super::context::{Asked, Context, Replier, stopped};
 use crate::api::{Answer, Ask, Code, Effect, Failure, ReadLevel, Start, TailFrom};
 use crate::node::{Published, What};
 use crate::record;

@@ -148,12 +148,8 @@ impl World {
     }
 
     fn leave(&mut self, agent: usize, down_us: u64) -> bool {
-        let asked = self.ask(None, agent, Kind::Leave, LEAVE_TIMEOUT_US).is_some();
-        if asked {
-            // Its supervisor starts it again, whether it left or not.
-            self.start_at(agent, self.at + LEAVE_TIMEOUT_US + 4 * SECOND + down_us);
-        }
-        asked
+        self.machines[agent].rest_us = down_us;
+        self.ask(None, agent, Kind::Leave, LEAVE_TIMEOUT_US).is_some()
     }
 
     fn move_to_another_address(&mut self, agent: usize, down_us: u64) -> bool {

@@ -6,7 +6,7 @@ use super::plan::{Knobs, letter};
 use super::random::Random;
 use super::world::Event;
 use crate::node::{Boot, Formation, Gate, Known, LOOK_FOR_DEFAULT, Node, Options, Published};
-use crate::wire;
+use crate::codec;
 use quorate_raft::wal::sim::SimDisk;
 use quorate_raft::wal::{self, Batch, Entry, EntryKind, Meta, Reader, Writer};
 use quorate_raft::{BootId, Configuration, HardState, LogIndex, Mono, NodeId, Now, PersistTicket, Term, Wall};
@@ -58,6 +58,8 @@ pub(super) struct Machine {
     pub(super) slow_disk: Option<(u64, u64)>,
     /// It has left; its data directory is set aside at the next start.
     pub(super) departed: bool,
+    /// After it has left, before its supervisor starts it again.
+    pub(super) rest_us: u64,
 }
 
 /// A running agent.
@@ -308,9 +310,9 @@ pub(super) fn fresh_node(random: &mut Random) -> NodeId {
 /// The configuration in an entry, if it holds one.
 pub(super) fn configuration(entry: &Entry) -> Option<Configuration> {
     match entry.header().kind {
-        EntryKind::Configuration => wire::decode(&entry.payload(), "configuration").ok(),
+        EntryKind::Configuration => codec::decode(&entry.payload(), "configuration").ok(),
         EntryKind::Founding => {
-            wire::decode::<crate::node::Founding>(&entry.payload(), "founding entry").ok().map(|f| f.configuration)
+            codec::decode::<crate::node::Founding>(&entry.payload(), "founding entry").ok().map(|f| f.configuration)
         }
         _ => None,
     }

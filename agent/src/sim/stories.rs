@@ -151,3 +151,200 @@ fn joiners_that_found_only_each_other_still_find_the_founder() {
     w.run_to(10 * SECOND);
     w.must("three voters", 15 * SECOND, |w| w.voters() == 3);
 }
+
+/// A founder dies after its log id is on disk and before its first entry is: it must not wait for ever for a log that
+/// only it could have founded.
+#[test]
+fn a_founder_that_dies_in_the_middle_founds_after_all() {
+    for calls in 0..40 {
+        let mut alone = plan(1);
+        alone.seed = calls;
+        let mut w = World::new(alone);
+        w.machines[0].disk.power_off_after(calls);
+        w.tearing.insert(0, 100 * MS);
+        w.must("it leads", 2 * SECOND, |w| w.leader().is_some());
+        w.tearing.clear();
+        w.machines[0].disk.heal();
+        w.appends(0);
+    }
+}
+
+/// The leader that was asked to leave is cut off with its own removal in the log. Its client hears nothing certain, a
+/// later leader carries the removal out, and the agent goes, for it could never come back.
+#[test]
+fn a_removal_that_outlives_its_request_is_still_a_removal() {
+    let mut w = World::formed(3);
+    let leader = w.leader().expect("one leads");
+    w.act(&Action::LoseBulk { agent: leader });
+    let leave = w.ask(None, leader, Kind::Leave, 40 * MS).expect("it is up");
+    w.run_to(w.at + 8 * MS);
+    w.act(&Action::Isolate { agent: leader });
+    w.must("the request ends", SECOND, |w| w.is_over(leave));
+    w.act(&Action::Heal);
+    w.must("two voters, or three with the one that came back as new", 30 * SECOND, |w| {
+        w.counters.get("departed") == 1
+    });
+    w.converges(30 * SECOND);
+}
+
+/// Behaviour 1: a fourth agent learns, a fifth makes five voters, an eighth stays outside, and all of them serve.
+#[test]
+fn four_agents_are_three_voters_five_are_five_and_the_eighth_stays_outside() {
+    for (agents, voters, members) in [(2, 1, 2), (4, 3, 4), (5, 5, 5), (8, 5, 7)] {
+        let mut w = World::formed(agents);
+        let c = w.witness.configuration().expect("there is a group").clone();
+        assert_eq!((c.voters.len(), c.members().len()), (voters, members), "of {agents}");
+        for agent in 0..agents {
+            w.appends(agent);
+            w.reads(agent);
+        }
+        w.keeps_promises();
+    }
+}
+
+/// Behaviour 2: the leader dies under load; the next append, through anyone, is acked within a second.
+#[test]
+fn a_killed_leader_is_replaced_and_nothing_acked_is_lost() {
+    let mut w = World::formed(3);
+    for _ in 0..20 {
+        let leader = w.leader().expect("one leads");
+        let other = (leader + 1) % 3;
+        w.begin_append(leader, SECOND);
+        w.begin_append(other, SECOND);
+        w.run_to(w.at + 3 * MS);
+        w.act(&Action::Kill { agent: leader, down_us: 3 * SECOND });
+        let killed_at = w.at;
+        w.appends(other);
+        let took = w.at - killed_at;
+        assert!(took < 10 * SECOND, "{took} us");
+        w.must("it is back", 10 * SECOND, |w| w.is_of_one_mind().is_ok());
+        assert_eq!(w.voters(), 3);
+    }
+    w.witness.all_acked_stand();
+    w.keeps_promises();
+}
+
+/// Behaviour 3: all die at once, in the middle of writing; they serve again by themselves.
+#[test]
+fn all_agents_lose_power_at_once_and_nothing_acked_is_lost() {
+    let mut w = World::formed(3);
+    for round in 0..10 {
+        for agent in 0..3 {
+            w.begin_append(agent, SECOND);
+        }
+        w.run_to(w.at + round * MS);
+        w.act(&Action::CrashAll { down_us: 200 * MS });
+        w.converges(15 * SECOND);
+        w.appends(0);
+    }
+    w.witness.all_acked_stand();
+    w.keeps_promises();
+}
+
+/// Behaviour 4: without a quorum an append ends in time, and what the client hears is true.
+#[test]
+fn without_a_quorum_an_append_ends_in_time_and_with_the_truth() {
+    let mut w = World::formed(3);
+    let leader = w.leader().expect("one leads");
+    w.act(&Action::Halves { left: vec![leader] });
+    let sent = w.begin_append(leader, 400 * MS);
+    w.run_to(w.at + 2 * SECOND);
+    let unsent = w.begin_append(leader, 400 * MS);
+    w.run_to(w.at + SECOND);
+    let word = |w: &World, operation| match w.end(operation) {
+        End::Answered(Err(failure)) => (failure.code, failure.effect),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(word(&w, sent), (Code::Unknown, Effect::Unknown));
+    assert_eq!(word(&w, unsent), (Code::NoQuorum, Effect::NotApplied));
+    w.act(&Action::Heal);
+    w.converges(15 * SECOND);
+    w.appends(leader);
+    assert_eq!(w.witness.offset_of(1), None, "what was not applied never appears");
+}
+
+/// Behaviour 6: leaving goes from three to two to one; a sole voter hands its seat over; the last one refuses.
+#[test]
+fn agents_leave_one_by_one_and_the_last_refuses() {
+    let mut w = World::formed(3);
+    w.machines.iter_mut().for_each(|m| m.rest_us = 10_000 * SECOND);
+    for (left, voters) in [(0, 2), (1, 1)] {
+        let leave = w.ask(None, left, Kind::Leave, 10 * SECOND).expect("it is up");
+        w.must("it has left", 12 * SECOND, |w| w.machines[left].departed);
+        assert_eq!(w.end(leave).word(), "ok");
+        assert_eq!(w.voters(), voters);
+        w.appends(2);
+    }
+    let refused = w.ask(None, 2, Kind::Leave, 10 * SECOND).expect("it is up");
+    w.must("the last one answers", 12 * SECOND, |w| w.is_over(refused));
+    let End::Answered(Err(failure)) = w.end(refused) else { panic!("the last agent must not leave") };
+    assert_eq!(failure.code, Code::Refused);
+    // Started again, those that left are new nodes.
+    for back in 0..2 {
+        w.start_at(back, w.at);
+    }
+    w.converges(20 * SECOND);
+    w.appends(0);
+}
+
+/// Behaviour 6: a sole voter with a learner hands its seat over before it goes.
+#[test]
+fn a_sole_voter_hands_its_seat_to_the_learner() {
+    let mut w = World::formed(2);
+    assert_eq!(w.voters(), 1);
+    w.machines[0].rest_us = 10_000 * SECOND;
+    w.appends(1);
+    let leave = w.ask(None, 0, Kind::Leave, 10 * SECOND).expect("it is up");
+    w.must("it has left", 12 * SECOND, |w| w.machines[0].departed);
+    assert_eq!(w.end(leave).word(), "ok");
+    w.appends(1);
+}
+
+/// Behaviour 7: an agent returns under another address, then all of them at once; no configuration changes.
+#[test]
+fn agents_return_under_other_addresses_without_a_change() {
+    let mut w = World::formed(3);
+    let before = w.witness.configurations().count();
+    w.act(&Action::Move { agent: 1, down_us: 500 * MS });
+    w.run_to(w.at + SECOND);
+    w.converges(20 * SECOND);
+    w.appends(1);
+    w.act(&Action::MoveAll { down_us: 500 * MS });
+    w.run_to(w.at + SECOND);
+    w.converges(30 * SECOND);
+    w.appends(2);
+    assert_eq!(w.witness.configurations().count(), before);
+}
+
+/// A wiped disk under an old name is a new node: it waits until the old one has been silent for 30 s, then takes its
+/// seat, and the old one never votes again.
+#[test]
+fn a_wiped_disk_takes_its_name_back_after_thirty_seconds() {
+    let mut w = World::formed(3);
+    let old = w.machines[2].node;
+    let wiped_at = w.at;
+    w.act(&Action::Wipe { agent: 2, down_us: 100 * MS });
+    let new = w.machines[2].node;
+    assert_ne!(old, new);
+    w.must("the new disk votes", 90 * SECOND, |w| w.witness.configuration().is_some_and(|c| c.voters.contains(&new)));
+    assert!(w.at - wiped_at >= 30 * SECOND, "too early, after {} us", w.at - wiped_at);
+    w.converges(10 * SECOND);
+    assert!(w.witness.configuration().is_some_and(|c| !c.is_member(old)));
+    w.appends(2);
+}
+
+/// Two founders that name each other become one cluster, not two histories.
+#[test]
+fn two_founders_that_join_each_other_found_one_log() {
+    for apart_us in [0, 10 * MS, 2_900 * MS, 3_100 * MS] {
+        let mut both = plan(3);
+        both.agents[0].join = vec![1];
+        both.agents[1].bootstrap = true;
+        both.agents[1].join = vec![0];
+        both.agents[1].start_us = apart_us;
+        let mut w = World::new(both);
+        w.must("three voters", 20 * SECOND, |w| w.voters() == 3);
+        let logs: Vec<_> = w.machines.iter().filter_map(|m| m.process.as_ref()?.log_id).collect();
+        assert!(logs.iter().all(|l| *l == logs[0]), "{apart_us} us apart: {logs:?}");
+    }
+}

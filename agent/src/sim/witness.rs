@@ -209,7 +209,7 @@ impl Witness {
             },
             EntryKind::Registry => {
                 if let Ok(crate::machine::registry::Command::Depart { node }) =
-                    crate::wire::decode(&entry.payload(), "registry")
+                    crate::codec::decode(&entry.payload(), "registry")
                 {
                     self.departed.insert(node);
                 }

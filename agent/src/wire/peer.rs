@@ -13,8 +13,8 @@
 //! Integers are little-endian. Entries are decoded and every checksum checked before the node hears of them.
 
 use super::fields::Fields;
-use super::{Malformed, decode, encode};
 use crate::api::{Append, Appended, Failure};
+use crate::codec::{Malformed, decode, encode};
 use crate::node::{LeaderAnswer, LeaderAsk, PeerMessage, RaftMessage};
 use bytes::{BufMut, Bytes, BytesMut};
 use quorate_raft::Wall;

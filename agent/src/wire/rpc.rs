@@ -21,8 +21,8 @@
 //! Integers are little-endian.
 
 use super::fields::Fields;
-use super::{Malformed, decode, encode};
 pub use crate::api::*;
+use crate::codec::{Malformed, decode, encode};
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// A frame from the side that asks.
