@@ -23,7 +23,9 @@ impl<'a> Story<'a> {
         let seen = io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         let target = if seen { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target);
-        Self { ui, began: Instant::now(), bar }
+        let story = Self { ui, began: Instant::now(), bar };
+        story.wait("certificates are made");
+        story
     }
 
     pub(super) fn elapsed(&self) -> Duration {
@@ -37,6 +39,7 @@ impl<'a> Story<'a> {
 
     /// Something was achieved.
     pub(super) fn done(&self, text: &str) {
+        self.wait("next");
         self.line('✓', text);
     }
 
@@ -65,12 +68,11 @@ impl<'a> Story<'a> {
 
     /// Shows a bar of `total` steps.
     pub(super) fn bar(&self, total: u64, what: &str) {
-        if let Ok(style) = ProgressStyle::with_template("          {spinner} {msg} [{bar:32}] {human_pos}/{human_len}")
-        {
+        self.bar.set_message(what.to_owned());
+        self.bar.set_length(total);
+        if let Ok(style) = ProgressStyle::with_template("          {spinner} {msg} [{bar:32}] {human_pos}/{human_len}") {
             self.bar.set_style(style.progress_chars("=> "));
         }
-        self.bar.set_length(total);
-        self.bar.set_message(what.to_owned());
     }
 
     pub(super) fn progress(&self, done: u64) {
