@@ -2,18 +2,20 @@
 //!
 //! It believes nobody: the log is read from every replica, entry by entry, and every ack is looked up in it.
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, wait_until};
+use quorate::api::Effect;
 use quorate::client::{Client, ClientError, ReadLevel, TailFrom};
 use quorate::record::{Record, decode_batch};
-use quorate::api::Effect;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 /// Between two appends of one client: the test is about failures, not about throughput.
 const PACE: Duration = Duration::from_millis(2);
+/// How long one append of the load may take.
+const APPEND: Duration = Duration::from_secs(30);
 /// Clients with an odd number append batches of this many records.
 const BATCH: usize = 3;
 
@@ -35,11 +37,22 @@ pub(crate) struct Attempt {
     pub(crate) asked: Instant,
     pub(crate) ended: Instant,
     pub(crate) outcome: Outcome,
+    /// What the client said if it was not acked.
+    pub(crate) error: Option<ClientError>,
 }
 
 impl Attempt {
+    /// How long it took.
+    pub(crate) fn took(&self) -> Duration {
+        self.ended - self.asked
+    }
+
+    pub(crate) fn is_acked(&self) -> bool {
+        matches!(self.outcome, Outcome::Acked(_))
+    }
+
     /// Appends these values as one batch and notes what came of it.
-    pub(crate) async fn make(client: &Client, values: Vec<String>, patience: Duration) -> (Self, Option<ClientError>) {
+    pub(crate) async fn make(client: &Client, values: Vec<String>, patience: Duration) -> Self {
         let records: Vec<_> = values.iter().map(|value| Record::of(value.clone())).collect();
         let asked = Instant::now();
         let result = client.append_within(&records, patience).await;
@@ -49,47 +62,58 @@ impl Attempt {
             Err(error) if error.effect() == Effect::Unknown => (Outcome::Unknown, Some(error)),
             Err(error) => (Outcome::NotApplied, Some(error)),
         };
-        (Self { values, asked, ended, outcome }, error)
+        Self { values, asked, ended, outcome, error }
     }
 }
 
 /// Clients that append without a break until they are told to stop.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
-    clients: Vec<JoinHandle<Vec<Attempt>>>,
+    history: Arc<Mutex<Vec<Attempt>>>,
+    clients: Vec<JoinHandle<()>>,
 }
 
 impl Load {
     /// `clients` of them, through different agents of `cluster`.
     pub(crate) fn on(cluster: &Cluster, clients: usize) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, history) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
         let names = cluster.running();
         let clients = (0..clients).map(|i| {
             let client = cluster.client(&names[i % names.len()]);
-            cluster.spawn_task(append_until(client, i, Arc::clone(&stop)))
+            cluster.spawn_task(append_until(client, i, Arc::clone(&stop), Arc::clone(&history)))
         });
-        Self { clients: clients.collect(), stop }
+        let clients = clients.collect();
+        Self { stop, history, clients }
     }
 
-    /// Waits for the last answers; the history so far.
+    /// Waits until an append that was asked for after `then` is acked: from `then` until the first such ack.
+    #[track_caller]
+    pub(crate) fn wait_ack_after(&self, then: Instant) -> Duration {
+        wait_until("an append is acked again", || first_ack_after(&self.history.lock().unwrap(), then))
+    }
+
+    /// Waits for the last answers; what they amount to.
     pub(crate) fn stop(self, cluster: &Cluster) -> Vec<Attempt> {
         self.stop.store(true, Ordering::Relaxed);
-        let all = self.clients.into_iter().map(|client| cluster.block_on(client).unwrap());
-        all.flatten().collect()
+        for client in self.clients {
+            cluster.block_on(client).unwrap();
+        }
+        std::mem::take(&mut *self.history.lock().unwrap())
     }
 }
 
-async fn append_until(client: Client, number: usize, stop: Arc<AtomicBool>) -> Vec<Attempt> {
-    let mut history = Vec::new();
+async fn append_until(client: Client, number: usize, stop: Arc<AtomicBool>, history: Arc<Mutex<Vec<Attempt>>>) {
     let per_batch = if number.is_multiple_of(2) { 1 } else { BATCH };
-    while !stop.load(Ordering::Relaxed) {
-        let n = history.len();
+    for n in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
         let values = (0..per_batch).map(|i| format!("client {number} append {n} record {i}")).collect();
-        history.push(Attempt::make(&client, values, Duration::from_secs(10)).await.0);
+        let attempt = Attempt::make(&client, values, APPEND).await;
+        history.lock().unwrap().push(attempt);
         tokio::time::sleep(PACE).await;
     }
     client.close().await;
-    history
 }
 
 /// The whole log as the agent `name` holds it, everything acknowledged so far included: entry bytes, and values by
@@ -132,6 +156,9 @@ pub(crate) fn verify(cluster: &Cluster, replicas: &[String], history: &[Attempt]
         assert_eq!(values, other_values, "{first} and {name} hold the same records");
         assert!(bytes == other_bytes, "{first} and {name} hold the same bytes");
     }
+    for attempt in history.iter().filter(|attempt| attempt.outcome == Outcome::NotApplied) {
+        println!("not applied after {:?}: {:?}", attempt.took(), attempt.error);
+    }
     check(history, &values).unwrap_or_else(|why| panic!("{why}"))
 }
 
@@ -171,12 +198,11 @@ pub(crate) fn check(history: &[Attempt], log: &[String]) -> Result<Summary, Stri
 
 /// An append that was asked for after another had been acked has the larger offset.
 fn in_real_time(history: &[Attempt]) -> Result<(), String> {
-    let acked = |attempt: &&Attempt| matches!(attempt.outcome, Outcome::Acked(_));
     let offset = |attempt: &Attempt| match attempt.outcome {
         Outcome::Acked(first) => first,
         _ => 0,
     };
-    let mut by_asked: Vec<&Attempt> = history.iter().filter(acked).collect();
+    let mut by_asked: Vec<&Attempt> = history.iter().filter(|attempt| attempt.is_acked()).collect();
     let mut by_ended = by_asked.clone();
     by_asked.sort_by_key(|attempt| attempt.asked);
     by_ended.sort_by_key(|attempt| attempt.ended);
@@ -196,8 +222,8 @@ fn in_real_time(history: &[Attempt]) -> Result<(), String> {
 }
 
 /// From `killed` until the first ack of an append that was asked for after it.
-pub(crate) fn first_ack_after(history: &[Attempt], killed: Instant) -> Option<Duration> {
-    let later = history.iter().filter(|attempt| attempt.asked > killed && matches!(attempt.outcome, Outcome::Acked(_)));
+fn first_ack_after(history: &[Attempt], killed: Instant) -> Option<Duration> {
+    let later = history.iter().filter(|attempt| attempt.asked > killed && attempt.is_acked());
     later.map(|attempt| attempt.ended - killed).min()
 }
 
@@ -214,7 +240,7 @@ mod tests {
     fn attempt(value: &str, from: u64, to: u64, outcome: Outcome) -> Attempt {
         let origin = Instant::now();
         let (asked, ended) = (origin + Duration::from_secs(from), origin + Duration::from_secs(to));
-        Attempt { values: vec![value.into()], asked, ended, outcome }
+        Attempt { values: vec![value.into()], asked, ended, outcome, error: None }
     }
 
     fn log(values: &[&str]) -> Vec<String> {

@@ -8,4 +8,7 @@ mod said;
 
 mod failover;
 mod formation;
+mod leave;
+mod limits;
+mod quorum;
 mod restart;

@@ -9,7 +9,7 @@ use std::time::Instant;
 fn all_agents_are_killed_at_once() {
     let mut cluster = Cluster::of(3);
     let load = Load::on(&cluster, 4);
-    cluster.wait_status("n1", "some records", |s| s.next > 100);
+    load.wait_ack_after(Instant::now());
     for name in cluster.running() {
         cluster.signal(&name, "KILL");
     }
@@ -20,13 +20,89 @@ fn all_agents_are_killed_at_once() {
     for name in ["n1", "n2", "n3"] {
         cluster.restart(name, &[]);
     }
-    let client = cluster.client("n2");
-    let attempt = history::Attempt::make(&client, vec!["after".into()], crate::cluster::PATIENCE);
-    let (after, error) = cluster.block_on(attempt);
-    assert!(error.is_none(), "{error:?}");
-    println!("figure: all killed, first ack {:?} after the restart", started.elapsed());
+    println!("figure: all killed, first ack {:?} after the restart", load.wait_ack_after(started));
     cluster.wait_group(3, 0);
-    let mut history = load.stop(&cluster);
-    history.push(after);
+    let history = load.stop(&cluster);
     println!("figure: {:?}", history::verify(&cluster, &cluster.running(), &history));
+}
+
+/// One agent returns under a new address, then all at once do: accepted with their data, and nobody's seat changes
+/// (behaviour 7).
+#[test]
+fn addresses_change() {
+    let mut cluster = Cluster::of(3);
+    assert_eq!(cluster.ask("n1", &["append", "before"]).ok(), "0\n");
+    let seats = |cluster: &Cluster, at: &str| {
+        let status = cluster.status(at).unwrap();
+        let mut ids: Vec<_> = cluster.members(at).unwrap().into_iter().map(|m| (m.name, m.id)).collect();
+        ids.sort();
+        (status.log_id, status.voters, status.learners, ids)
+    };
+    let before = seats(&cluster, "n1");
+    let changes = |cluster: &Cluster| {
+        let logs = ["n1", "n2", "n3"].map(|name| cluster.log(name));
+        logs.iter().flat_map(|log| log.lines()).filter(|line| line.contains("as learner") || line.contains("voters")).count()
+    };
+    let changed = changes(&cluster);
+
+    let former = cluster.addr("n3");
+    cluster.stop("n3");
+    // Without a join address: it knows the others from before.
+    cluster.start("n3", &[]);
+    assert_ne!(cluster.addr("n3"), former);
+    let new = cluster.addr("n3").to_string();
+    cluster.wait_group(3, 0);
+    for name in ["n1", "n2", "n3"] {
+        cluster.wait_member(name, "n3 alive at its new address", |all| {
+            all.len() == 3 && all.iter().any(|m| m.name == "n3" && m.addr == new && m.state == "alive")
+        });
+    }
+    assert_eq!(seats(&cluster, "n1"), before);
+
+    for name in ["n1", "n2", "n3"] {
+        cluster.kill(name);
+    }
+    cluster.start("n2", &[]);
+    let seed = cluster.addr("n2").to_string();
+    cluster.start("n1", &["--join", &seed]);
+    cluster.start("n3", &["--join", &seed]);
+    cluster.wait_group(3, 0);
+    for name in ["n1", "n2", "n3"] {
+        let at = ["n1", "n2", "n3"].map(|name| cluster.addr(name).to_string());
+        cluster.wait_member(name, "all at their new addresses", |all| {
+            all.len() == 3 && all.iter().all(|m| m.state == "alive" && at.contains(&m.addr))
+        });
+        assert_eq!(seats(&cluster, name), before);
+    }
+    assert_eq!(changes(&cluster), changed, "no configuration change was needed");
+    assert_eq!(cluster.ask("n3", &["append", "after"]).ok(), "1\n");
+    assert_eq!(history::read(&cluster, "n1").1, ["before", "after"]);
+}
+
+/// A wiped disk under an old name is a new node: it waits, and is told who holds the name (architecture, section 6).
+#[test]
+fn a_wiped_disk_is_told_who_holds_its_name() {
+    let mut cluster = Cluster::of(3);
+    let holder = cluster.members("n1").unwrap().into_iter().find(|m| m.name == "n3").unwrap();
+    let held = format!("held by node {:016x}", holder.id);
+    let seed = cluster.addr("n1").to_string();
+
+    // The holder lives: another disk with the same certificate is not let in.
+    let mut twin = cluster.command(&["agent", "--bind", "127.0.0.1:0", "--join", &seed]);
+    twin.arg("--certs").arg(cluster.certs("n3")).arg("--data").arg(cluster.data("twin"));
+    cluster.spawn("twin", twin).unwrap();
+    cluster.wait_log("twin", &["join address", &held, "alive"]);
+    cluster.kill("twin");
+
+    // The holder is gone and its disk wiped: the name is kept for it for a while, and the newcomer is told.
+    cluster.kill("n3");
+    std::fs::remove_dir_all(cluster.data("n3")).unwrap();
+    cluster.start("n3", &["--join", &seed]);
+    cluster.wait_log("n3", &[&held]);
+    let status = cluster.status("n3").unwrap();
+    assert!(status.problems.iter().any(|p| p.contains(&held)), "{:?}", status.problems);
+    // After that it takes the name, and the seat of its former disk, with nobody's help.
+    cluster.wait_group(3, 0);
+    let now = cluster.members("n1").unwrap().into_iter().find(|m| m.name == "n3" && m.state == "alive").unwrap();
+    assert_ne!(now.id, holder.id);
 }
