@@ -37,9 +37,9 @@ mod change;
 mod configuration;
 mod examine;
 mod follower;
+mod frontier;
 #[cfg(test)]
 mod fuzz;
-mod frontier;
 mod invariants;
 mod io;
 mod leader;

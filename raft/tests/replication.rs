@@ -365,7 +365,6 @@ fn an_answer_to_an_earlier_leadership_is_not_counted() {
     let (follower, third) = (c.others(leader)[0], c.others(leader)[1]);
     c.hold_back(follower, leader, "append-reply");
     c.propose(leader);
-    c.read(leader);
     c.run(100 * MS);
     let late: Vec<_> = c.captured.drain(..).collect();
     c.transfer(leader, Some(third));
