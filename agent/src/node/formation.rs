@@ -93,16 +93,26 @@ impl Node {
     /// One turn: found, or try the addresses that are due.
     pub(super) fn form(&mut self, now: Now) {
         if let Some(at) = self.formation.found_at {
-            // An agent that belongs to a log, or that itself only joins, is a cluster to join.
-            if self.peers.up().any(|p| p.log_id.is_some()) {
+            // A leader that sends its view, or an agent that belongs to a log, is a cluster to join.
+            if self.view.is_some() || self.peers.up().any(|p| p.log_id.is_some()) {
                 self.formation.found_at = None;
                 self.note(Level::Info, "found a cluster at a join address; joining it instead of founding one");
-            } else if now.mono >= at {
+            } else if now.mono >= at && !self.yields_to_a_founder() {
                 self.formation.found_at = None;
                 self.found(now);
             }
         }
         self.dial_seeds(now);
+    }
+
+    /// Of founders that see each other the one with the lowest id founds, and the others join it.
+    fn yields_to_a_founder(&self) -> bool {
+        self.peers.up().any(|p| p.founder && p.node < self.me.get())
+    }
+
+    /// A leader has sent its log: this node founds none.
+    pub(super) fn joined(&mut self) {
+        self.formation.found_at = None;
     }
 
     /// Seeds are tried until one leads to a cluster, and again whenever this agent finds itself alone. Joiners that

@@ -96,7 +96,12 @@ pub struct Peer {
     pub observed: Option<SocketAddr>,
     /// Its program version.
     pub version: String,
+    /// It was told to found a log, unless it finds one.
+    pub founder: bool,
 }
+
+/// The bit of the features in a Hello that says [`Peer::founder`].
+pub const FEATURE_FOUNDER: u64 = 1;
 
 /// One request of a client.
 #[derive(Clone, Debug)]

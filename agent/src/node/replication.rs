@@ -89,7 +89,7 @@ impl Node {
         }
         let founding: Result<Founding, _> = codec::decode(&first.payload(), "founding entry");
         match founding {
-            Ok(founding) if log_seed(&founding.log_id) == raft.seed && !self.founds() => {
+            Ok(founding) if log_seed(&founding.log_id) == raft.seed => {
                 self.adopt(&founding);
                 true
             }
@@ -102,6 +102,7 @@ impl Node {
 
     /// This node belongs to that log from now on; its next write says so on disk.
     fn adopt(&mut self, founding: &Founding) {
+        self.joined();
         self.log_id = Some(founding.log_id);
         self.log_id_unwritten = true;
         self.record_bytes_max = founding.record_bytes_max as usize;

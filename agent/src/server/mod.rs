@@ -187,7 +187,7 @@ impl Running {
             log_id: opened.meta.log_id,
             advertise,
             version: env!("CARGO_PKG_VERSION").into(),
-            features: 0,
+            features: if options.bootstrap { node::FEATURE_FOUNDER } else { 0 },
         };
         let transport = TransportOptions {
             bind: options.bind,

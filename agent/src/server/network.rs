@@ -1,6 +1,6 @@
 //! Between the transport and the node: events to inputs, outputs to sends. It decides nothing.
 
-use crate::node::{Class, Gate as NodeGate, Input, Peer, PeerMessage, Published};
+use crate::node::{Class, FEATURE_FOUNDER, Gate as NodeGate, Input, Peer, PeerMessage, Published};
 use crate::wire::peer::{decode_peer, encode_peer};
 use bytes::Bytes;
 use quorate_transport::{Code, DialError, Endpoint, Gate, PeerHello, PeerInfo, Refused};
@@ -52,6 +52,7 @@ pub(super) fn peer(info: &PeerInfo) -> Peer {
         addr,
         observed: info.observed_self,
         version: info.version.clone(),
+        founder: info.features & FEATURE_FOUNDER != 0,
     }
 }
 

@@ -148,7 +148,7 @@ impl World {
     }
 
     fn leave(&mut self, agent: usize, down_us: u64) -> bool {
-        self.machines[agent].rest_us = down_us;
+        self.machines[agent].rest_us = Some(down_us);
         self.ask(None, agent, Kind::Leave, LEAVE_TIMEOUT_US).is_some()
     }
 

@@ -213,6 +213,7 @@ impl World {
             addr: other.addr,
             observed: Some(mine.addr),
             version: "sim".into(),
+            founder: their.bootstrap,
         };
         if self.is_alive(mine.machine, mine.life) {
             self.say(format_args!("{} is connected with {}", letter(mine.machine), letter(other.machine)));

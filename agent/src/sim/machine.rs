@@ -5,8 +5,8 @@
 use super::plan::{Knobs, letter};
 use super::random::Random;
 use super::world::Event;
-use crate::node::{Boot, Formation, Gate, Known, LOOK_FOR_DEFAULT, Node, Options, Published};
 use crate::codec;
+use crate::node::{Boot, Formation, Gate, Known, LOOK_FOR_DEFAULT, Node, Options, Published};
 use quorate_raft::wal::sim::SimDisk;
 use quorate_raft::wal::{self, Batch, Entry, EntryKind, Meta, Reader, Writer};
 use quorate_raft::{BootId, Configuration, HardState, LogIndex, Mono, NodeId, Now, PersistTicket, Term, Wall};
@@ -58,8 +58,8 @@ pub(super) struct Machine {
     pub(super) slow_disk: Option<(u64, u64)>,
     /// It has left; its data directory is set aside at the next start.
     pub(super) departed: bool,
-    /// After it has left, before its supervisor starts it again.
-    pub(super) rest_us: u64,
+    /// After it has left, before its supervisor starts it again, if that does.
+    pub(super) rest_us: Option<u64>,
 }
 
 /// A running agent.

@@ -70,7 +70,9 @@ impl World {
                 self.machines[machine].departed = true;
                 self.machines[machine].disk.kill();
                 self.end_process(machine);
-                self.start_at(machine, at + self.machines[machine].rest_us);
+                if let Some(rest_us) = self.machines[machine].rest_us {
+                    self.start_at(machine, at + rest_us);
+                }
             }
             Output::Note { level, text } => self.say(format_args!("{} says {level:?}: {text}", letter(machine))),
         }

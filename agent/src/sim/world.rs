@@ -201,7 +201,7 @@ impl World {
                     configurations: BTreeMap::new(),
                     slow_disk: None,
                     departed: false,
-                    rest_us: super::plan::SECOND,
+                    rest_us: Some(super::plan::SECOND),
                 }
             })
             .collect();
