@@ -39,6 +39,7 @@ pub(crate) struct AgentArgs {
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "true",
+        hide_possible_values = true,
         value_parser = switch()
     )]
     bootstrap: Option<bool>,
@@ -54,11 +55,12 @@ pub(crate) struct AgentArgs {
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "true",
+        hide_possible_values = true,
         value_parser = switch()
     )]
     dev: Option<bool>,
     /// How log lines are written [default: text]
-    #[arg(long, env = "QUORATE_LOG_FORMAT", hide_env = true, value_enum)]
+    #[arg(long, env = "QUORATE_LOG_FORMAT", hide_env = true, value_name = "FORMAT", value_enum)]
     log_format: Option<Format>,
 }
 

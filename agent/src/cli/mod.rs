@@ -28,9 +28,13 @@ const AFTER_HELP: &str = "\
 Every flag has an environment variable: --addr is QUORATE_ADDR, --log-format is QUORATE_LOG_FORMAT.
 Without --addr a command speaks with an agent of yours that runs on this machine.
 
-Exit codes: 0 ok, 1 error, 2 usage, 3 agent not reachable, 4 not authorised, 5 conflict, 6 no leader or quorum (not
-applied, safe to retry), 7 outcome unknown, 8 not found or trimmed, 9 unhealthy, 10 refused for safety, 11 corruption,
-75 data directory in use, 78 bad configuration, 124 a --wait timed out.";
+Exit codes:
+   0 ok                     5 conflict                      10 refused for safety
+   1 error                  6 no leader or quorum:          11 corruption
+   2 usage                    not applied, safe to retry    75 data directory in use
+   3 agent not reachable    7 outcome unknown               78 bad configuration
+   4 not authorised         8 not found or trimmed         124 a --wait timed out
+                            9 unhealthy";
 
 /// Machines that find each other, prove who they are and agree on one ordered, durable log.
 #[derive(Debug, Parser)]

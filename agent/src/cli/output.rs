@@ -11,9 +11,9 @@ use std::process::ExitCode;
 /// How results and errors are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// For people.
+    // For people.
     Text,
-    /// For programs: one object, or one a line.
+    // For programs: one object, or one a line.
     Json,
 }
 

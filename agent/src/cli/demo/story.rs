@@ -70,7 +70,8 @@ impl<'a> Story<'a> {
     pub(super) fn bar(&self, total: u64, what: &str) {
         self.bar.set_message(what.to_owned());
         self.bar.set_length(total);
-        if let Ok(style) = ProgressStyle::with_template("          {spinner} {msg} [{bar:32}] {human_pos}/{human_len}") {
+        if let Ok(style) = ProgressStyle::with_template("          {spinner} {msg} [{bar:32}] {human_pos}/{human_len}")
+        {
             self.bar.set_style(style.progress_chars("=> "));
         }
     }
