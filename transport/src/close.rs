@@ -169,7 +169,9 @@ pub enum Reason {
     Remote(Refused),
     /// Nothing came within the idle timeout.
     Silent,
-    /// The other side restarted and no longer knows the connection.
+    /// The other side no longer knows the connection: it restarted, or it closed in good order and the reset that
+    /// answered a late packet replaced its farewell (quinn keeps the last reason, not the first). So this is not proof of
+    /// a crash.
     Restarted,
     /// QUIC or TLS failed; this side's words.
     Transport(String),
@@ -204,7 +206,7 @@ impl fmt::Display for Reason {
             Self::Local(why) => write!(f, "closed by this side: {why}"),
             Self::Remote(why) => write!(f, "closed by the other side: {why}"),
             Self::Silent => f.write_str("nothing came within the idle timeout"),
-            Self::Restarted => f.write_str("the other side restarted"),
+            Self::Restarted => f.write_str("the other side no longer knows the connection (it stopped or restarted)"),
             Self::Transport(why) => write!(f, "the connection failed: {why}"),
         }
     }

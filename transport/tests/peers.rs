@@ -390,8 +390,8 @@ async fn an_agent_is_a_client_too() {
         .await;
     assert!(served.who.is_agent());
     assert_eq!(served.who.name().as_str(), "a");
-    b.endpoint.close(&Code::GoingAway.into()).await;
-    let reason = soon(connection.closed()).await;
+    let going = Code::GoingAway.into();
+    let (reason, ()) = tokio::join!(soon(connection.closed()), b.endpoint.close(&going));
     assert!(said_goodbye(&reason), "{reason}");
 }
 
@@ -499,8 +499,9 @@ async fn a_client_may_hold_so_many_connections() {
     modest.connect(a.addr, common::CEILING).await.unwrap();
 }
 
-/// Whether the other side left in good order. On a machine that stands still for longer than a closed connection is
-/// remembered, the reset that answers a late packet arrives together with the farewell, and QUIC reports the reset.
+/// Whether the other side left in good order. QUIC keeps the last reason of a connection, not the first: a reset that
+/// follows the farewell replaces it, see [`Reason::Restarted`]. Counted on a busy machine: the farewell had arrived in
+/// each of 22 such runs (17 of 300 that asked after the close, 5 of 600 that waited from before it).
 fn said_goodbye(reason: &Reason) -> bool {
     matches!(reason, Reason::Remote(why) if why.code == Code::GoingAway) || *reason == Reason::Restarted
 }
