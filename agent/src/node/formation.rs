@@ -31,8 +31,8 @@ struct Seed {
     next: Mono,
     pause: Duration,
     dialling: bool,
-    /// The last attempt led to a connection.
-    answered: bool,
+    /// Who answered last.
+    node: Option<u64>,
     told: Option<(String, Mono)>,
 }
 
@@ -57,7 +57,7 @@ impl State {
             (true, true) => Some(now),
             (true, false) => Some(now.after(formation.look_for)),
         };
-        let seed = |s| (s, Seed { next: now, pause: RETRY_MIN, dialling: false, answered: false, told: None });
+        let seed = |s| (s, Seed { next: now, pause: RETRY_MIN, dialling: false, node: None, told: None });
         Self { bootstrap: formation.bootstrap, seeds: all.into_iter().map(seed).collect(), found_at }
     }
 }
@@ -115,19 +115,21 @@ impl Node {
         self.formation.found_at = None;
     }
 
-    /// Seeds are tried until one leads to a cluster, and again whenever this agent finds itself alone. Joiners that
-    /// found only each other go on looking for the founder, but need no second connection to each other.
+    /// Join addresses are tried until there is a leader and every member of the group is connected: a member that does
+    /// not answer may have another address now, which a join address knows, and joiners that found only each other go
+    /// on looking for the founder. One that leads to a connected agent is left alone.
     fn dial_seeds(&mut self, now: Now) {
-        let alone = self.peers.up().next().is_none();
-        let belongs = self.log_id.is_some() || self.view.is_some() || self.peers.up().any(|p| p.log_id.is_some());
-        if !alone && belongs {
+        let configuration = self.raft.configuration();
+        let missing = configuration.members().into_iter().any(|m| m != self.me && !self.peers.is_up(m.get()));
+        if self.leader().is_some() && !missing && self.peers.up().next().is_some() {
             return;
         }
+        let peers = &self.peers;
         let due: Vec<String> = self
             .formation
             .seeds
             .iter_mut()
-            .filter(|(_, s)| !s.dialling && s.next <= now.mono && (alone || !s.answered))
+            .filter(|(_, s)| !s.dialling && s.next <= now.mono && !s.node.is_some_and(|n| peers.is_up(n)))
             .map(|(name, s)| {
                 s.dialling = true;
                 s.next = now.mono.after(s.pause);
@@ -143,7 +145,6 @@ impl Node {
     pub(super) fn seed_failed(&mut self, now: Now, seed: String, why: String) {
         let Some(state) = self.formation.seeds.get_mut(&seed) else { return };
         state.dialling = false;
-        state.answered = false;
         state.pause = (state.pause * 2).min(RETRY_MAX);
         let news = match &state.told {
             Some((told, at)) => *told != why || now.mono.since(*at) >= TELL_AGAIN,
@@ -163,10 +164,10 @@ impl Node {
     }
 
     /// The attempt is over; the next one starts afresh when it is needed.
-    pub(super) fn seed_answered(&mut self, seed: &str) {
+    pub(super) fn seed_answered(&mut self, seed: &str, node: u64) {
         if let Some(state) = self.formation.seeds.get_mut(seed) {
             state.dialling = false;
-            state.answered = true;
+            state.node = Some(node);
             state.pause = RETRY_MIN;
             state.told = None;
         }

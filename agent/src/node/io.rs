@@ -53,6 +53,8 @@ pub enum Input {
     SeedAnswered {
         /// As it was given.
         seed: String,
+        /// Who answered.
+        node: u64,
     },
     /// A join address did not lead to a connection.
     SeedFailed {

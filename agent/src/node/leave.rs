@@ -163,14 +163,12 @@ impl Node {
     }
 
     /// It is removed for good, though its request to leave ended without a word of that: the removal was marked in the
-    /// log, and a later leader carried it out. It could never come back, so it finishes leaving.
+    /// log, and a later leader carried it out, or it died before it could tell. It could never come back, so it finishes
+    /// leaving. Only a leader can say so to one that sees no more of the log.
     fn is_removed(&self) -> bool {
-        if self.in_raft() || !self.registry.has_departed(self.me.get()) {
-            return false;
-        }
+        let told = self.view.as_ref().is_some_and(|v| v.departed && Some(v.log_id) == self.log_id);
         let settled = self.raft.configuration_index() <= self.raft.committed();
-        // A leader that calls this node a stranger has left the joint phase, and needs its vote no more.
-        settled || self.view.as_ref().is_some_and(|v| v.term >= self.raft.term().0)
+        told || (settled && !self.in_raft() && self.registry.has_departed(self.me.get()))
     }
 
     fn tell_removal(&mut self, now: Now, request: Option<u64>) {

@@ -111,4 +111,6 @@ pub struct View {
     pub next: u64,
     /// Why the receiver is not in the group, if the leader has a reason to tell.
     pub waiting: Option<String>,
+    /// The receiver has left this log for good, should it not know.
+    pub departed: bool,
 }

@@ -147,7 +147,7 @@ impl Node {
             Input::Datagram { node, bytes } => self.gossip_datagram(now, node, bytes),
             Input::Exchange { node, token, bytes } => self.gossip_exchange(now, node, token, bytes),
             Input::ExchangeReply { node, bytes } => self.gossip_reply(now, node, bytes),
-            Input::SeedAnswered { seed } => self.seed_answered(&seed),
+            Input::SeedAnswered { seed, node } => self.seed_answered(&seed, node),
             Input::SeedFailed { seed, why } => self.seed_failed(now, seed, why),
             Input::Written { ticket } => self.raft.handle(now, quorate_raft::Input::Persisted { ticket }),
             Input::Fetched { token, entries } => self.fetched(now, token, entries),

@@ -149,6 +149,7 @@ impl Node {
                 committed: self.raft.committed().0,
                 next: self.log.next_offset(),
                 waiting: self.autopilot.waiting(node),
+                departed: self.registry.has_departed(node),
             };
             self.send(node, Class::Peer, PeerMessage::View(view));
         }

@@ -90,13 +90,13 @@ pub(super) fn send(endpoint: &Endpoint, node: u64, class: Class, message: &PeerM
 /// Resolves a join address and dials each of its addresses once.
 pub(super) async fn dial_seed(endpoint: Endpoint, seed: String, inputs: mpsc::UnboundedSender<Input>) {
     let input = match try_seed(&endpoint, &seed).await {
-        Ok(()) => Input::SeedAnswered { seed },
+        Ok(node) => Input::SeedAnswered { seed, node },
         Err(why) => Input::SeedFailed { seed, why },
     };
     let _ = inputs.send(input);
 }
 
-async fn try_seed(endpoint: &Endpoint, seed: &str) -> Result<(), String> {
+async fn try_seed(endpoint: &Endpoint, seed: &str) -> Result<u64, String> {
     let addresses: Vec<SocketAddr> = match tokio::net::lookup_host(seed).await {
         Ok(addresses) => addresses.take(ADDRESSES_MAX).collect(),
         Err(error) => return Err(format!("the name does not resolve ({error}); check it")),
@@ -104,7 +104,7 @@ async fn try_seed(endpoint: &Endpoint, seed: &str) -> Result<(), String> {
     let mut reasons = Vec::new();
     for addr in addresses {
         match endpoint.dial(addr, None).await {
-            Ok(_) => return Ok(()),
+            Ok(peer) => return Ok(peer.node),
             // One's own address among the join addresses is how identical machines are configured.
             Err(DialError::Myself { .. }) => {}
             Err(error) => reasons.push(error.to_string()),

@@ -71,7 +71,9 @@ impl World {
         self.push(greeted, Event::Greeted { link });
         self.link_up(link, 0);
         match dial {
-            Dial::Seed(seed) => self.push(self.at, Event::Input { machine, life, input: Input::SeedAnswered { seed } }),
+            Dial::Seed(seed) => {
+                self.push(self.at, Event::Input { machine, life, input: Input::SeedAnswered { seed, node } })
+            }
             Dial::Keep(node) => self.rest(machine, node, |kept| {
                 kept.failures = 0;
                 kept.busy = false;

@@ -129,6 +129,12 @@ impl Machine {
         self.process.is_some()
     }
 
+    /// Did its disk ever refuse a call?
+    pub(super) fn had_trouble(&self) -> bool {
+        let seen = self.disk.counters();
+        seen.errors > 0 || seen.full > 0
+    }
+
     /// An empty disk: another node.
     pub(super) fn wipe(&mut self, random: &mut Random) {
         self.disk = SimDisk::new(random.next());

@@ -353,3 +353,34 @@ fn two_founders_that_join_each_other_found_one_log() {
         assert!(logs.iter().all(|l| *l == logs[0]), "{apart_us} us apart: {logs:?}");
     }
 }
+
+/// All machines have new addresses, and those that are up first find each other and a leader: the one that comes last
+/// knows only old addresses, so the others must go on trying its name.
+#[test]
+fn the_last_to_return_under_a_new_address_is_looked_for() {
+    let mut named = plan(3);
+    named.agents[1].join = vec![0, 2];
+    named.agents[2].join = vec![0, 1];
+    let mut w = World::new(named);
+    w.converges(15 * SECOND);
+    w.act(&Action::Move { agent: 0, down_us: 9 * SECOND });
+    w.act(&Action::Move { agent: 1, down_us: 100 * MS });
+    w.act(&Action::Move { agent: 2, down_us: 100 * MS });
+    w.run_to(w.at + 9 * SECOND);
+    w.converges(20 * SECOND);
+    w.appends(0);
+}
+
+/// An agent loses power after its removal is committed and before it could stop: its disk does not know that it has
+/// left, and nobody sends it the log any more. The leader tells it.
+#[test]
+fn a_removed_agent_that_died_before_it_could_stop_is_told() {
+    let mut w = World::formed(3);
+    let leader = w.leader().expect("one leads");
+    let leaver = (leader + 1) % 3;
+    w.ask(None, leaver, Kind::Leave, 10 * SECOND);
+    w.must("two voters", 5 * SECOND, |w| w.voters() == 2);
+    w.act(&Action::Crash { agent: leaver, down_us: SECOND });
+    w.must("it has left", 20 * SECOND, |w| w.counters.get("departed") == 1);
+    w.converges(20 * SECOND);
+}

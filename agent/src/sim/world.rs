@@ -444,12 +444,12 @@ impl World {
                 self.counters.count("torn in a call");
                 self.power_off(machine, down_us);
             }
-            Dead::Log(error) if error.is_retriable() => {
+            Dead::Log(error) if error.is_retriable() && self.machines[machine].is_up() => {
                 self.counters.count("disk full");
                 let life = self.machines[machine].lives;
                 self.push(self.at + 200 * MS, Event::RetryWrite { machine, life });
             }
-            Dead::Log(error) if self.machines[machine].disk.counters().errors > 0 => {
+            Dead::Log(error) if self.machines[machine].had_trouble() => {
                 self.say(format_args!("{} aborts: {error}", letter(machine)));
                 self.counters.count("aborts");
                 self.machines[machine].disk.kill();
