@@ -253,6 +253,9 @@ impl Cluster {
         }
         for entry in &entries {
             let before = machine.log.last().map_or(Term::ZERO, |e| e.term);
+            if arrived.is_empty() {
+                self.witness.configured(machine, entry);
+            }
             self.witness.appended(LogIndex(machine.log.len() as u64 + 1), before, entry);
             machine.log.push(entry.clone());
         }

@@ -97,11 +97,37 @@ impl Witness {
                 assert_eq!(known, entry, "{id:?} committed another entry at {}", at + 1);
                 continue;
             }
+            self.adjacent(entry);
             self.truth.push(entry.clone());
             self.committed_data.insert(entry.data);
         }
         if raft.is_leader() {
             Self::is_on_a_quorum(machine, index, machines);
+        }
+    }
+
+    /// Configurations that follow one another in the truth overlap (§4.3): the voters are the same, or one of the two is
+    /// the joint phase of the other.
+    fn adjacent(&self, entry: &Entry) {
+        let EntryKind::Configuration(next) = &entry.kind else { return };
+        let before = self.truth.iter().rev().find_map(|e| match &e.kind {
+            EntryKind::Configuration(c) => Some(c),
+            _ => None,
+        });
+        let Some(before) = before else { return };
+        let overlap = match (before.is_joint(), next.is_joint()) {
+            (false, true) => next.outgoing == before.voters,
+            (true, false) | (false, false) => next.voters == before.voters,
+            (true, true) => false,
+        };
+        assert!(overlap && next.is_legal(), "{next:?} was committed after {before:?}");
+    }
+
+    /// One change in flight: whoever leads appends a configuration only when the one before it is committed.
+    pub(crate) fn configured(&self, leader: &Machine, entry: &Entry) {
+        let before = leader.log.iter().rposition(|e| matches!(e.kind, EntryKind::Configuration(_)));
+        if let (EntryKind::Configuration(_), Some(before), Some(raft)) = (&entry.kind, before, &leader.raft) {
+            assert!(raft.committed().0 as usize > before, "two configurations in flight");
         }
     }
 
