@@ -65,11 +65,14 @@ impl Cluster {
         Self::within(ClusterId::random().unwrap())
     }
 
-    /// The same under a given cluster id.
+    /// The same under a given cluster id: like every cluster, with an authority of its own.
     pub(crate) fn within(id: ClusterId) -> Self {
+        Self::under(Authority::create(id).unwrap(), id)
+    }
+
+    /// The same under a given authority.
+    pub(crate) fn under(authority: Authority, id: ClusterId) -> Self {
         let dir = tempfile::Builder::new().prefix("quorate-process-").tempdir().unwrap();
-        let authority = Authority::create(id).unwrap();
-        authority.save(&dir.path().join("pki")).unwrap();
         let admin = authority.issue(&Subject::client(id, Role::Admin, name_of("harness")), Validity::default());
         let admin = Arc::new(Identity::from_issued(&admin.unwrap()).unwrap());
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -87,11 +90,19 @@ impl Cluster {
         }
         let voters = if n.is_multiple_of(2) { n - 1 } else { n }.min(5);
         cluster.wait_group(voters, n.min(7) - voters);
+        for name in cluster.running() {
+            let everybody = |all: &[Member]| all.len() == n && all.iter().all(|m| m.state == "alive");
+            cluster.wait_member(&name, "everybody as alive", everybody);
+        }
         cluster
     }
 
     pub(crate) fn id(&self) -> ClusterId {
         self.id
+    }
+
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.authority
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -192,14 +203,19 @@ impl Cluster {
 
     /// Starts `command` as the agent `name` and returns when it listens; an error is its exit code.
     #[track_caller]
-    pub(crate) fn spawn(&mut self, name: &str, mut command: Command) -> Result<(), i32> {
+    pub(crate) fn spawn(&mut self, name: &str, command: Command) -> Result<(), i32> {
+        self.spawn_in(&self.path("run"), name, command)
+    }
+
+    /// The same for an agent whose runtime directory is `run`.
+    #[track_caller]
+    pub(crate) fn spawn_in(&mut self, run: &Path, name: &str, mut command: Command) -> Result<(), i32> {
         fs::create_dir_all(self.path("data")).unwrap();
         let log = File::options().create(true).append(true).open(self.log_path(name)).unwrap();
         let mut child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        let run = self.path("run");
         let started = wait_until("the agent listens", || match child.try_wait().unwrap() {
             Some(status) => Some(Err(status.code().unwrap_or(-1))),
-            None => descriptor_of(&run, child.id()).map(|descriptor| Ok(descriptor.addr.parse().unwrap())),
+            None => descriptor_of(run, child.id()).map(|descriptor| Ok(descriptor.addr.parse().unwrap())),
         });
         let (addr, running) = match started {
             Ok(addr) => (addr, true),
@@ -226,6 +242,19 @@ impl Cluster {
         let pid = self.agents[name].child.id().to_string();
         let status = Command::new("kill").args([&format!("-{signal}"), &pid]).status().unwrap();
         assert!(status.success());
+    }
+
+    /// SIGSTOP, and no thread of it runs any more.
+    #[track_caller]
+    pub(crate) fn pause(&self, name: &str) {
+        self.signal(name, "STOP");
+        let tasks = format!("/proc/{}/task", self.pid(name));
+        // A system without /proc stops without telling when.
+        wait_until("every thread has stopped", || {
+            let Ok(tasks) = fs::read_dir(&tasks) else { return Some(()) };
+            let stopped = |stat: String| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'));
+            tasks.flatten().all(|task| fs::read_to_string(task.path().join("stat")).is_ok_and(stopped)).then_some(())
+        });
     }
 
     /// Waits until the agent has ended by itself; its exit code.
@@ -293,8 +322,13 @@ impl Cluster {
 
     /// A client that starts with this agent and may go on with others.
     pub(crate) fn client(&self, name: &str) -> Client {
+        self.client_as(name, self.admin.clone())
+    }
+
+    /// The same as somebody else.
+    pub(crate) fn client_as(&self, name: &str, identity: impl Into<Arc<Identity>>) -> Client {
         let _inside = self.runtime.enter();
-        Client::new(ConnectOptions::new([self.addr(name).to_string()], self.admin.clone())).unwrap()
+        Client::new(ConnectOptions::new([self.addr(name).to_string()], identity)).unwrap()
     }
 
     /// A client that speaks with this agent only.

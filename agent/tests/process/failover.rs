@@ -74,7 +74,7 @@ fn a_paused_leader_wakes_up_deposed() {
     let load = Load::on(&cluster, 3);
     let leader = cluster.leader();
     let paused = Instant::now();
-    cluster.signal(&leader, "STOP");
+    cluster.pause(&leader);
     let other = cluster.other_than(&leader);
     let failover = load.wait_ack_after(paused);
     cluster.wait_status(&other, "another leader", |s| s.leader.as_ref().is_some_and(|l| *l != leader));

@@ -39,7 +39,7 @@ fn three_agents_leave_until_the_last_refuses() {
     };
     let former = ids(&cluster);
     let seed = cluster.addr(&sole).to_string();
-    cluster.start(&first, &["--join", &seed]);
+    cluster.restart(&first, &["--join", &seed]);
     cluster.wait_group(1, 1);
     assert!(ids(&cluster).iter().any(|id| !former.contains(id)), "a new node id");
 

@@ -7,8 +7,12 @@ mod history;
 mod said;
 
 mod failover;
+mod contract;
+mod dev;
 mod formation;
 mod leave;
 mod limits;
 mod quorum;
 mod restart;
+mod start;
+mod trust;

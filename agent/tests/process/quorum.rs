@@ -94,14 +94,14 @@ fn a_paused_majority_makes_nobody_hang_or_lie() {
     assert_eq!(make(&at_leader, "a").outcome, Outcome::Acked(0));
     assert_eq!(make(&at_follower, "b").outcome, Outcome::Acked(1));
     // The leader and the third one stop: the follower forwards into silence.
-    cluster.signal(&third, "STOP");
-    cluster.signal(&leader, "STOP");
+    cluster.pause(&third);
+    cluster.pause(&leader);
     for i in 0..3 {
         let attempt = make(&at_follower, &format!("through the follower {i}"));
         assert!(!attempt.is_acked(), "{attempt:?}");
     }
     // The leader wakes alone with the follower asleep.
-    cluster.signal(&follower, "STOP");
+    cluster.pause(&follower);
     cluster.signal(&leader, "CONT");
     for i in 0..3 {
         let attempt = make(&at_leader, &format!("through the leader {i}"));
