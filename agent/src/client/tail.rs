@@ -12,10 +12,13 @@ use quorate_raft::wal::{Entry, EntryHeader, EntryKind};
 use quorate_transport::rpc::{RpcRecv, RpcSend};
 use std::collections::VecDeque;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// Most entries in one frame; an agent sends far fewer.
 const ENTRIES_PER_FRAME_MAX: usize = 65_536;
+/// An agent that has followed the log for us this long without a word serves, although there is nothing to send: it
+/// would have refused before.
+const CALM: Duration = Duration::from_secs(10);
 /// Between two attempts to continue.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -49,6 +52,8 @@ pub struct EntryTail {
     last: Option<EntryHeader>,
     stream: Option<(RpcRecv, RpcSend)>,
     ready: VecDeque<Entry>,
+    /// When the present trouble ends the tail; `None` while all is well.
+    give_up_at: Option<Instant>,
     /// Told after what was read before it.
     failed: Option<ClientError>,
     ended: bool,
@@ -62,6 +67,8 @@ impl std::fmt::Debug for EntryTail {
 
 /// What one frame, or its absence, means.
 enum Step {
+    /// A stream is open; nothing has come on it yet.
+    Opened,
     More,
     Ended,
     Again(ClientError),
@@ -77,6 +84,7 @@ impl EntryTail {
             last: None,
             stream: None,
             ready: VecDeque::new(),
+            give_up_at: None,
             failed: None,
             ended: false,
         }
@@ -97,7 +105,6 @@ impl EntryTail {
     /// The next entry that holds records; `None` when the end is reached, and never after an error. Entries may hold
     /// records that were not asked for. Cancel-safe.
     pub async fn next(&mut self) -> Option<Result<Entry, ClientError>> {
-        let mut give_up_at: Option<Instant> = None;
         loop {
             if let Some(entry) = self.ready.pop_front() {
                 return Some(Ok(entry));
@@ -109,13 +116,15 @@ impl EntryTail {
             if self.ended {
                 return None;
             }
-            let deadline = *give_up_at.get_or_insert_with(|| Instant::now() + self.client.shared.timeout);
-            match self.step(deadline).await {
-                Ok(Step::More) => give_up_at = None,
+            let patience = Instant::now() + self.client.shared.timeout;
+            match self.step(self.give_up_at.unwrap_or(patience)).await {
+                // Only what came is progress: an agent that accepts and refuses in turn must not hold us for ever.
+                Ok(Step::More) => self.give_up_at = None,
+                Ok(Step::Opened) => {}
                 Ok(Step::Ended) => self.ended = true,
                 Ok(Step::Again(error)) => {
                     self.stream = None;
-                    if Instant::now() + PAUSE >= deadline {
+                    if Instant::now() + PAUSE >= *self.give_up_at.get_or_insert(patience) {
                         self.failed = Some(error);
                     } else {
                         sleep(PAUSE).await;
@@ -130,15 +139,23 @@ impl EntryTail {
         let recv = match &mut self.stream {
             Some((recv, _)) => recv,
             None => {
-                if let Some(error) = self.open(deadline).await? {
-                    return Ok(Step::Again(error));
-                }
-                return Ok(Step::More);
+                return Ok(self.open(deadline).await?.map_or(Step::Opened, Step::Again));
             }
         };
-        // Silence is no error while following: the connection's own idle timeout tells a dead agent.
+        // Silence is no error while following: the connection's own idle timeout tells a dead agent. A reader who was
+        // served before, and has now been left in peace for a while, is out of trouble.
         let received = if self.from.follow {
-            recv.recv().await
+            let served = self.last.is_some() || self.from.read == ReadLevel::Committed;
+            match (self.give_up_at, served) {
+                (Some(_), true) => match timeout(CALM, recv.recv()).await {
+                    Ok(received) => received,
+                    Err(_) => {
+                        self.give_up_at = None;
+                        return Ok(Step::Opened);
+                    }
+                },
+                _ => recv.recv().await,
+            }
         } else {
             match timeout_at(deadline, recv.recv()).await {
                 Ok(received) => received,

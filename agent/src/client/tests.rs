@@ -408,6 +408,23 @@ async fn a_gap_and_a_damaged_entry_are_told_from_data() {
     }
 }
 
+/// An agent that accepts every tail and refuses it at once does not hold its reader for ever.
+#[tokio::test]
+async fn a_tail_that_is_always_refused_ends_with_the_callers_patience() {
+    let world = World::new();
+    for follow in [false, true] {
+        let actor = world.actor("a", |request| match request {
+            Request::Tail(_) => Reaction::Answers(vec![failed(Code::NoQuorum, Effect::None)]),
+            _ => Reaction::Silence,
+        });
+        let subject = Subject::client(world.cluster, Role::Read, AgentName::new("r").unwrap());
+        let options = ConnectOptions::new([actor.addr], world.identity(&subject)).timeout(Duration::from_millis(300));
+        let mut tail = Client::new(options).unwrap().tail(TailFrom { follow, ..TailFrom::default() });
+        let said = offsets(&mut tail).await;
+        assert!(matches!(said[..], [Err(ClientError::Failed(_))]), "{said:?}");
+    }
+}
+
 /// A record's own Lamport time follows from its place in the entry.
 #[tokio::test]
 async fn lamport_times_rise_within_an_entry() {
