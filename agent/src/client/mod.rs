@@ -44,6 +44,8 @@ pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(3);
 /// Most addresses remembered.
 const ADDRESSES_MAX: usize = 64;
+/// How often the members are asked for: they may all be replaced, one after another, while one of them serves us.
+const LEARN_EVERY: Duration = Duration::from_secs(5);
 /// The first pause before a request is repeated; it doubles up to [`RETRY_PAUSE_MAX`].
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 /// The longest pause before a request is repeated.
@@ -100,6 +102,8 @@ struct Shared {
     timeout: Duration,
     record_bytes_max: usize,
     pinned: bool,
+    /// What the user named.
+    named: Vec<String>,
     /// `HOST:PORT`, the one that served last first.
     addrs: Mutex<Vec<String>>,
     /// Held while connecting, so that callers that come together share one connection.
@@ -134,6 +138,7 @@ impl Client {
             timeout: options.timeout,
             record_bytes_max: options.record_bytes_max,
             pinned: options.pinned,
+            named: options.addrs.clone(),
             addrs: Mutex::new(options.addrs),
             session: tokio::sync::Mutex::new(None),
         };
@@ -289,7 +294,7 @@ impl Shared {
         let session = Arc::new(Session::start(connection).await?);
         *slot = Some(session.clone());
         if !self.pinned {
-            tokio::spawn(learn(Arc::downgrade(self), session.clone()));
+            tokio::spawn(learn(Arc::downgrade(self), Arc::downgrade(&session)));
         }
         Ok(session)
     }
@@ -303,6 +308,20 @@ impl Shared {
         }
     }
 
+    /// Takes in where the members are. What the user named stays; what was learned goes when nobody is there any more.
+    /// An agent that calls another one failed may itself be the one that is cut off, so that address is kept.
+    fn remember(&self, members: &[Member]) {
+        let mut addrs = self.addrs();
+        let is_there = |addr: &String| members.iter().any(|m| m.addr == *addr && m.state != "left");
+        let serving = addrs.first().cloned();
+        addrs.retain(|addr| serving.as_ref() == Some(addr) || self.named.contains(addr) || is_there(addr));
+        for member in members.iter().filter(|member| member.state == "alive") {
+            if addrs.len() < ADDRESSES_MAX && !addrs.contains(&member.addr) && member.addr.contains(':') {
+                addrs.push(member.addr.clone());
+            }
+        }
+    }
+
     fn put_first(&self, addr: &str) {
         let mut addrs = self.addrs();
         if let Some(at) = addrs.iter().position(|known| known == addr) {
@@ -311,16 +330,19 @@ impl Shared {
     }
 }
 
-/// Remembers where the other members are, so that the client outlives the agents it was told of.
-async fn learn(shared: std::sync::Weak<Shared>, session: Arc<Session>) {
-    let deadline = Instant::now() + TIMEOUT_DEFAULT;
-    let answer = session.call(|id| Request::Ask(Ask::Members).encode(id), deadline).await;
-    let (Ok(Response::Answer(Answer::Members(members))), Some(shared)) = (answer, shared.upgrade()) else { return };
-    let mut addrs = shared.addrs();
-    for member in members.into_iter().filter(|member| member.state == "alive") {
-        if addrs.len() < ADDRESSES_MAX && !addrs.contains(&member.addr) && member.addr.contains(':') {
-            addrs.push(member.addr);
+/// Asks for the members while the session lives, so that the client outlives the agents it was told of.
+async fn learn(shared: std::sync::Weak<Shared>, session: std::sync::Weak<Session>) {
+    while let Some(current) = session.upgrade() {
+        let deadline = Instant::now() + TIMEOUT_DEFAULT;
+        let answer = current.call(|id| Request::Ask(Ask::Members).encode(id), deadline).await;
+        let Some(shared) = shared.upgrade() else { return };
+        match answer {
+            Ok(Response::Answer(Answer::Members(members))) => shared.remember(&members),
+            Ok(_) | Err(CallError::TimedOut { .. }) => {}
+            Err(CallError::Sent(_) | CallError::NotSent(_)) => return,
         }
+        drop((current, shared));
+        sleep(LEARN_EVERY).await;
     }
 }
 

@@ -439,3 +439,32 @@ async fn lamport_times_rise_within_an_entry() {
         assert_eq!(tail.next().await.unwrap().unwrap().lamport, expected);
     }
 }
+
+/// All agents may be replaced, one after another, while one of them serves: what was named stays, what was learned
+/// follows the members, and one that is only called failed is not forgotten.
+#[tokio::test]
+async fn addresses_follow_the_members() {
+    let world = World::new();
+    let (a, b) = (Actor { addr: "127.0.0.1:1".into() }, Actor { addr: "127.0.0.1:2".into() });
+    let client = world.client([&a, &b]);
+    let member = |port: u16, state: &str| Member {
+        name: format!("n{port}"),
+        id: port.into(),
+        addr: format!("127.0.0.1:{port}"),
+        state: state.into(),
+        raft: "voter".into(),
+        lag: None,
+        rtt_ms: None,
+        version: "test".into(),
+        tags: std::collections::BTreeMap::new(),
+    };
+    let known = || client.shared.addrs().clone();
+    client.shared.remember(&[member(1, "alive"), member(3, "alive"), member(4, "alive"), member(5, "failed")]);
+    assert_eq!(known(), ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:4"]);
+    client.shared.put_first("127.0.0.1:4");
+    client.shared.remember(&[member(3, "failed"), member(6, "alive")]);
+    assert_eq!(known(), ["127.0.0.1:4", "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:6"]);
+    client.shared.put_first("127.0.0.1:6");
+    client.shared.remember(&[member(3, "left"), member(6, "alive")]);
+    assert_eq!(known(), ["127.0.0.1:6", "127.0.0.1:1", "127.0.0.1:2"]);
+}

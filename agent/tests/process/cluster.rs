@@ -320,13 +320,16 @@ impl Cluster {
         self.runtime.spawn(future)
     }
 
-    /// A client that starts with this agent and may go on with others.
+    /// A client that knows all that run, starts with this agent and may go on with the others.
     pub(crate) fn client(&self, name: &str) -> Client {
-        self.client_as(name, self.admin.clone())
+        let _inside = self.runtime.enter();
+        let others = self.running().into_iter().filter(|other| other != name);
+        let addrs = std::iter::once(name.to_owned()).chain(others).map(|name| self.addr(&name).to_string());
+        Client::new(ConnectOptions::new(addrs, self.admin.clone())).unwrap()
     }
 
-    /// The same as somebody else.
-    pub(crate) fn client_as(&self, name: &str, identity: impl Into<Arc<Identity>>) -> Client {
+    /// A client of somebody else, told of this agent only.
+    pub(crate) fn client_as(&self, name: &str, identity: Identity) -> Client {
         let _inside = self.runtime.enter();
         Client::new(ConnectOptions::new([self.addr(name).to_string()], identity)).unwrap()
     }
