@@ -2,7 +2,7 @@
 //!
 //! What a peer says wrongly is not an error but an alarm: see [`Output::Alarm`](crate::Output::Alarm).
 
-use crate::tags::{KEY_BYTES_MAX, TAGS_BYTES_MAX, TAGS_MAX, VALUE_BYTES_MAX};
+use crate::bounds::{KEY_BYTES_MAX, TAGS_BYTES_MAX, TAGS_MAX, VALUE_BYTES_MAX};
 
 /// A refusal, with the reason in words for the operator.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

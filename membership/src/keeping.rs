@@ -8,6 +8,7 @@ use crate::identity::Identity;
 use crate::io::Output;
 use crate::member::State;
 use crate::membership::Membership;
+use crate::options::EXCHANGE_WAIT_MIN;
 use crate::status::Phase;
 use crate::timers::Due;
 use rand::RngExt;
@@ -18,8 +19,6 @@ use std::time::Duration;
 const REDIALS_MAX: usize = 8;
 /// Up to this many present members every tick dials a failed one; beyond, as often as Serf: failed / present.
 const REDIAL_ALWAYS: usize = 10;
-/// How soon after joining the first exchange with a random member follows; the next waits double up to the period.
-pub(crate) const EXCHANGE_WAIT_MIN: Duration = Duration::from_secs(1);
 /// How many nameless members are asked for their records at once; their answers name others, too.
 const ASKED_MAX: usize = 3;
 /// To how many members a leaving node gives its table.

@@ -22,6 +22,7 @@
 
 #![warn(missing_docs)]
 
+mod bounds;
 mod broadcast;
 mod codec;
 mod entry;
@@ -45,6 +46,7 @@ mod timers;
 mod types;
 mod wire;
 
+pub use bounds::{KEY_BYTES_MAX, TAGS_BYTES_MAX, TAGS_MAX, VALUE_BYTES_MAX};
 pub use error::Error;
 pub use io::{Event, Input, Output};
 pub use member::{Member, NAME_BYTES_MAX, State, VERSION_BYTES_MAX};
@@ -52,5 +54,5 @@ pub use membership::{Local, Membership};
 pub use options::Options;
 pub use packet::PACKET_BYTES_MAX;
 pub use status::{Counters, Counts, Phase, Status};
-pub use tags::{KEY_BYTES_MAX, TAGS_BYTES_MAX, TAGS_MAX, Tags, VALUE_BYTES_MAX};
+pub use tags::Tags;
 pub use types::{Mono, Now};

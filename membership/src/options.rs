@@ -7,6 +7,9 @@ use crate::packet::FOCA_BYTES_MAX;
 use std::num::{NonZeroU8, NonZeroUsize};
 use std::time::Duration;
 
+/// How soon after joining the first exchange with a random member follows; the next waits double up to the period.
+pub(crate) const EXCHANGE_WAIT_MIN: Duration = Duration::from_secs(1);
+
 /// All tunables. Take a profile and change what you must; [`Options::validate`] is called by the core.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {

@@ -2,19 +2,11 @@
 //!
 //! They are never larger than what fits one gossip packet beside everything else, so they need no fetching.
 
+use crate::bounds::{KEY_BYTES_MAX, TAGS_BYTES_MAX, TAGS_MAX, VALUE_BYTES_MAX};
 use crate::error::Error;
 use crate::wire::{self, Malformed};
 use bytes::{Buf, BufMut};
 use std::collections::BTreeMap;
-
-/// Bytes of a tag's key.
-pub const KEY_BYTES_MAX: usize = 64;
-/// Bytes of a tag's value.
-pub const VALUE_BYTES_MAX: usize = 255;
-/// Tags of one node.
-pub const TAGS_MAX: usize = 32;
-/// Bytes of all keys and values of one node, each with one more for its length. Serf's limit.
-pub const TAGS_BYTES_MAX: usize = 512;
 
 /// Validated tags of one node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -7,7 +7,14 @@ use crate::raft::Picture;
 use crate::role::RoleState;
 use crate::{Raft, Role};
 
-pub(crate) fn check(raft: &Raft, before: Picture) {
+impl Raft {
+    /// Asserts all of it, against the picture before the step.
+    pub(crate) fn assert_invariants(&self, before: Picture) {
+        check(self, before);
+    }
+}
+
+fn check(raft: &Raft, before: Picture) {
     let last = raft.log.last();
     assert!(raft.hard_state.term >= before.term, "the term went back");
     assert!(raft.committed >= before.committed, "the commit index went back");

@@ -9,19 +9,8 @@ use crate::message::Fence;
 use crate::outbox::own_entry;
 use crate::progress::{Mode, Progress};
 use crate::reads::Rounds;
-use crate::role::RoleState;
+use crate::role::{Leader, RoleState};
 use crate::{EntryKind, EntryShape, LogIndex, Mono, NodeId, Position, Raft, Reject, Run, Term, Ticket};
-
-#[derive(Clone, Debug)]
-pub(crate) struct Leader {
-    pub(crate) peers: BTreeMap<NodeId, Progress>,
-    /// Its first entry: with it, everything before is committed (§3.6.2).
-    pub(crate) first: LogIndex,
-    /// Since when it leads: the grace of peers that have not answered yet.
-    pub(crate) since: Mono,
-    pub(crate) heartbeat_due: Mono,
-    pub(crate) rounds: Rounds,
-}
 
 impl Raft {
     /// Won. The first entry of the term goes out before anything else (§6.4); for a founder it is the configuration.

@@ -14,7 +14,7 @@ use crate::role::{Follower, RoleState};
 use crate::transfer::Transfer;
 use crate::{
     BootId, Configuration, EntryKind, EntryShape, Halt, HardState, Input, Log, LogIndex, Message, Mono, NodeId, Now,
-    Options, Outcome, Output, Persist, PersistTicket, Position, Reject, Role, Term, Ticket, invariants, prng::Prng,
+    Options, Outcome, Output, Persist, PersistTicket, Position, Reject, Role, Term, Ticket, prng::Prng,
 };
 
 /// One member of a Raft group, as a machine of inputs and outputs: no clock, no IO, no threads, no payload bytes.
@@ -83,7 +83,7 @@ impl Raft {
         }
         self.settle_leader();
         self.announce(before);
-        invariants::check(self, before);
+        self.assert_invariants(before);
     }
 
     /// The next order of the core; `None` when it waits for the world.

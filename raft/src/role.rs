@@ -3,10 +3,11 @@
 //! It knows no transitions: data of a role that ended is gone with it, so no answer to an earlier round can find it.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 
-use crate::leader::Leader;
-use crate::{BootId, LogIndex, NodeId, PersistTicket, Role};
+use crate::progress::Progress;
+use crate::reads::Rounds;
+use crate::{BootId, LogIndex, Mono, NodeId, PersistTicket, Role};
 
 #[derive(Clone, Debug)]
 pub(crate) enum RoleState {
@@ -53,6 +54,17 @@ pub(crate) struct PreCandidate {
     /// Names this attempt: a grant to another one does not count.
     pub(crate) round: u64,
     pub(crate) tally: Tally,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Leader {
+    pub(crate) peers: BTreeMap<NodeId, Progress>,
+    /// Its first entry: with it, everything before is committed (§3.6.2).
+    pub(crate) first: LogIndex,
+    /// Since when it leads: the grace of peers that have not answered yet.
+    pub(crate) since: Mono,
+    pub(crate) heartbeat_due: Mono,
+    pub(crate) rounds: Rounds,
 }
 
 #[derive(Clone, Debug)]

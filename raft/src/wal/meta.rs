@@ -43,13 +43,11 @@ use crc32c::crc32c;
 use super::disk::{self, Disk, File};
 use super::entry::{CHAIN_GENESIS, Entry, EntryError, EntryHeader};
 use super::error::{Context, Error};
-use super::segment::TMP_SUFFIX;
+use super::names::{META_FILES, TMP_SUFFIX};
 use crate::{HardState, LogIndex, NodeId, Position, Term};
 
 /// Bytes of each copy.
 pub const META_BYTES: usize = 512;
-/// The two copies.
-pub(super) const FILES: [&str; 2] = ["meta.a", "meta.b"];
 
 const MAGIC: [u8; 8] = *b"QUORMETA";
 const VERSION: u32 = 1;
@@ -239,7 +237,7 @@ impl MetaFiles {
     /// Makes both copies, under their final names only when whole. The directory holds a log as soon as one of them
     /// has its name, so a crash in between leaves either nothing or a log that opens.
     pub(super) fn create(disk: &dyn Disk, meta: &Meta) -> Result<(), Error> {
-        for name in FILES {
+        for name in META_FILES {
             let tmp = format!("{name}{TMP_SUFFIX}");
             write_new(disk, &tmp, &meta.encode(1))?;
             disk.rename(&tmp, name).context("rename", &tmp)?;
@@ -251,8 +249,8 @@ impl MetaFiles {
     /// Reads both copies. One that is missing or damaged is tolerated, and made good by the next
     /// [`write`](Self::write); opening always does one.
     pub(super) fn open(disk: &dyn Disk, names: &[String]) -> Result<(Self, Meta), Error> {
-        let mut copies = Vec::with_capacity(FILES.len());
-        for name in FILES {
+        let mut copies = Vec::with_capacity(META_FILES.len());
+        for name in META_FILES {
             copies.push(read_copy(disk, names, name)?);
         }
         let generation = |copy: &Result<(u64, Meta), Error>| copy.as_ref().map_or(0, |(g, _)| *g);
@@ -262,8 +260,8 @@ impl MetaFiles {
             return Err(copies.swap_remove(at).map_or_else(|error| error, |_| Error::Missing));
         }
         let (generation, meta) = copies.swap_remove(1 - first)?;
-        let mut files = Vec::with_capacity(FILES.len());
-        for name in FILES {
+        let mut files = Vec::with_capacity(META_FILES.len());
+        for name in META_FILES {
             if !names.iter().any(|n| n == name) {
                 let tmp = format!("{name}{TMP_SUFFIX}");
                 write_new(disk, &tmp, &meta.encode(generation))?;
@@ -280,7 +278,7 @@ impl MetaFiles {
         self.generation += 1;
         let bytes = meta.encode(self.generation);
         for at in [self.first, 1 - self.first] {
-            let (file, name) = (&self.files[at], FILES[at]);
+            let (file, name) = (&self.files[at], META_FILES[at]);
             file.write_at(&bytes, 0).context("write", name)?;
             if file.len().context("measure", name)? != META_BYTES as u64 {
                 file.set_len(META_BYTES as u64).context("cut", name)?;

@@ -28,6 +28,7 @@ mod entry;
 mod error;
 mod frame;
 mod meta;
+mod names;
 mod options;
 mod os;
 mod reader;
@@ -148,7 +149,8 @@ fn list(disk: &dyn Disk) -> Result<Vec<String>, Error> {
 
 /// The first file that only a log leaves, under its final name.
 fn first_trace(names: &[String]) -> Option<&str> {
-    let is_trace = |n: &&String| meta::FILES.contains(&n.as_str()) || matches!(segment::classify(n), Name::Segment(_));
+    let is_trace =
+        |n: &&String| names::META_FILES.contains(&n.as_str()) || matches!(segment::classify(n), Name::Segment(_));
     names.iter().find(is_trace).map(String::as_str)
 }
 

@@ -34,6 +34,7 @@ use bytes::{Buf, BufMut};
 use crc32c::crc32c;
 
 use super::error::Error;
+use super::names::{META_FILES, TMP_SUFFIX};
 use crate::NodeId;
 
 /// Bytes of the block at the start of each segment.
@@ -46,8 +47,6 @@ const VERSION: u32 = 1;
 const CRC_AT: usize = SEGMENT_HEADER_BYTES - 4;
 const FIELDS_END: usize = 104;
 const SUFFIX: &str = ".wal";
-/// Ends the name of a file that is being prepared.
-pub(super) const TMP_SUFFIX: &str = ".tmp";
 
 /// What a segment says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +155,7 @@ pub(super) enum Name {
 
 pub(super) fn classify(name: &str) -> Name {
     if let Some(stem) = name.strip_suffix(TMP_SUFFIX) {
-        let ours = stem.ends_with(SUFFIX) || super::meta::FILES.contains(&stem);
+        let ours = stem.ends_with(SUFFIX) || META_FILES.contains(&stem);
         return if ours { Name::Leftover } else { Name::Foreign };
     }
     let Some(stem) = name.strip_suffix(SUFFIX) else { return Name::Foreign };

@@ -11,9 +11,10 @@ use super::entry::{Entry, EntryHeader};
 use super::error::{Context, Error};
 use super::frame;
 use super::meta::{Meta, MetaFiles, Tail};
+use super::names::TMP_SUFFIX;
 use super::options::Options;
 use super::reader::{Reader, Shared};
-use super::segment::{Previous, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, SegmentHeader, TMP_SUFFIX};
+use super::segment::{Previous, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::view::Segment;
 use crate::{HardState, LogIndex};
 
