@@ -149,6 +149,13 @@ impl Node {
         node == self.me || heard.is_some_and(|at| now.since(at) <= window)
     }
 
+    /// Answered within two heartbeats, and no connection of it was lost since.
+    fn is_here(&self, now: Mono, status: &Status, node: NodeId) -> bool {
+        let heard = status.peers.get(&node).and_then(|p| p.last_heard);
+        let recent = heard.is_some_and(|at| now.since(at) <= self.options.raft.heartbeat * 2);
+        node == self.me || (recent && self.peers.is_up(node.get()))
+    }
+
     /// Would a majority of these voters have answered within the last election timeout?
     pub(super) fn is_healthy_majority(&self, now: Mono, status: &Status, voters: &BTreeSet<NodeId>) -> bool {
         let well = voters.iter().filter(|v| self.is_healthy(now, status, **v)).count();
@@ -170,6 +177,11 @@ impl Node {
         let everyone = configuration.voters.iter().chain(&configuration.learners);
         let leaver = everyone.copied().find(|n| self.registry.has_departed(n.get()))?;
         let (voters, learners) = self.without(now.mono, status, leaver)?;
+        // Fewer voters bear fewer losses, so each that counts must be here now: half a second ago is not enough.
+        let here = voters.iter().filter(|v| self.is_here(now.mono, status, **v)).count();
+        if here <= voters.len() / 2 {
+            return None;
+        }
         let why = format!("removing {}, which is leaving", self.name_of(leaver.get()));
         Some(Step::Change { voters, learners, why })
     }

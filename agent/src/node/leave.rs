@@ -28,6 +28,8 @@ enum Phase {
         deadline: Mono,
         next_ask: Mono,
         asking: bool,
+        /// Requests so far; what became of an earlier one may not be known.
+        tries: u32,
     },
     /// Removed; the others are being told.
     Gossip {
@@ -83,7 +85,7 @@ impl Node {
         match failure {
             Some(failure) => self.emit(Output::Answer { request, result: Err(failure) }),
             None => {
-                self.leave.phase = Phase::Removal { request, deadline, next_ask: now.mono, asking: false };
+                self.leave.phase = Phase::Removal { request, deadline, next_ask: now.mono, asking: false, tries: 0 };
                 self.next_reconcile = self.next_reconcile.min(deadline);
                 self.note(Level::Info, "leaving the cluster");
                 self.pursue_leave(now);
@@ -142,18 +144,20 @@ impl Node {
     }
 
     fn mark_asking(&mut self, now: Now, now_asking: bool) {
-        if let Phase::Removal { next_ask, asking, .. } = &mut self.leave.phase {
+        if let Phase::Removal { next_ask, asking, tries, .. } = &mut self.leave.phase {
             *asking = now_asking;
+            *tries += u32::from(now_asking);
             *next_ask = now.mono.after(ASK_AGAIN);
         }
     }
 
     /// What the leader said to our wish to leave.
     pub(super) fn leave_answered(&mut self, now: Now, result: Result<LeaderAnswer, Failure>) {
-        let Phase::Removal { request, .. } = self.leave.phase else { return };
+        let Phase::Removal { request, tries, .. } = self.leave.phase else { return };
         match result {
             Ok(_) => self.tell_removal(now, Some(request)),
-            Err(failure) if failure.code == Code::Refused => {
+            // Only the first request is refused for good: an earlier one may have marked this node as departed.
+            Err(failure) if failure.code == Code::Refused && tries == 1 => {
                 self.leave.phase = Phase::Stays;
                 self.emit(Output::Answer { request, result: Err(failure) });
             }
@@ -199,10 +203,11 @@ impl Node {
         if !self.is_ready_leader() {
             return self.end_question(now, asker, Err(not_leading()));
         }
-        if let Err(failure) = self.may_remove(now, node) {
-            return self.end_question(now, asker, Err(failure));
-        }
+        // What is marked already will be carried out, so nobody is told otherwise.
         if !self.registry.has_departed(node) {
+            if let Err(failure) = self.may_remove(now, node) {
+                return self.end_question(now, asker, Err(failure));
+            }
             let ticket = self.token();
             let command = codec::encode(&Command::Depart { node });
             self.propose(now, ticket, EntryKind::Registry, command.into(), 0);

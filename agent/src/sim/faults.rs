@@ -10,6 +10,9 @@ use quorate_raft::wal::sim::{Fault, Injection, Op};
 use quorate_raft::{Configuration, NodeId};
 use std::collections::BTreeSet;
 
+/// A disk that is lost and an agent that leaves before anyone can know of it are two losses at once, which three voters
+/// cannot bear. Detection takes this long.
+const ALONE_US: u64 = SECOND;
 /// How long an operator waits for a leave.
 const LEAVE_TIMEOUT_US: u64 = 15 * SECOND;
 
@@ -148,6 +151,10 @@ impl World {
     }
 
     fn leave(&mut self, agent: usize, down_us: u64) -> bool {
+        if self.at < self.wiped_at + ALONE_US {
+            self.say(format_args!("{} does not leave: a disk was just lost", letter(agent)));
+            return false;
+        }
         self.machines[agent].rest_us = Some(down_us);
         self.ask(None, agent, Kind::Leave, LEAVE_TIMEOUT_US).is_some()
     }
@@ -163,10 +170,12 @@ impl World {
 
     /// Never more than a minority of any configuration that may be in force, and only if the others are whole.
     fn wipe(&mut self, agent: usize, down_us: u64) -> bool {
-        if !self.may_wipe(agent) {
+        let leaves = self.operations.iter().any(|o| o.kind == Kind::Leave && o.end.is_none());
+        if leaves || !self.may_wipe(agent) {
             self.say(format_args!("{} is not wiped: too few others", letter(agent)));
             return false;
         }
+        self.wiped_at = self.at;
         self.end_process(agent);
         self.tearing.remove(&agent);
         self.empty_disk(agent);

@@ -384,3 +384,22 @@ fn a_removed_agent_that_died_before_it_could_stop_is_told() {
     w.must("it has left", 20 * SECOND, |w| w.counters.get("departed") == 1);
     w.converges(20 * SECOND);
 }
+
+/// A voter has just died, and another one wants to leave: two voters would be left, one of them dead. The leaver waits,
+/// and the cluster serves meanwhile.
+#[test]
+fn nobody_leaves_while_the_remaining_voters_are_not_here() {
+    let mut w = World::formed(3);
+    let leader = w.leader().expect("one leads");
+    let (dies, leaves) = ((leader + 1) % 3, (leader + 2) % 3);
+    w.act(&Action::Kill { agent: dies, down_us: 4 * SECOND });
+    w.run_to(w.at + 150 * MS);
+    let leave = w.ask(None, leaves, Kind::Leave, 10 * SECOND).expect("it is up");
+    for _ in 0..10 {
+        w.appends(leader);
+        assert_eq!(w.voters(), 3);
+        w.run_to(w.at + 300 * MS);
+    }
+    w.must("it leaves when the other is back", 10 * SECOND, |w| w.is_over(leave));
+    assert_eq!((w.end(leave).word(), w.voters()), ("ok", 2));
+}

@@ -75,6 +75,9 @@ impl World {
 
     /// One leader, one group that holds every agent that there is room for, nobody who is gone.
     pub(super) fn is_of_one_mind(&mut self) -> Result<(), String> {
+        if self.operations.iter().any(|o| o.kind == Kind::Leave && o.end.is_none()) {
+            return Err("an agent is leaving".into());
+        }
         let mut all: Vec<Status> = Vec::new();
         for machine in 0..self.machines.len() {
             let status = self.status(machine);

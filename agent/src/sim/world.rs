@@ -166,7 +166,8 @@ pub(super) struct World {
     pub(super) next_value: u64,
     /// Clients go on asking.
     pub(super) clients_run: bool,
-    pub(super) clients_busy: Vec<bool>,
+    /// When a disk was lost for the last time.
+    pub(super) wiped_at: u64,
     /// Who asked for which exchange of tables: machine, token, who waits.
     pub(super) exchanges: BTreeMap<(usize, u64), (usize, u64)>,
     pub(super) next_token: u64,
@@ -216,7 +217,7 @@ impl World {
             operations: Vec::new(),
             next_value: 0,
             clients_run: true,
-            clients_busy: vec![false; plan.clients],
+            wiped_at: 0,
             exchanges: BTreeMap::new(),
             next_token: 0,
             tearing: BTreeMap::new(),
