@@ -73,14 +73,27 @@ fn members_and_status_keep_their_shapes() {
     for name in ["n1", "n2", "n3"] {
         let status = cluster.ask(name, &["status", "--check", "--format", "json"]).json();
         let expected = sorted([
-            "v", "cluster", "log_id", "name", "leader", "term", "healthy", "voters", "learners", "tolerates", "log",
+            "v",
+            "cluster",
+            "log_id",
+            "name",
+            "leader",
+            "term",
+            "healthy",
+            "voters",
+            "learners",
+            "tolerates",
+            "log",
             "problems",
         ]);
         assert_eq!(keys(&status), expected);
         assert_eq!(keys(&status["log"]), sorted(["first", "next", "committed_index", "applied_index", "bytes"]));
         assert_eq!(status["cluster"], cluster.id().to_string());
         assert_eq!((&status["name"], &status["voters"]), (&json!(name), &json!(["n1", "n2", "n3"])));
-        assert_eq!((&status["tolerates"], &status["healthy"], &status["problems"]), (&json!(1), &json!(true), &json!([])));
+        assert_eq!(
+            (&status["tolerates"], &status["healthy"], &status["problems"]),
+            (&json!(1), &json!(true), &json!([]))
+        );
         assert!(status["log_id"].is_string() && status["term"].is_u64(), "{status}");
     }
 
@@ -102,12 +115,29 @@ fn append_and_tail_keep_their_shapes() {
     cluster.wait_group(1, 0);
     let ask = |args: &[&str]| cluster.ask("n1", args);
     let ack = ask(&[
-        "append", "{\"total\": 42.0}", "--stream", "orders", "--key", "alice", "--type", "order.created", "-H", "a=1",
-        "-H", "b=x=y", "--correlation", "c-1", "--format", "json",
+        "append",
+        "{\"total\": 42.0}",
+        "--stream",
+        "orders",
+        "--key",
+        "alice",
+        "--type",
+        "order.created",
+        "-H",
+        "a=1",
+        "-H",
+        "b=x=y",
+        "--correlation",
+        "c-1",
+        "--format",
+        "json",
     ])
     .json();
     assert_eq!(keys(&ack), sorted(["v", "first", "last", "term", "time", "deduped"]));
-    assert_eq!((&ack["v"], &ack["first"], &ack["last"], &ack["deduped"]), (&json!(1), &json!(0), &json!(0), &json!(false)));
+    assert_eq!(
+        (&ack["v"], &ack["first"], &ack["last"], &ack["deduped"]),
+        (&json!(1), &json!(0), &json!(0), &json!(false))
+    );
     let certs = cluster.client_certs("admin", Role::Admin);
     let from_stdin = |args: &[&str], input: &[u8]| Said::to(&mut cluster.ask_command("n1", &certs, args), input);
     // Lines are values verbatim; one range is printed for each batch.
@@ -121,12 +151,27 @@ fn append_and_tail_keep_their_shapes() {
     let all = ask(&["tail", "--format", "json"]);
     let records = lines(all.ok());
     let expected = sorted([
-        "offset", "shard", "term", "time", "lamport", "stream", "seq", "key", "type", "headers", "correlation_id",
-        "causation_id", "producer", "value",
+        "offset",
+        "shard",
+        "term",
+        "time",
+        "lamport",
+        "stream",
+        "seq",
+        "key",
+        "type",
+        "headers",
+        "correlation_id",
+        "causation_id",
+        "producer",
+        "value",
     ]);
     assert_eq!(keys(&records[0]), expected);
     let first = &records[0];
-    assert_eq!((&first["stream"], &first["key"], &first["type"]), (&json!("orders"), &json!("alice"), &json!("order.created")));
+    assert_eq!(
+        (&first["stream"], &first["key"], &first["type"]),
+        (&json!("orders"), &json!("alice"), &json!("order.created"))
+    );
     assert_eq!((&first["headers"], &first["correlation_id"]), (&json!({"a": "1", "b": "x=y"}), &json!("c-1")));
     assert_eq!((&first["value"], &first["seq"], &first["time"]), (&json!({"total": 42.0}), &json!(1), &ack["time"]));
     let values: Vec<_> = records[1..6].iter().map(|r| r["value"].as_str().unwrap()).collect();

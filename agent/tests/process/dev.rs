@@ -9,7 +9,8 @@ use crate::said::Said;
 fn two_agents_without_configuration() {
     let mut cluster = Cluster::new();
     let kept = cluster.path("kept");
-    let agent = |cluster: &Cluster, name: &str| cluster.command(&["agent", "--dev", "--bind", "127.0.0.1:0", "--name", name]);
+    let agent =
+        |cluster: &Cluster, name: &str| cluster.command(&["agent", "--dev", "--bind", "127.0.0.1:0", "--name", name]);
     let mut founder = agent(&cluster, "a");
     founder.arg("--data").arg(&kept);
     cluster.spawn("a", founder).unwrap();

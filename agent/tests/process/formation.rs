@@ -33,9 +33,8 @@ fn eight_agents_come_one_after_another() {
     cluster.wait_group(5, 2);
     cluster.start("n8", &["--join", &seed]);
     cluster.wait_group(5, 2);
-    let members = cluster.wait_member("n8", "eight alive", |all| {
-        all.len() == 8 && all.iter().all(|m| m.state == "alive")
-    });
+    let members =
+        cluster.wait_member("n8", "eight alive", |all| all.len() == 8 && all.iter().all(|m| m.state == "alive"));
     let raft = |word: &str| members.iter().filter(|m| m.raft == word).count();
     assert_eq!((raft("leader"), raft("voter"), raft("learner"), raft("none")), (1, 4, 2, 1), "{members:?}");
     assert_eq!(members.iter().find(|m| m.raft == "none").unwrap().name, "n8");

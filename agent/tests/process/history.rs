@@ -10,10 +10,12 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// Between two appends of one client: the test is about failures, not about throughput.
 const PACE: Duration = Duration::from_millis(2);
+/// Between two appends of a probe.
+const PROBE_PACE: Duration = Duration::from_millis(5);
 /// How long one append of the load may take.
 const APPEND: Duration = Duration::from_secs(30);
 /// Clients with an odd number append batches of this many records.
@@ -114,6 +116,49 @@ async fn append_until(client: Client, number: usize, stop: Arc<AtomicBool>, hist
         tokio::time::sleep(PACE).await;
     }
     client.close().await;
+}
+
+/// Clients that append every few milliseconds without waiting for their answers: they see the first moment at which
+/// the cluster serves again, where a client that waits for an answer which never comes would not.
+pub(crate) struct Probe {
+    clients: Vec<Client>,
+    number: usize,
+}
+
+impl Probe {
+    /// One through each of `names`, connected.
+    pub(crate) fn through(cluster: &Cluster, names: &[String]) -> Self {
+        let clients: Vec<_> = names.iter().map(|name| cluster.client(name)).collect();
+        for client in &clients {
+            cluster.block_on(client.status()).unwrap();
+        }
+        Self { clients, number: 0 }
+    }
+
+    /// Appends until one of these appends is acked: how long that took from `killed` on. All of them join the history
+    /// of `load`.
+    pub(crate) fn first_ack(&mut self, cluster: &Cluster, load: &Load, killed: Instant) -> Duration {
+        let values = killed.elapsed().as_nanos();
+        cluster.block_on(async {
+            let mut attempts = JoinSet::new();
+            let mut all: Vec<Attempt> = Vec::new();
+            while !all.iter().any(Attempt::is_acked) {
+                for client in &self.clients {
+                    self.number += 1;
+                    let (client, value) = (client.clone(), format!("probe {values} {}", self.number));
+                    attempts.spawn(async move { Attempt::make(&client, vec![value], APPEND).await });
+                }
+                tokio::time::sleep(PROBE_PACE).await;
+                while let Some(done) = attempts.try_join_next() {
+                    all.push(done.unwrap());
+                }
+            }
+            all.extend(attempts.join_all().await);
+            let first = first_ack_after(&all, killed).unwrap();
+            load.history.lock().unwrap().append(&mut all);
+            first
+        })
+    }
 }
 
 /// The whole log as the agent `name` holds it, everything acknowledged so far included: entry bytes, and values by

@@ -34,7 +34,9 @@ fn records_at_the_bound_and_one_past() {
         let said = cluster.ask_as("n1", &certs, &["append", "v", flag, &over(max)]);
         assert!(said.one_error(2).contains(&max.to_string()), "{flag}: {}", said.err);
     }
-    for (flag, bad) in [("--stream", "a\u{1b}b"), ("--stream", ""), ("--key", "a\u{1b}[2Jb"), ("--type", "a\nb"), ("-H", "a\u{1b}=b")] {
+    for (flag, bad) in
+        [("--stream", "a\u{1b}b"), ("--stream", ""), ("--key", "a\u{1b}[2Jb"), ("--type", "a\nb"), ("-H", "a\u{1b}=b")]
+    {
         let said = cluster.ask_as("n1", &certs, &["append", "v", flag, bad]);
         assert_eq!(said.code, 2, "{flag} {bad:?}: {}", said.err);
         assert!(!said.err.contains('\u{1b}'), "{:?}", said.err);
@@ -87,11 +89,7 @@ fn remote_text_never_reaches_a_terminal_raw() {
     refused.one_error(78);
     cluster.start("n1", &["--bootstrap", "--tag", "t=a\u{202e}b"]);
     cluster.wait_group(1, 0);
-    let record = Record {
-        key: "k\u{202e}".into(),
-        headers: vec![("h".into(), evil.into())],
-        ..Record::of(evil)
-    };
+    let record = Record { key: "k\u{202e}".into(), headers: vec![("h".into(), evil.into())], ..Record::of(evil) };
     let client = cluster.pinned("n1");
     cluster.block_on(client.append(&[record, Record::of(&b"\xff\x1b\x9b"[..])])).unwrap();
 
@@ -105,7 +103,10 @@ fn remote_text_never_reaches_a_terminal_raw() {
     let json = cluster.ask("n1", &["tail", "--format", "json"]);
     assert!(!raw(json.ok()), "{:?}", json.out);
     let first: serde_json::Value = serde_json::from_str(json.out.lines().next().unwrap()).unwrap();
-    assert_eq!((&first["value"], &first["headers"]["h"], &first["key"]), (&evil.into(), &evil.into(), &"k\u{202e}".into()));
+    assert_eq!(
+        (&first["value"], &first["headers"]["h"], &first["key"]),
+        (&evil.into(), &evil.into(), &"k\u{202e}".into())
+    );
     let second: serde_json::Value = serde_json::from_str(json.out.lines().nth(1).unwrap()).unwrap();
     assert_eq!((&second["value_b64"], second.get("value")), (&"/xub".into(), None));
     assert!(!raw(&cluster.log("n1")));

@@ -6,9 +6,9 @@ mod cluster;
 mod history;
 mod said;
 
-mod failover;
 mod contract;
 mod dev;
+mod failover;
 mod formation;
 mod leave;
 mod limits;

@@ -41,7 +41,10 @@ fn addresses_change() {
     let before = seats(&cluster, "n1");
     let changes = |cluster: &Cluster| {
         let logs = ["n1", "n2", "n3"].map(|name| cluster.log(name));
-        logs.iter().flat_map(|log| log.lines()).filter(|line| line.contains("as learner") || line.contains("voters")).count()
+        logs.iter()
+            .flat_map(|log| log.lines())
+            .filter(|line| line.contains("as learner") || line.contains("voters"))
+            .count()
     };
     let changed = changes(&cluster);
 

@@ -26,8 +26,7 @@ impl Said {
     #[track_caller]
     pub(crate) fn to(command: &mut Command, input: &[u8]) -> Self {
         let started = Instant::now();
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_vec());
         // A command that fails early reads none of it.
         thread::spawn(move || drop(stdin.write_all(&input)));

@@ -81,7 +81,9 @@ fn roles_bound_what_a_client_may_do() {
     cluster.wait_group(1, 0);
     let certs = Role::ALL.map(|role| cluster.client_certs(role.as_str(), role));
     let [read, append, admin] = &certs;
-    for (args, from) in [(&["members"][..], 0), (&["status"], 0), (&["tail"], 0), (&["append", "x"], 1), (&["leave"], 2)] {
+    for (args, from) in
+        [(&["members"][..], 0), (&["status"], 0), (&["tail"], 0), (&["append", "x"], 1), (&["leave"], 2)]
+    {
         for (i, certs) in certs.iter().enumerate() {
             let said = cluster.ask_as("n1", certs, args);
             match (i < from, args[0]) {
