@@ -2,6 +2,7 @@
 
 use crate::cluster::{Cluster, wait_until};
 use crate::history::{self, Attempt};
+use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 /// Three agents are three voters with a first ack; the fourth learns, the fifth makes five voters, the eighth is
@@ -110,4 +111,59 @@ fn a_joiner_waits_and_says_why_per_seed() {
         (a.is_some() && a == b).then_some(())
     });
     assert!(!cluster.log("n1").contains("founded log"));
+}
+
+/// Two foundings under one authority are two histories: the agents know of each other, both say so, and nothing of one
+/// reaches the other (architecture, section 6).
+#[test]
+fn two_histories_are_named_and_never_mixed() {
+    let mut cluster = Cluster::new();
+    cluster.start("n1", &["--bootstrap"]);
+    cluster.start("m1", &["--bootstrap"]);
+    for name in ["n1", "m1"] {
+        cluster.wait_status(name, "itself as the leader", |s| s.leader.as_deref() == Some(name));
+        assert_eq!(cluster.ask(name, &["append", &format!("of {name}")]).ok(), "0\n");
+    }
+    let log = |cluster: &Cluster, name: &str| cluster.status(name).unwrap().log_id.unwrap();
+    let logs = [log(&cluster, "n1"), log(&cluster, "m1")];
+    assert_ne!(logs[0], logs[1]);
+    cluster.stop("m1");
+    cluster.restart("m1", &["--bootstrap", "--join", &cluster.addr("n1").to_string()]);
+    for (name, other, theirs) in [("n1", "m1", &logs[1]), ("m1", "n1", &logs[0])] {
+        cluster.wait_status(name, "the other history as a problem", |s| {
+            s.problems.iter().any(|problem| problem.contains(other) && problem.contains(theirs.as_str()))
+        });
+        cluster.wait_member(name, "both as alive", |all| all.len() == 2 && all.iter().all(|m| m.state == "alive"));
+        let status = cluster.status(name).unwrap();
+        assert_eq!((status.voters, status.learners.len()), (vec![name.to_owned()], 0));
+        assert_eq!(history::read(&cluster, name).1, [format!("of {name}")]);
+    }
+    assert_eq!([log(&cluster, "n1"), log(&cluster, "m1")], logs);
+}
+
+/// Agents that listen on both families meet over either; the address that others are told is the one that a seed saw
+/// ("The first hour of a user").
+#[test]
+fn agents_meet_over_ipv6_and_ipv4() {
+    if UdpSocket::bind("[::1]:0").is_err() {
+        println!("skipped: this machine has no IPv6 loopback");
+        return;
+    }
+    let mut cluster = Cluster::new();
+    let spawn = |cluster: &mut Cluster, name: &str, args: &[&str]| {
+        let command = cluster.agent_command(name, "[::]:0", args);
+        cluster.spawn(name, command).unwrap();
+    };
+    spawn(&mut cluster, "n1", &["--bootstrap"]);
+    let port = cluster.addr("n1").port();
+    spawn(&mut cluster, "n2", &["--join", &format!("[::1]:{port}")]);
+    spawn(&mut cluster, "n3", &["--join", &format!("127.0.0.1:{port}")]);
+    spawn(&mut cluster, "n4", &["--join", &format!("localhost:{port}")]);
+    cluster.wait_group(3, 1);
+    let members =
+        cluster.wait_member("n1", "four alive", |all| all.len() == 4 && all.iter().all(|m| m.state == "alive"));
+    let addr = |name: &str| members.iter().find(|m| m.name == name).unwrap().addr.clone();
+    assert_eq!(addr("n2"), format!("[::1]:{}", cluster.addr("n2").port()));
+    assert_eq!(addr("n3"), format!("127.0.0.1:{}", cluster.addr("n3").port()));
+    assert_eq!(cluster.ask("n3", &["append", "x"]).ok(), "0\n");
 }

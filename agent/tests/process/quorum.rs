@@ -100,6 +100,10 @@ fn a_paused_majority_makes_nobody_hang_or_lie() {
         let attempt = make(&at_follower, &format!("through the follower {i}"));
         assert!(!attempt.is_acked(), "{attempt:?}");
     }
+    // Who asks the sleeping one itself waits no longer than it said.
+    let asleep = cluster.ask(&leader, &["status", "--timeout", "1s"]);
+    asleep.one_error(3);
+    assert!(asleep.took < TIMEOUT + SLACK, "{:?}", asleep.took);
     // The leader wakes alone with the follower asleep.
     cluster.pause(&follower);
     cluster.signal(&leader, "CONT");

@@ -2,6 +2,8 @@
 
 use crate::cluster::Cluster;
 use crate::history::{self, Load};
+use std::fs;
+use std::path::Path;
 use std::time::Instant;
 
 /// `kill -9` of all at once under load: they serve again by themselves and nothing acked is lost (behaviour 3).
@@ -99,7 +101,7 @@ fn a_wiped_disk_is_told_who_holds_its_name() {
 
     // The holder is gone and its disk wiped: the name is kept for it for a while, and the newcomer is told.
     cluster.kill("n3");
-    std::fs::remove_dir_all(cluster.data("n3")).unwrap();
+    fs::remove_dir_all(cluster.data("n3")).unwrap();
     cluster.start("n3", &["--join", &seed]);
     cluster.wait_log("n3", &[&held]);
     let status = cluster.status("n3").unwrap();
@@ -108,4 +110,40 @@ fn a_wiped_disk_is_told_who_holds_its_name() {
     cluster.wait_group(3, 0);
     let now = cluster.members("n1").unwrap().into_iter().find(|m| m.name == "n3" && m.state == "alive").unwrap();
     assert_ne!(now.id, holder.id);
+}
+
+/// A copy of a data directory started elsewhere while the original lives is refused, and the original is not disturbed
+/// (architecture, section 6).
+#[test]
+fn a_copied_data_directory_is_refused_while_the_original_lives() {
+    let mut cluster = Cluster::of(3);
+    assert_eq!(cluster.ask("n1", &["append", "before"]).ok(), "0\n");
+    let original = cluster.other_than(&cluster.leader());
+    let copy = cluster.path("copy");
+    copy_dir(&cluster.data(&original), &copy);
+    let seed = cluster.addr(&cluster.other_than(&original)).to_string();
+    let mut clone = cluster.command(&["agent", "--bind", "127.0.0.1:0", "--join", &seed]);
+    clone.arg("--certs").arg(cluster.certs(&original)).arg("--data").arg(&copy);
+    cluster.spawn("clone", clone).unwrap();
+    cluster.wait_log("clone", &["join address", "copy"]);
+    let pid = cluster.pid(&original);
+    cluster.kill("clone");
+    let id = |cluster: &Cluster| cluster.status(&original).unwrap().node;
+    let before = id(&cluster);
+    cluster.wait_group(3, 0);
+    assert_eq!((cluster.pid(&original), id(&cluster)), (pid, before));
+    assert_eq!(cluster.ask(&original, &["append", "after"]).ok(), "1\n");
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_dir(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }

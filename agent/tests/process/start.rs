@@ -121,3 +121,31 @@ fn the_configuration_file_is_heeded() {
     cluster.wait_log("n1", &["SIGHUP", "stays", "line 2", "did you mean log?"]);
     assert_eq!(cluster.ask("n1", &["status", "--check"]).code, 0);
 }
+
+/// A service manager hears when the agent listens and when it stops; log lines can be JSON, one object each.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_service_manager_is_told() {
+    let mut cluster = Cluster::new();
+    let socket = cluster.path("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
+    manager.set_read_timeout(Some(crate::cluster::PATIENCE)).unwrap();
+    let hear = || {
+        let mut bytes = [0; 1024];
+        let len = manager.recv(&mut bytes).unwrap();
+        String::from_utf8(bytes[..len].to_vec()).unwrap()
+    };
+    let mut command = cluster.agent_command("n1", "127.0.0.1:0", &["--bootstrap", "--log-format", "json"]);
+    command.env("NOTIFY_SOCKET", &socket);
+    cluster.spawn("n1", command).unwrap();
+    let ready = hear();
+    assert!(ready.contains("READY=1") && ready.contains(&cluster.addr("n1").to_string()), "{ready:?}");
+    cluster.stop("n1");
+    assert!(hear().contains("STOPPING=1"));
+    let log = cluster.log("n1");
+    assert!(!log.is_empty());
+    for line in log.lines() {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(event["level"].is_string() && event["message"].is_string() && event["timestamp"].is_string(), "{line}");
+    }
+}
