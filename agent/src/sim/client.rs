@@ -16,7 +16,6 @@ pub(super) const TICK_US: u64 = 5 * MS;
 pub(super) struct Operation {
     pub(super) client: Option<usize>,
     pub(super) machine: usize,
-    pub(super) life: u64,
     pub(super) kind: Kind,
     pub(super) deadline: u64,
     /// What was acked before it was asked.

@@ -84,6 +84,8 @@ pub(super) struct Process {
     pub(super) wake_at: Option<u64>,
     pub(super) drain_at: Option<u64>,
     pub(super) paused_until: u64,
+    /// The reader thread is busy until then.
+    pub(super) reading_until: u64,
     /// The log as the node has ordered it: on disk, or on its way there.
     pub(super) ordered: Vec<Entry>,
     /// What happened to the process while it was stopped.
@@ -200,6 +202,7 @@ impl Machine {
             wake_at: None,
             drain_at: None,
             paused_until: 0,
+            reading_until: 0,
             ordered,
             missed: VecDeque::new(),
             requests: BTreeMap::new(),

@@ -28,7 +28,10 @@ impl World {
                 if let Some(from) = truncate_from {
                     self.machines[machine].configurations.split_off(&from.0);
                 }
-                self.machines[machine].configurations.extend(ordered);
+                for (index, configuration) in ordered {
+                    self.witness.ordered(machine, &self.machines, index);
+                    self.machines[machine].configurations.insert(index, configuration);
+                }
                 self.write(machine);
             }
             Output::Send { node, class, message } => self.send(machine, life, node, class, &message),
@@ -57,8 +60,10 @@ impl World {
             Output::Keep { node, addr } => self.keep(machine, node, addr),
             Output::Unkeep { node } => self.unkeep(machine, node),
             Output::Fetch { token, from, to, bytes_max } => {
-                let takes = self.random.between(100, 5_000);
-                self.push(at + takes, Event::Fetch { machine, life, token, from, to, bytes_max });
+                // One thread reads: the answers come in the order of the questions.
+                let done = process.reading_until.max(at) + self.random.between(100, 5_000);
+                process.reading_until = done;
+                self.push(done, Event::Fetch { machine, life, token, from, to, bytes_max });
             }
             Output::Answer { request, result } => self.answered(machine, request, OpEnd::Answered(result)),
             Output::Published(published) => self.published(machine, &published),

@@ -3,7 +3,9 @@
 //! It never asks a node what it thinks, and never changes anything.
 
 use super::machine::{Durable, Machine, configuration};
-use crate::node::RaftMessage;
+use crate::codec;
+use crate::machine::registry::Command;
+use crate::node::{Founding, RaftMessage};
 use crate::record;
 use quorate_raft::wal::{Entry, EntryKind};
 use quorate_raft::{Configuration, NodeId, Term, Wall};
@@ -40,6 +42,11 @@ pub(super) struct Witness {
     /// Node ids whose disk is gone.
     dead: BTreeSet<u64>,
     departed: BTreeSet<u64>,
+    /// Who lost its name to another disk.
+    superseded: BTreeSet<u64>,
+    holders: BTreeMap<String, u64>,
+    /// The newest configuration that was ever ordered.
+    newest: u64,
     violation: Option<String>,
 }
 
@@ -96,19 +103,11 @@ impl Witness {
         self.offsets.get(&value).copied()
     }
 
-    pub(super) fn is_departed(&self, node: u64) -> bool {
-        self.departed.contains(&node)
-    }
-
     // ---- what happened ----
 
     /// A disk is gone for good, and with it the node.
     pub(super) fn disk_gone(&mut self, node: NodeId) {
         self.dead.insert(node.get());
-    }
-
-    pub(super) fn is_dead(&self, node: u64) -> bool {
-        self.dead.contains(&node)
     }
 
     /// A node says something: does its synced disk bear it out?
@@ -170,16 +169,33 @@ impl Witness {
     /// Committed means on a quorum of synced disks, under a configuration in force.
     fn is_on_a_quorum(&mut self, by: usize, machines: &[Machine], index: u64) {
         let Some(chain) = self.chain(index) else { return };
-        let disks: BTreeMap<u64, &Durable> = machines.iter().map(|m| (m.node.get(), &m.durable)).collect();
-        // A disk that is gone may have held it.
-        let holds = |node: &NodeId| disks.get(&node.get()).is_none_or(|d| d.holds(index, chain));
-        let majority = |voters: &BTreeSet<NodeId>| voters.iter().filter(|v| holds(v)).count() > voters.len() / 2;
-        let agrees = |c: &Configuration| majority(&c.voters) && (c.outgoing.is_empty() || majority(&c.outgoing));
         let before = self.configurations.range(..=index).next_back().map(|(_, c)| c);
         let after = machines[by].configurations.range(index..).map(|(_, c)| c);
-        let agreed = before.into_iter().chain(after).any(agrees);
+        let agreed = before.into_iter().chain(after).any(|c| is_held(machines, c, index, chain));
         let name = &machines[by].name;
         self.claim(agreed, || format!("{name} applied entry {index}, which is on no quorum of synced disks"));
+    }
+
+    /// Somebody orders a configuration to be written: the one before must be committed, so at most one never is.
+    pub(super) fn ordered(&mut self, by: usize, machines: &[Machine], index: u64) {
+        let machine = &machines[by];
+        if index <= self.newest {
+            return;
+        }
+        self.newest = index;
+        let (Some((before, configuration)), Some(process)) =
+            (machine.configurations.range(..index).next_back(), machine.process.as_ref())
+        else {
+            return;
+        };
+        let Some(entry) = before.checked_sub(1).and_then(|at| process.ordered.get(at as usize)) else { return };
+        let held = is_held(machines, configuration, *before, entry.header().chain);
+        self.claim(held, || {
+            format!(
+                "{} orders the configuration of entry {index} before that of entry {before} is committed",
+                machine.name
+            )
+        });
     }
 
     fn stands(&mut self, entry: &Entry) {
@@ -201,20 +217,32 @@ impl Witness {
             time: header.time,
             lamport: header.lamport,
         });
+        if let Ok(founding) = codec::decode::<Founding>(&entry.payload(), "founding entry")
+            && header.kind == EntryKind::Founding
+        {
+            self.holders.insert(founding.founder.name, founding.founder.node);
+        }
         match header.kind {
             EntryKind::Normal => self.records(entry),
             EntryKind::Configuration | EntryKind::Founding => match configuration(entry) {
                 Some(next) => self.reconfigured(index, next),
                 None => self.blame(format!("the configuration in entry {index} does not decode")),
             },
-            EntryKind::Registry => {
-                if let Ok(crate::machine::registry::Command::Depart { node }) =
-                    crate::codec::decode(&entry.payload(), "registry")
-                {
-                    self.departed.insert(node);
-                }
-            }
+            EntryKind::Registry => self.registered(entry),
             EntryKind::Noop => {}
+        }
+    }
+
+    fn registered(&mut self, entry: &Entry) {
+        match codec::decode(&entry.payload(), "registry") {
+            Ok(Command::Depart { node }) => {
+                self.departed.insert(node);
+            }
+            Ok(Command::Register(new)) => {
+                let former = self.holders.insert(new.name, new.node).filter(|former| *former != new.node);
+                self.superseded.extend(former);
+            }
+            Err(_) => self.blame(format!("the registration in entry {} does not decode", entry.header().index)),
         }
     }
 
@@ -252,6 +280,10 @@ impl Witness {
                 (false, false) => false,
             };
             self.claim(legal, || format!("the configuration of entry {index} does not follow from the one before"));
+            let gone = before.members().into_iter().find(|m| !next.is_member(*m));
+            let excused = |m: NodeId| self.departed.contains(&m.get()) || self.superseded.contains(&m.get());
+            let legal = gone.is_none_or(excused);
+            self.claim(legal, || format!("entry {index} removes {gone:?}, which neither left nor lost its disk"));
             let grows = before.outgoing.is_empty() && next.voters.len() > before.voters.len();
             let odd = next.voters.len() % 2 == 1;
             self.claim(!grows || odd, || format!("entry {index} grows the group to {} voters", next.voters.len()));
@@ -308,6 +340,14 @@ impl Witness {
     pub(super) fn term(&self) -> Term {
         self.ledger.last().map_or(Term::ZERO, |s| s.term)
     }
+}
+
+/// Is this entry on a quorum of synced disks under this configuration? A disk that is gone may have held it.
+fn is_held(machines: &[Machine], configuration: &Configuration, index: u64, chain: u64) -> bool {
+    let disks: BTreeMap<u64, &Durable> = machines.iter().map(|m| (m.node.get(), &m.durable)).collect();
+    let holds = |node: &NodeId| disks.get(&node.get()).is_none_or(|d| d.holds(index, chain));
+    let majority = |voters: &BTreeSet<NodeId>| voters.iter().filter(|v| holds(v)).count() > voters.len() / 2;
+    majority(&configuration.voters) && (configuration.outgoing.is_empty() || majority(&configuration.outgoing))
 }
 
 /// The number that a client wrote into a value.

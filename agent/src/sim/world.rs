@@ -538,7 +538,7 @@ impl World {
         let (life, deadline) = (process.life, Mono(at + process.mono_us + timeout_us));
         process.requests.insert(id, self.operations.len());
         let deadline_us = at + timeout_us;
-        let operation = Operation { client, machine, life, kind, deadline: deadline_us, floor, end: None };
+        let operation = Operation { client, machine, kind, deadline: deadline_us, floor, end: None };
         self.operations.push(operation);
         self.say(format_args!("{} is asked: {kind:?}", letter(machine)));
         let request = Request { id, who: "client sim".into(), deadline, what: kind.what(timeout_us, bytes) };
