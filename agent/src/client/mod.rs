@@ -288,15 +288,28 @@ impl Shared {
                 self.addrs().rotate_left(1);
             }
         }
-        let addrs = self.addrs().clone();
-        let (addr, connection) = contact::contact(&self.rpc, &addrs, deadline).await?;
-        self.put_first(&addr);
-        let session = Arc::new(Session::start(connection).await?);
+        let session = Arc::new(self.connect(deadline).await?);
         *slot = Some(session.clone());
         if !self.pinned {
             tokio::spawn(learn(Arc::downgrade(self), Arc::downgrade(&session)));
         }
         Ok(session)
+    }
+
+    /// A session with the first agent that answers. One that goes away between the handshake and the first stream is
+    /// as good as one that did not answer.
+    async fn connect(&self, deadline: Instant) -> Result<Session, ClientError> {
+        loop {
+            let addrs = self.addrs().clone();
+            let (addr, connection) = contact::contact(&self.rpc, &addrs, deadline).await?;
+            self.put_first(&addr);
+            match Session::start(connection).await {
+                Ok(session) => return Ok(session),
+                Err(error) if Instant::now() + RETRY_PAUSE >= deadline => return Err(error),
+                Err(_) => sleep(RETRY_PAUSE).await,
+            }
+            self.addrs().rotate_left(1);
+        }
     }
 
     /// Leaves an agent that cannot serve now; the next request goes to another one.

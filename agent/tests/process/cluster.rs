@@ -337,12 +337,14 @@ impl Cluster {
     /// A client that speaks with this agent only.
     pub(crate) fn pinned(&self, name: &str) -> Client {
         let addr = self.addr(name);
-        let fresh = || {
-            let _inside = self.runtime.enter();
-            let options = ConnectOptions::new([addr.to_string()], self.admin.clone());
-            Client::new(options.timeout(ANSWER).pinned()).unwrap()
-        };
-        self.clients.borrow_mut().entry(addr).or_insert_with(fresh).clone()
+        self.clients.borrow_mut().entry(addr).or_insert_with(|| self.pinned_for(name, ANSWER)).clone()
+    }
+
+    /// The same with another patience.
+    pub(crate) fn pinned_for(&self, name: &str, patience: Duration) -> Client {
+        let _inside = self.runtime.enter();
+        let options = ConnectOptions::new([self.addr(name).to_string()], self.admin.clone());
+        Client::new(options.timeout(patience).pinned()).unwrap()
     }
 
     pub(crate) fn status(&self, name: &str) -> Result<Status, ClientError> {

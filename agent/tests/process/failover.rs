@@ -3,6 +3,10 @@
 use crate::cluster::{Cluster, wait_until};
 use crate::history::{self, Load, Probe};
 use quorate::client::TailFrom;
+use quorate_certs::Role;
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// Ten times the figure of the contract.
@@ -87,4 +91,57 @@ fn a_paused_leader_wakes_up_deposed() {
     let summary = history::verify(&cluster, &cluster.running(), &history);
     println!("figure: leader paused, first ack after {failover:?}, {summary:?}");
     assert!(failover < FAILOVER_CEILING);
+}
+
+/// An upgrade as everybody does it: one agent after another is stopped with SIGTERM and started again, under load.
+/// Nothing is lost, and no append fails (behaviours 2 and 6).
+#[test]
+fn a_rolling_restart_under_load() {
+    let mut cluster = Cluster::of(3);
+    let load = Load::on(&cluster, 4);
+    let mut gaps = vec![];
+    for name in ["n1", "n2", "n3"] {
+        let stopped = Instant::now();
+        cluster.stop(name);
+        gaps.push(load.wait_ack_after(stopped));
+        cluster.restart(name, &[]);
+        cluster.wait_group(3, 0);
+        let other = cluster.other_than(name);
+        cluster.wait_member(&other, "everybody as alive", |all| all.iter().all(|m| m.state == "alive"));
+    }
+    let summary = history::verify(&cluster, &cluster.running(), &load.stop(&cluster));
+    println!("figure: a rolling restart, first ack after each SIGTERM: {gaps:?}, {summary:?}");
+    assert_eq!(summary.not_applied, 0);
+}
+
+/// Lines from a pipe while the leader is killed: what the command printed stands where it said, and if it gave up it
+/// says that the outcome is unknown (behaviour 2).
+#[test]
+fn a_pipe_of_appends_survives_the_leader_or_says_so() {
+    let mut cluster = Cluster::of(3);
+    let leader = cluster.leader();
+    let other = cluster.other_than(&leader);
+    let certs = cluster.client_certs("admin", Role::Admin);
+    let mut command = cluster.ask_command(&other, &certs, &["append", "-", "--timeout", "50s"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let writing = std::thread::spawn(move || (0..5_000).all(|i| writeln!(stdin, "line {i}").is_ok()));
+    cluster.wait_status(&other, "the first lines", |s| s.next > 100);
+    cluster.kill(&leader);
+    let output = child.wait_with_output().unwrap();
+    writing.join().unwrap();
+    let acked: Vec<usize> = String::from_utf8(output.stdout).unwrap().lines().map(|l| l.parse().unwrap()).collect();
+    let said = String::from_utf8(output.stderr).unwrap();
+    let log = history::read(&cluster, &other).1;
+    for offset in &acked {
+        assert!(log[*offset].starts_with("line "), "{offset}: {}", log[*offset]);
+    }
+    let distinct: BTreeSet<_> = log.iter().collect();
+    assert_eq!(distinct.len(), log.len(), "no line stands twice");
+    match output.status.code() {
+        Some(0) => assert_eq!(acked.len(), 5_000),
+        Some(7) => assert!(said.contains("unknown") && said.contains("line"), "{said}"),
+        other => panic!("exit {other:?}: {said}"),
+    }
+    println!("figure: of 5000 lines {} were acked, {} stand, exit {:?}", acked.len(), log.len(), output.status.code());
 }

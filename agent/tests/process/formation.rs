@@ -1,9 +1,15 @@
 //! How agents come together: founding, joining, growing, and who stays outside.
 
-use crate::cluster::{Cluster, wait_until};
+use crate::cluster::{Cluster, PATIENCE, wait_until};
 use crate::history::{self, Attempt};
+use crate::said::Said;
+use bytes::Bytes;
+use quorate::client::TailFrom;
+use quorate_certs::Role;
+use std::collections::BTreeSet;
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
 
 /// Three agents are three voters with a first ack; the fourth learns, the fifth makes five voters, the eighth is
 /// outside Raft; every one of the eight forwards appends and serves tails (behaviour 1).
@@ -50,10 +56,80 @@ fn eight_agents_come_one_after_another() {
     }
     let summary = history::verify(&cluster, &cluster.running(), &attempts);
     assert_eq!((summary.acked, summary.records), (8, 9));
-    // The one without a log serves the command line too, and follows.
+    // The one without a log serves the command line too, and follows, also when the replica it reads from dies.
     let tail = cluster.ask("n8", &["tail", "-f", "-n", "9", "--timeout", "50s"]);
     assert_eq!(tail.ok().lines().count(), 9);
     assert!(tail.out.starts_with("0  ") && tail.out.contains("  first\n"), "{}", tail.out);
+    let following = follow(&cluster, "n8", 11);
+    let large = vec![b'x'; 1 << 20];
+    let certs = cluster.client_certs("admin", Role::Admin);
+    let said = Said::to(&mut cluster.ask_command("n8", &certs, &["append", "-", "--timeout", "50s"]), &large);
+    assert_eq!(said.ok(), "9\n", "the largest record, by way of an agent that has to forward it");
+    let leader = cluster.leader();
+    let killed = Instant::now();
+    cluster.kill(&leader);
+    wait_until("an append through n8 is acked again", || {
+        (cluster.ask("n8", &["append", "late", "--timeout", "50s"]).code == 0).then_some(())
+    });
+    let acked = killed.elapsed();
+    let followed = cluster.block_on(following).unwrap();
+    println!("figure: through an agent outside Raft, ack {acked:?} and tail {:?} after the kill", killed.elapsed());
+    assert_eq!(followed.iter().map(|(offset, _)| *offset).collect::<Vec<_>>(), (0..11).collect::<Vec<_>>());
+    assert!(followed[9].1 == large && followed[10].1 == b"late"[..]);
+    cluster.restart(&leader, &[]);
+    cluster.wait_group(5, 2);
+
+    // A seat is free when a learner leaves; who comes back without a seat can leave without one.
+    let learner = cluster.status("n8").unwrap().learners[0].clone();
+    assert_eq!(cluster.ask(&learner, &["leave", "--timeout", "50s"]).ok(), "left\n");
+    assert_eq!(cluster.ended(&learner), 0);
+    cluster.wait_status("n8", "itself as a learner", |s| s.raft == "learner");
+    cluster.wait_group(5, 2);
+    cluster.restart(&learner, &["--join", &seed]);
+    cluster.wait_status(&learner, "a leader and no seat", |s| s.raft == "none" && s.leader.is_some());
+    assert_eq!(cluster.ask(&learner, &["leave", "--timeout", "50s"]).ok(), "left\n");
+    assert_eq!(cluster.ended(&learner), 0);
+}
+
+/// The first `n` records as a reader that follows gets them from this agent alone.
+fn follow(cluster: &Cluster, name: &str, n: usize) -> JoinHandle<Vec<(u64, Bytes)>> {
+    let client = cluster.pinned_for(name, PATIENCE);
+    cluster.spawn_task(async move {
+        let mut tail = client.tail(TailFrom { follow: true, ..TailFrom::default() });
+        let mut seen = vec![];
+        while seen.len() < n {
+            let item = tail.next().await.unwrap().unwrap();
+            seen.push((item.offset, item.stored.record.value));
+        }
+        seen
+    })
+}
+
+/// Every agent is given the same list of all of them, itself included; one of them founds (section Build, formation).
+#[test]
+fn every_agent_has_the_same_seeds() {
+    let mut cluster = Cluster::new();
+    let sockets = ["n1", "n2", "n3"].map(|name| (name, UdpSocket::bind("127.0.0.1:0").unwrap()));
+    let addrs = sockets.iter().map(|(_, socket)| socket.local_addr().unwrap().to_string()).collect::<Vec<_>>();
+    let seeds = addrs.join(",");
+    for (name, socket) in sockets {
+        let addr = socket.local_addr().unwrap().to_string();
+        drop(socket);
+        let founds = if name == "n2" { &["--bootstrap"][..] } else { &[] };
+        let command = cluster.agent_command(name, &addr, &[&["--join", &seeds][..], founds].concat());
+        cluster.spawn(name, command).unwrap();
+    }
+    cluster.wait_group(3, 0);
+    // With the same command lines they come back, all at once.
+    for name in ["n1", "n2", "n3"] {
+        cluster.kill(name);
+    }
+    for name in ["n1", "n2", "n3"] {
+        cluster.restart(name, &["--join", &seeds, "--bootstrap"]);
+    }
+    cluster.wait_group(3, 0);
+    let logs: BTreeSet<_> = cluster.running().iter().map(|name| cluster.status(name).unwrap().log_id).collect();
+    assert_eq!(logs.len(), 1);
 }
 
 /// A founder with join addresses looks for members for three seconds first; if one answers it joins, else it founds

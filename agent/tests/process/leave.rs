@@ -2,6 +2,7 @@
 
 use crate::cluster::{Cluster, wait_until};
 use crate::history::{self, Load};
+use crate::said::Said;
 use std::time::Instant;
 
 /// Under load: SIGTERM removes nobody; the leader leaves, 3 to 2; the next leader leaves, 2 to 1; one of them comes
@@ -99,4 +100,28 @@ fn a_follower_and_a_learner_leave() {
     assert_eq!(cluster.ask(&cluster.leader(), &["append", "x"]).ok(), "0\n");
     let gone = cluster.ask(&follower, &["leave", "--timeout", "1s"]);
     gone.one_error(3);
+}
+
+/// Two of three leave at the same moment: whatever the order, the third one keeps every acked record and serves
+/// (behaviour 6).
+#[test]
+fn two_leave_at_once() {
+    let mut cluster = Cluster::of(3);
+    let load = Load::on(&cluster, 3);
+    let stays = cluster.leader();
+    let leavers: Vec<_> = cluster.running().into_iter().filter(|name| *name != stays).collect();
+    let certs = cluster.certs(&stays);
+    std::thread::scope(|scope| {
+        for name in &leavers {
+            let mut command = cluster.ask_command(name, &certs, &["leave", "--timeout", "50s"]);
+            scope.spawn(move || assert_eq!(Said::by(&mut command).ok(), "left\n"));
+        }
+    });
+    for name in &leavers {
+        assert_eq!(cluster.ended(name), 0);
+    }
+    assert_eq!(cluster.wait_group(1, 0), stays);
+    load.wait_ack_after(Instant::now());
+    let history = load.stop(&cluster);
+    history::verify(&cluster, &cluster.running(), &history);
 }

@@ -1,9 +1,11 @@
 //! What may be written and what is shown: bounds at the bound and one past it, and text that no terminal obeys.
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, PATIENCE};
 use crate::said::Said;
+use quorate::client::{Client, ClientError, ConnectOptions, TailFrom};
+use quorate::limits::{BATCH_RECORDS_MAX, RECORD_BYTES_MAX_CEILING};
 use quorate::record::Record;
-use quorate_certs::Role;
+use quorate_certs::{Identity, Role};
 
 const MIB: usize = 1 << 20;
 
@@ -44,21 +46,54 @@ fn records_at_the_bound_and_one_past() {
 
     // What is stored is what was written, to the byte.
     let client = cluster.pinned("n1");
-    let mut tail = client.tail(quorate::client::TailFrom::default());
+    let mut tail = client.tail(TailFrom::default());
     let sizes: Vec<_> = (0..3).map(|_| cluster.block_on(tail.next()).unwrap().unwrap().stored.record.value).collect();
     assert_eq!(sizes.iter().map(|v| v.len()).collect::<Vec<_>>(), [0, 0, MIB]);
     assert!(sizes[2] == full);
     // The agent decides for itself: a client that does not check is refused by it.
-    let mut options = quorate::client::ConnectOptions::new(
-        [cluster.addr("n1").to_string()],
-        quorate_certs::Identity::load(&certs).unwrap(),
-    );
+    let identity = Identity::load(&certs).unwrap();
+    let mut options = ConnectOptions::new([cluster.addr("n1").to_string()], identity);
     options.record_bytes_max = 2 * MIB;
-    let careless = cluster.block_on(async { quorate::client::Client::connect(options).await.unwrap() });
+    let careless = cluster.block_on(async { Client::connect(options).await.unwrap() });
     let error = cluster.block_on(careless.append(&[Record::of(vec![b'x'; MIB + 1])])).unwrap_err();
     assert_eq!(error.effect(), quorate::api::Effect::NotApplied, "{error}");
-    let quorate::client::ClientError::Failed(failure) = &error else { panic!("{error:?}") };
+    let ClientError::Failed(failure) = &error else { panic!("{error:?}") };
     assert!(failure.hint.contains("1048576"), "{failure:?}");
+}
+
+/// The largest records and the largest batches that a log can have pass through every agent, leader or not.
+#[test]
+fn the_largest_records_and_batches_pass_through_every_agent() {
+    let mut cluster = Cluster::new();
+    let config = cluster.path("large.toml");
+    std::fs::write(&config, format!("record_bytes_max = {RECORD_BYTES_MAX_CEILING}\n")).unwrap();
+    cluster.start("n1", &["--bootstrap", "--config", config.to_str().unwrap()]);
+    let seed = cluster.addr("n1").to_string();
+    cluster.start("n2", &["--join", &seed]);
+    cluster.start("n3", &["--join", &seed]);
+    cluster.wait_group(3, 0);
+    let identity = std::sync::Arc::new(Identity::load(&cluster.client_certs("admin", Role::Admin)).unwrap());
+    let full = vec![b'x'; RECORD_BYTES_MAX_CEILING];
+    let mut expected = 0;
+    for name in cluster.running() {
+        let mut options = ConnectOptions::new([cluster.addr(&name).to_string()], identity.clone()).pinned();
+        options.record_bytes_max = RECORD_BYTES_MAX_CEILING;
+        options.timeout = PATIENCE;
+        let client = cluster.block_on(Client::connect(options)).unwrap();
+        let acked = cluster.block_on(client.append(&[Record::of(full.clone())])).unwrap();
+        assert_eq!(acked.first, expected, "through {name}");
+        // As many records as a batch may have, and as many bytes.
+        let many = vec![Record::of(""); BATCH_RECORDS_MAX as usize];
+        let acked = cluster.block_on(client.append(&many)).unwrap();
+        assert_eq!((acked.first, acked.last), (expected + 1, expected + BATCH_RECORDS_MAX as u64), "through {name}");
+        expected = acked.last + 1;
+    }
+    // And they come back out of every one of them.
+    for name in cluster.running() {
+        let (_, values) = crate::history::read(&cluster, &name);
+        assert_eq!(values.len() as u64, expected, "from {name}");
+        assert_eq!(values.iter().filter(|value| value.len() == RECORD_BYTES_MAX_CEILING).count(), 3, "from {name}");
+    }
 }
 
 /// The founder's limit is the log's: whoever joins follows it (behaviour 8).

@@ -61,6 +61,11 @@ fn an_append_without_a_quorum_ends_in_time_with_the_truth() {
     assert!(cluster.ask(&leader, &["tail"]).ok().contains("  first\n"));
     assert_eq!(cluster.ask(&leader, &["status", "--check"]).code, 9);
 
+    // Nor does it leave, and whoever asked is not kept waiting.
+    let leave = cluster.ask(&leader, &["leave", "--timeout", "1s"]);
+    assert!([6, 7, 10].contains(&leave.code), "exit {}: {}", leave.code, leave.err);
+    assert!(leave.took < TIMEOUT + SLACK, "{:?}", leave.took);
+
     for name in &others {
         cluster.restart(name, &[]);
     }

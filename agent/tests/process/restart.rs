@@ -4,7 +4,8 @@ use crate::cluster::Cluster;
 use crate::history::{self, Load};
 use std::fs;
 use std::path::Path;
-use std::time::Instant;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 /// `kill -9` of all at once under load: they serve again by themselves and nothing acked is lost (behaviour 3).
 #[test]
@@ -26,6 +27,28 @@ fn all_agents_are_killed_at_once() {
     cluster.wait_group(3, 0);
     let history = load.stop(&cluster);
     println!("figure: {:?}", history::verify(&cluster, &cluster.running(), &history));
+}
+
+/// An agent that is killed again and again while it starts is no worse for it.
+#[test]
+fn an_agent_crashes_while_it_starts() {
+    let mut cluster = Cluster::of(3);
+    let load = Load::on(&cluster, 3);
+    let victim = cluster.other_than(&cluster.leader());
+    cluster.kill(&victim);
+    for i in 0..12 {
+        let mut command = cluster.agent_command(&victim, "127.0.0.1:0", &[]);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // Any moment is a good one; these differ.
+        std::thread::sleep(Duration::from_millis(i * 7));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    cluster.restart(&victim, &[]);
+    cluster.wait_group(3, 0);
+    load.wait_ack_after(Instant::now());
+    let history = load.stop(&cluster);
+    history::verify(&cluster, &cluster.running(), &history);
 }
 
 /// One agent returns under a new address, then all at once do: accepted with their data, and nobody's seat changes
