@@ -74,7 +74,7 @@ impl Node {
         };
         let failure = if self.leave.is_under_way() {
             Some(refuse("this agent is leaving already", "wait for it to stop"))
-        } else if self.log_id.is_none() {
+        } else if self.log_id.is_none() && self.view.is_none() {
             Some(refuse("this agent is not part of a cluster yet", "stop it with Ctrl-C"))
         } else if self.is_last_agent() {
             let hint = "stop it with Ctrl-C; its data directory holds the only copy of the log";

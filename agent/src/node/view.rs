@@ -204,13 +204,17 @@ impl Node {
         }
     }
 
-    /// Where the log can be read by those who do not hold it: the leader first.
+    /// Where the log can be read by those who do not hold it: the leader first. Whom gossip does not call alive is left
+    /// out, unless that leaves nobody.
     fn replica_addrs(&self) -> Vec<std::net::SocketAddr> {
         let (voters, learners) = self.group();
         let leader = self.leader();
         let rest = voters.iter().chain(&learners).copied().filter(|n| Some(*n) != leader);
-        let nodes = leader.into_iter().chain(rest).filter(|n| *n != self.me.get());
-        nodes.filter_map(|n| self.addr_of(n)).collect()
+        let nodes: Vec<u64> = leader.into_iter().chain(rest).filter(|n| *n != self.me.get()).collect();
+        let is_alive = |n: &u64| self.members.member(*n).is_some_and(|m| m.state == State::Alive);
+        let alive: Vec<u64> = nodes.iter().copied().filter(is_alive).collect();
+        let chosen = if alive.is_empty() { nodes } else { alive };
+        chosen.into_iter().filter_map(|n| self.addr_of(n)).collect()
     }
 
     /// Does this node lead, for the shell's metrics.

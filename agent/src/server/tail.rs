@@ -11,9 +11,10 @@ use bytes::{Bytes, BytesMut};
 use quorate_raft::wal::{self, Entry};
 use quorate_raft::{LogIndex, Wall};
 use quorate_transport::rpc::RpcSend;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 /// Bytes of one read, and about the size of one frame.
 const FRAME_BYTES: usize = 256 << 10;
@@ -197,7 +198,8 @@ async fn proxy(id: u64, mut from: TailFrom, send: &mut RpcSend, context: &mut Co
         return Err(no_log());
     }
     from.hops = 1;
-    let replicas = Arc::clone(&context.published.borrow().replicas);
+    let mut published = context.published.clone();
+    let replicas = Arc::clone(&published.borrow().replicas);
     for addr in replicas.iter().copied() {
         let client = context.endpoint.rpc_client();
         let Ok(connection) = client.connect(addr, PROXY_PATIENCE).await else { continue };
@@ -206,7 +208,13 @@ async fn proxy(id: u64, mut from: TailFrom, send: &mut RpcSend, context: &mut Co
             continue;
         }
         let mut passed = false;
-        while let Ok(Some(frame)) = upstream.recv().await {
+        loop {
+            let frame = tokio::select! {
+                frame = upstream.recv() => frame,
+                // A follower's silence is no sign; gossip knows of a dead agent long before its connection does.
+                () = left_out(&mut published, addr) => break,
+            };
+            let Ok(Some(frame)) = frame else { break };
             passed = true;
             if send.send(vec![frame]).await.is_err() {
                 return Ok(());
@@ -218,4 +226,9 @@ async fn proxy(id: u64, mut from: TailFrom, send: &mut RpcSend, context: &mut Co
         }
     }
     Err(no_log())
+}
+
+/// Resolves when the log can no longer be read at `addr`, as far as this agent knows.
+async fn left_out(published: &mut watch::Receiver<Arc<Published>>, addr: SocketAddr) {
+    let _ = published.wait_for(|published| !published.replicas.contains(&addr)).await;
 }
