@@ -39,6 +39,8 @@ pub(crate) struct Progress {
     pub(crate) beat: bool,
     /// The last index of each append that is not yet answered, in mode `Replicate`.
     pub(crate) batches: VecDeque<LogIndex>,
+    /// When the last of them was sent.
+    pub(crate) batch_sent: Mono,
     /// It is no longer a member: it still receives the log until it knows, or until this moment.
     pub(crate) departing: Option<(LogIndex, Mono)>,
 }
@@ -56,6 +58,7 @@ impl Progress {
             commit_sent: LogIndex::ZERO,
             beat: true,
             batches: VecDeque::new(),
+            batch_sent: Mono::default(),
             departing: None,
         }
     }

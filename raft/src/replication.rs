@@ -6,7 +6,7 @@
 use crate::message::{Body, Fence, Message};
 use crate::progress::{BATCHES_MAX, Mode, Progress};
 use crate::role::RoleState;
-use crate::{BootId, Log, LogIndex, Options, Output, Position, Raft, Term};
+use crate::{BootId, Log, LogIndex, Mono, Options, Output, Position, Raft, Term};
 
 /// What is the same in all appends of one planning.
 struct Plan<'a> {
@@ -16,6 +16,7 @@ struct Plan<'a> {
     boot: BootId,
     commit: LogIndex,
     round: u64,
+    now: Mono,
 }
 
 impl Raft {
@@ -28,6 +29,7 @@ impl Raft {
             boot: self.boot,
             commit: self.committed,
             round: leader.rounds.round,
+            now: self.now,
         };
         for (&to, progress) in &mut leader.peers {
             let to_boot = self.boots.get(&to).copied().unwrap_or_default();
@@ -43,16 +45,17 @@ impl Plan<'_> {
         match progress.mode {
             Mode::Probe { sent: false } => {
                 let to = self.end_of_batch(progress.next);
-                send(self.append(progress, to_boot, to, false));
+                send(self.append(progress, to_boot, progress.next.prev(), to, false));
                 progress.mode = Mode::Probe { sent: true };
                 sent = true;
             }
             Mode::Replicate => {
                 while self.may_send_more(progress) {
                     let to = self.end_of_batch(progress.next);
-                    send(self.append(progress, to_boot, to, false));
+                    send(self.append(progress, to_boot, progress.next.prev(), to, false));
                     progress.next = to.next();
                     progress.batches.push_back(to);
+                    progress.batch_sent = self.now;
                     sent = true;
                 }
             }
@@ -62,8 +65,8 @@ impl Plan<'_> {
         let is_idle = progress.mode == Mode::Replicate && progress.batches.is_empty();
         let has_news = is_idle && progress.commit_sent < self.commit;
         if !sent && (beat || has_news) {
-            // In `Replicate` its `prev` is the last entry sent: if a window was lost, the answer says so.
-            send(self.append(progress, to_boot, progress.next.prev(), !beat));
+            let at = self.beat_at(progress);
+            send(self.append(progress, to_boot, at, at, !beat));
             sent = true;
         }
         if sent && progress.mode == Mode::Replicate {
@@ -90,9 +93,20 @@ impl Plan<'_> {
         self.log.batch(first, self.options.append_bytes_max, self.options.append_entries_max)
     }
 
-    fn append(&self, progress: &Progress, to_boot: BootId, to: LogIndex, quiet: bool) -> Message {
+    /// Where a heartbeat claims that the logs agree. In `Replicate` that is the last entry sent: if a window was lost,
+    /// the answer says so. But large batches travel on a connection of their own, and a heartbeat that overtakes one
+    /// would have it sent again; so while a batch may still be on its way it is the last entry known to be there.
+    fn beat_at(&self, progress: &Progress) -> LogIndex {
+        let on_its_way = self.now.since(progress.batch_sent) < self.options.election_timeout_min;
+        if progress.mode == Mode::Replicate && !progress.batches.is_empty() && on_its_way {
+            return progress.matched;
+        }
+        progress.next.prev()
+    }
+
+    fn append(&self, progress: &Progress, to_boot: BootId, from: LogIndex, to: LogIndex, quiet: bool) -> Message {
         let at = |index| self.log.position(index).unwrap_or_else(|| self.log.start());
-        let prev: Position = at(progress.next.prev());
+        let prev: Position = at(from);
         let last = at(to);
         let body = Body::Append { prev, last, commit: self.commit, round: self.round, quiet };
         let fence = Fence { admitted: progress.admitted, from_boot: self.boot, to_boot };
