@@ -164,6 +164,8 @@ pub struct Status {
     pub bytes: u64,
     /// What an operator should know, one sentence each.
     pub problems: Vec<String>,
+    /// The largest value of a record in this log, in bytes.
+    pub record_bytes_max: u64,
 }
 
 /// Why a request failed, in one word that scripts may compare.

@@ -164,6 +164,7 @@ mod tests {
             applied_index: 8,
             bytes: 2_048,
             problems: vec![],
+            record_bytes_max: 1 << 20,
         }
     }
 

@@ -65,6 +65,10 @@ impl LogMachine {
         self.streams.len()
     }
 
+    fn has(&self, stream: &str) -> bool {
+        self.streams.contains_key(stream)
+    }
+
     /// Applies one batch that stands at `base`.
     pub fn apply(&mut self, base: u64, count: u32, batch: &[u8]) -> Result<(), Mismatch> {
         if base != self.next {
@@ -138,8 +142,10 @@ impl InFlight {
             patches.push((outline.seq_at, *next));
             *next += 1;
         }
-        let new = given.keys().filter(|s| !self.streams.contains_key(*s)).count();
-        if applied.streams() + self.streams.len() + new > STREAMS_MAX {
+        let opened_by = |names: &BTreeMap<Box<str>, u64>| names.keys().filter(|s| !applied.has(s)).count();
+        let new = given.keys().filter(|s| !applied.has(s) && !self.streams.contains_key(*s)).count();
+        // Counting what is in flight is only worth its cost when something new is opened.
+        if new > 0 && applied.streams() + opened_by(&self.streams) + new > STREAMS_MAX {
             return Err(Refused::TooManyStreams);
         }
         for (at, seq) in patches {

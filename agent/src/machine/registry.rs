@@ -26,6 +26,8 @@ pub struct Registration {
     pub name: String,
     /// Its boot epoch when it was registered, or the newest that a leader has seen.
     pub epoch: u64,
+    /// The random id of that boot: the same epoch under another one is a copy of the disk.
+    pub boot: u64,
 }
 
 /// The registry after the commands applied so far.
@@ -40,14 +42,17 @@ impl Registry {
     /// Applies one command.
     pub fn apply(&mut self, command: Command) {
         match command {
+            // Decided before its departure was known: a departed node never comes back.
+            Command::Register(new) if self.departed.contains(&new.node) => drop(new),
             Command::Register(new) => {
                 let former = self.holder(&new.name).filter(|r| r.node != new.node).map(|r| r.node);
                 if let Some(former) = former {
                     self.nodes.remove(&former);
                     self.superseded.insert(former, new.node);
                 }
-                let epoch = self.nodes.get(&new.node).map_or(0, |r| r.epoch).max(new.epoch);
-                self.nodes.insert(new.node, Registration { epoch, ..new });
+                if self.nodes.get(&new.node).is_none_or(|known| known.epoch <= new.epoch) {
+                    self.nodes.insert(new.node, new);
+                }
             }
             Command::Depart { node } => {
                 self.nodes.remove(&node);
@@ -91,7 +96,7 @@ mod tests {
     use super::*;
 
     fn register(node: u64, name: &str, epoch: u64) -> Command {
-        Command::Register(Registration { node, name: name.into(), epoch })
+        Command::Register(Registration { node, name: name.into(), epoch, boot: epoch })
     }
 
     #[test]
@@ -111,6 +116,7 @@ mod tests {
         registry.apply(register(1, "a", 3));
         assert_eq!(registry.node(1).unwrap().epoch, 4);
         registry.apply(Command::Depart { node: 1 });
+        registry.apply(register(1, "a", 9));
         assert!(registry.has_departed(1) && registry.holder("a").is_none());
     }
 }

@@ -84,8 +84,9 @@ impl Node {
         if self.is_ready_leader() {
             return self.propose_append(now, in_hand);
         }
+        // Its first entry is on its way to being applied, and what waits is tried then.
         if self.raft.is_leader() {
-            return self.wait_with(now.mono, in_hand);
+            return self.wait_with(now.mono.after(RETRY_AFTER), in_hand);
         }
         match (in_hand.origin, self.leader()) {
             (Origin::Client(_), Some(leader)) if leader != self.me.get() && self.peers.is_up(leader) => {

@@ -4,16 +4,19 @@
 
 use super::options::Founding;
 use super::{Level, Node, Output};
-use crate::machine::registry::Command;
 use crate::codec;
+use crate::machine::registry::Command;
 use quorate_raft::wal::{Entry, EntryKind};
-use quorate_raft::{LogIndex, Now, Term};
+use quorate_raft::{LogIndex, Mono, Now, Term};
 use std::collections::VecDeque;
+use std::time::Duration;
 
 /// Entries applied before the node looks at its inputs again: about a millisecond.
 const SLICE_ENTRIES: usize = 512;
 /// Bytes of one read from disk while catching up.
 const FETCH_BYTES: usize = 1 << 20;
+/// Between two tries to read what the disk did not give.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// How far the machines are.
 #[derive(Debug, Default)]
@@ -24,6 +27,10 @@ pub(super) struct Applied {
     read: VecDeque<Entry>,
     fetching: Option<u64>,
     more: bool,
+    lamport: u64,
+    /// The disk did not give what is due: not asked again before this.
+    retry_at: Mono,
+    trouble: Option<String>,
     /// An entry that is not a batch of records was applied in this turn.
     control: bool,
     halted: Option<String>,
@@ -45,6 +52,14 @@ impl Applied {
     pub(super) fn halted(&self) -> Option<&str> {
         self.halted.as_deref()
     }
+    /// What keeps them from going on at the moment.
+    pub(super) fn trouble(&self) -> Option<&str> {
+        self.halted.as_deref().or(self.trouble.as_deref())
+    }
+    /// Nothing more is applied in this life.
+    pub(super) fn halt(&mut self, why: String) {
+        self.halted = Some(why);
+    }
 }
 
 impl Node {
@@ -56,8 +71,8 @@ impl Node {
             if next > self.raft.committed() || self.applied.halted.is_some() {
                 break;
             }
-            let Some(entry) = self.entry_to_apply(next) else { break };
-            if let Err(why) = self.apply(now, &entry) {
+            let Some(entry) = self.entry_to_apply(now, next) else { break };
+            if let Err(why) = self.apply(&entry) {
                 let text = format!("entry {next} contradicts the state of this agent: {why}; it stops applying here");
                 self.applied.halted = Some(text.clone());
                 self.note(Level::Error, text);
@@ -69,7 +84,8 @@ impl Node {
         }
         self.applied.more = self.applied.index < self.raft.committed()
             && self.applied.halted.is_none()
-            && self.applied.fetching.is_none();
+            && self.applied.fetching.is_none()
+            && now.mono >= self.applied.retry_at;
         if self.applied.index != before {
             self.advanced(now);
         }
@@ -81,6 +97,7 @@ impl Node {
             self.in_flight.clear();
         }
         self.cache.trim(self.raft.durable().min(self.applied.index));
+        self.gossip_witness(now, self.applied.lamport);
         self.reads_applied(now);
         self.retry_appends(now);
         // The registry or the group may have changed: policies look at once. A batch of records changes neither.
@@ -89,7 +106,15 @@ impl Node {
         }
     }
 
-    fn entry_to_apply(&mut self, next: LogIndex) -> Option<Entry> {
+    /// What the core wanted written contradicts what is on disk: nothing more becomes durable in this life, so nothing
+    /// more is acknowledged, and people have to know.
+    pub(super) fn write_refused(&mut self, why: String) {
+        let text = format!("the log on disk refused an entry ({why}); this agent takes no part any more; restart it");
+        self.note(Level::Error, text.clone());
+        self.applied.halt(text);
+    }
+
+    fn entry_to_apply(&mut self, now: Now, next: LogIndex) -> Option<Entry> {
         if let Some(entry) = self.cache.get(next) {
             return Some(entry.clone());
         }
@@ -98,7 +123,7 @@ impl Node {
                 return Some(entry);
             }
         }
-        if self.applied.fetching.is_none() {
+        if self.applied.fetching.is_none() && now.mono >= self.applied.retry_at {
             let token = self.token();
             self.applied.fetching = Some(token);
             let to = self.raft.committed();
@@ -117,16 +142,24 @@ impl Node {
         let stands =
             |e: &Entry| e.header().index <= committed && self.raft.term_at(e.header().index) == Some(e.header().term);
         self.applied.read = entries.into_iter().take_while(stands).collect();
+        if self.applied.read.is_empty() {
+            let next = self.applied.index.next();
+            self.applied.retry_at = now.mono.after(RETRY_AFTER);
+            self.applied.trouble =
+                Some(format!("entry {next} is committed and cannot be read from disk; see the log of this agent"));
+            return;
+        }
+        self.applied.trouble = None;
         self.apply_committed(now);
     }
 
-    fn apply(&mut self, now: Now, entry: &Entry) -> Result<(), String> {
+    fn apply(&mut self, entry: &Entry) -> Result<(), String> {
         let header = entry.header();
         match header.kind {
             EntryKind::Noop | EntryKind::Configuration => {}
             EntryKind::Normal => {
                 self.log.apply(header.base_offset, header.count, &entry.payload()).map_err(|e| e.to_string())?;
-                self.gossip_witness(now, header.lamport);
+                self.applied.lamport = self.applied.lamport.max(header.lamport);
             }
             EntryKind::Founding => {
                 let founding: Founding = decode(entry)?;

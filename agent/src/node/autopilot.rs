@@ -5,8 +5,8 @@
 //! within the last election timeout, or the step is not taken.
 
 use super::{Level, Node};
-use crate::machine::registry::{Command, Registration};
 use crate::codec;
+use crate::machine::registry::{Command, Registration};
 use quorate_membership::State;
 use quorate_raft::wal::EntryKind;
 use quorate_raft::{Configuration, LogIndex, Mono, NodeId, Now, Outcome, Role, Status, Term, Ticket};
@@ -59,6 +59,11 @@ impl Node {
             self.autopilot = Autopilot { leads_since: Some((self.raft.term(), now.mono)), ..Autopilot::default() };
         }
         self.answer_removals(now);
+        if self.applied.halted().is_some() && !self.raft.status().transferring {
+            // It cannot say what it appends any more; another voter can. Nobody waits for the answer.
+            let ticket = Ticket(self.token());
+            self.raft.handle(now, quorate_raft::Input::Transfer { ticket, to: None });
+        }
         if !self.is_ready_leader() || self.autopilot.step.is_some() || now.mono < self.autopilot.not_before {
             return;
         }
@@ -173,6 +178,10 @@ impl Node {
 
     /// Someone has left, or was superseded while it only learned: out of the configuration.
     fn removal_step(&mut self, now: Now, status: &Status) -> Option<Step> {
+        if let Some(node) = self.next_departure() {
+            let why = format!("{} asks to leave", self.name_of(node));
+            return Some(Step::Registry(Command::Depart { node }, why));
+        }
         let configuration = &status.configuration;
         let everyone = configuration.voters.iter().chain(&configuration.learners);
         let leaver = everyone.copied().find(|n| self.registry.has_departed(n.get()))?;
@@ -205,12 +214,12 @@ impl Node {
 
     /// A connected agent that no name is registered for, or that has booted since.
     fn registration_step(&mut self, now: Now) -> Option<Step> {
-        let candidates: Vec<_> = self.peers.up().map(|p| (p.node, p.name.clone(), p.epoch, p.log_id)).collect();
-        for (node, name, epoch, log_id) in candidates {
+        let candidates: Vec<_> = self.peers.up().map(|p| (p.node, p.name.clone(), p.epoch, p.boot, p.log_id)).collect();
+        for (node, name, epoch, boot, log_id) in candidates {
             if !self.is_present(node) || self.registry.has_departed(node) {
                 continue;
             }
-            let registration = Registration { node, name: name.clone(), epoch };
+            let registration = Registration { node, name: name.clone(), epoch, boot };
             match self.registry.node(node) {
                 Some(known) if known.epoch >= epoch && known.name == name => {
                     self.autopilot.waiting.remove(&node);

@@ -40,6 +40,8 @@ struct Seed {
 #[derive(Debug)]
 pub(super) struct State {
     bootstrap: bool,
+    /// Every address to join is of this machine.
+    local: bool,
     seeds: BTreeMap<String, Seed>,
     /// A founder that has looked in vain until then founds.
     found_at: Option<Mono>,
@@ -58,7 +60,16 @@ impl State {
             (true, false) => Some(now.after(formation.look_for)),
         };
         let seed = |s| (s, Seed { next: now, pause: RETRY_MIN, dialling: false, node: None, told: None });
-        Self { bootstrap: formation.bootstrap, seeds: all.into_iter().map(seed).collect(), found_at }
+        let loopback = |s: &String| s.starts_with("127.") || s.starts_with("[::1]") || s.starts_with("localhost:");
+        let local = all.iter().all(loopback);
+        Self { bootstrap: formation.bootstrap, local, seeds: all.into_iter().map(seed).collect(), found_at }
+    }
+}
+
+impl State {
+    /// Is this cluster meant for one machine?
+    pub(super) fn is_local(&self) -> bool {
+        self.local
     }
 }
 
@@ -124,12 +135,12 @@ impl Node {
         if self.leader().is_some() && !missing && self.peers.up().next().is_some() {
             return;
         }
-        let peers = &self.peers;
+        let (me, peers) = (self.me.get(), &self.peers);
         let due: Vec<String> = self
             .formation
             .seeds
             .iter_mut()
-            .filter(|(_, s)| !s.dialling && s.next <= now.mono && !s.node.is_some_and(|n| peers.is_up(n)))
+            .filter(|(_, s)| !s.dialling && s.next <= now.mono && !s.node.is_some_and(|n| n == me || peers.is_up(n)))
             .map(|(name, s)| {
                 s.dialling = true;
                 s.next = now.mono.after(s.pause);

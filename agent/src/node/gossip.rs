@@ -85,9 +85,10 @@ impl Node {
             gossip::Output::Exchange { to, addr, bytes } => self.emit(Output::Exchange { node: to, addr, bytes }),
             // Answered where the request is handled.
             gossip::Output::ExchangeReply { .. } => {}
+            // Once each time: gossip paces itself, and a disk that is gone for good must not be dialled for ever.
             gossip::Output::Reconnect { node, addr } => {
                 if !self.peers.is_up(node) && !addr.ip().is_unspecified() {
-                    self.emit(Output::Keep { node, addr });
+                    self.emit(Output::DialSeed { seed: addr.to_string() });
                 }
             }
             gossip::Output::SeedsWanted => self.seeds_wanted(),
@@ -95,8 +96,7 @@ impl Node {
             gossip::Output::SaveMembers => {}
             gossip::Output::LeaveDone => self.gossip_left(),
             gossip::Output::Alarm { from, what } => {
-                let name = self.name_of(from);
-                self.note(Level::Warn, format!("gossip of {name} refused: {what}"));
+                self.note_about(time, from, &format!("its gossip was refused: {what}"));
             }
             gossip::Output::Event(event) => self.on_gossip_event(time, &event),
         }

@@ -68,6 +68,11 @@ pub enum Input {
         /// The newest durable write.
         ticket: PersistTicket,
     },
+    /// The log on disk refused a write whose content contradicts it; nothing later was written either.
+    WriteRefused {
+        /// What contradicts.
+        why: String,
+    },
     /// The entries of a `Fetch`; fewer than asked if the size bound was reached, none if they are gone.
     Fetched {
         /// Which fetch.

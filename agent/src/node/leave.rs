@@ -5,9 +5,6 @@
 use super::questions::{Asker, not_leading};
 use super::{LeaderAnswer, Level, Node, Output, Reply, not_applied};
 use crate::api::{Answer, Code, Effect, Failure};
-use crate::machine::registry::Command;
-use crate::codec;
-use quorate_raft::wal::EntryKind;
 use quorate_raft::{Mono, NodeId, Now};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,6 +13,9 @@ use std::time::Duration;
 const GOSSIP_PATIENCE: Duration = Duration::from_secs(3);
 /// Between two requests to be removed.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// The longest that a leader remembers one request.
+const ASK_MAX: Duration = Duration::from_secs(300);
 
 /// How far this node's own leaving is.
 #[derive(Debug, Default)]
@@ -115,7 +115,7 @@ impl Node {
                     code: Code::NoQuorum,
                     effect: Effect::Unknown,
                     what: format!("the removal was not confirmed in time: {}", self.why_no_leader()),
-                    hint: "run `quorate leave` again; it continues where it was".into(),
+                    hint: "if it is recorded already, the agent leaves by itself as soon as that is safe; run it again to wait for it".into(),
                 };
                 self.emit(Output::Answer { request, result: Err(failure) });
             }
@@ -171,8 +171,12 @@ impl Node {
     /// leaving. Only a leader can say so to one that sees no more of the log.
     fn is_removed(&self) -> bool {
         let told = self.view.as_ref().is_some_and(|v| v.departed && Some(v.log_id) == self.log_id);
-        let settled = self.raft.configuration_index() <= self.raft.committed();
-        told || (settled && !self.in_raft() && self.registry.has_departed(self.me.get()))
+        told || (self.is_out_of_group() && self.registry.has_departed(self.me.get()))
+    }
+
+    /// Is this node outside a configuration that is committed?
+    fn is_out_of_group(&self) -> bool {
+        !self.in_raft() && self.raft.configuration_index() <= self.raft.committed()
     }
 
     fn tell_removal(&mut self, now: Now, request: Option<u64>) {
@@ -198,33 +202,40 @@ impl Node {
 
     // ---- on the leader ----
 
-    /// A node asks to be removed. It is marked as departed first; the autopilot takes it out of the configuration.
+    /// A node asks to be removed. The autopilot does it: first the departure into the registry, then the configuration.
+    /// What is refused is refused before anything is appended; what is recorded is carried out as soon as it is safe.
     pub(super) fn removal_asked(&mut self, now: Now, asker: Asker, node: u64, deadline: Mono) {
         if !self.is_ready_leader() {
             return self.end_question(now, asker, Err(not_leading()));
         }
-        // What is marked already will be carried out, so nobody is told otherwise.
-        if !self.registry.has_departed(node) {
-            if let Err(failure) = self.may_remove(now, node) {
-                return self.end_question(now, asker, Err(failure));
-            }
-            let ticket = self.token();
-            let command = codec::encode(&Command::Depart { node });
-            self.propose(now, ticket, EntryKind::Registry, command.into(), 0);
+        if !self.registry.has_departed(node)
+            && let Err(failure) = self.may_remove(now, node)
+        {
+            return self.end_question(now, asker, Err(failure));
         }
+        let deadline = deadline.min(now.mono.after(ASK_MAX));
         self.leave.removals.entry(node).or_default().push((asker, deadline));
         self.hurry(now);
     }
 
+    /// Nodes whose removal was asked of this leader and is not recorded yet.
+    pub(super) fn next_departure(&self) -> Option<u64> {
+        self.leave.removals.keys().copied().find(|n| !self.registry.has_departed(*n))
+    }
+
+    /// Would the group be safe without this node, and without all who are on their way out already?
     fn may_remove(&self, now: Now, node: u64) -> Result<(), Failure> {
         let status = self.raft.status();
         let Some(id) = NodeId::new(node) else { return Ok(()) };
-        let in_group = status.configuration.voters.contains(&id) || status.configuration.learners.contains(&id);
-        if !in_group || self.without(now.mono, &status, id).is_some() {
+        let mut after = status.clone();
+        let leaving = |n: &NodeId| self.registry.has_departed(n.get()) || self.leave.removals.contains_key(&n.get());
+        after.configuration.voters.retain(|n| *n == id || !leaving(n));
+        after.configuration.learners.retain(|n| *n == id || !leaving(n));
+        let in_group = after.configuration.voters.contains(&id) || after.configuration.learners.contains(&id);
+        if !in_group || self.without(now.mono, &after, id).is_some() {
             return Ok(());
         }
-        let sole = status.configuration.voters.len() == 1;
-        let (what, hint) = if sole {
+        let (what, hint) = if after.configuration.voters.len() == 1 {
             ("no other agent holds the whole log yet", "wait until a learner has caught up, then leave again")
         } else {
             ("a majority of the remaining voters does not answer", "restore them first; `quorate members` shows who")
@@ -246,7 +257,7 @@ impl Node {
                 ended.extend(askers.drain(..).map(|(asker, _)| (asker, Ok(LeaderAnswer::Removed))));
             }
             let late = askers.extract_if(.., |(_, deadline)| *deadline <= now.mono);
-            ended.extend(late.map(|(asker, _)| (asker, Err(not_leading()))));
+            ended.extend(late.map(|(asker, _)| (asker, Err(still_pending()))));
             !askers.is_empty()
         });
         for (asker, result) in ended {
@@ -256,7 +267,8 @@ impl Node {
 
     /// This node leads no more: others must ask the new leader, and so must it for itself.
     pub(super) fn removals_lost(&mut self, now: Now) {
-        let own_removal_done = !self.in_raft() && self.registry.has_departed(self.me.get());
+        // A configuration acts when it is appended; who goes before it is committed may take the quorum along.
+        let own_removal_done = self.is_out_of_group() && self.registry.has_departed(self.me.get());
         for (_, askers) in std::mem::take(&mut self.leave.removals) {
             for (asker, _) in askers {
                 let done = asker == Asker::Leave && own_removal_done;
@@ -264,5 +276,15 @@ impl Node {
                 self.end_question(now, asker, result);
             }
         }
+    }
+}
+
+/// The removal is recorded, or is about to be, and not finished.
+fn still_pending() -> Failure {
+    Failure {
+        code: Code::NoQuorum,
+        effect: Effect::Unknown,
+        what: "the removal is not finished in time".into(),
+        hint: "it goes on by itself as soon as it is safe".into(),
     }
 }

@@ -38,6 +38,10 @@ use std::time::Duration;
 const RECONCILE_EVERY: Duration = Duration::from_millis(100);
 /// How often a leader tells agents outside Raft what it sees.
 const VIEW_EVERY: Duration = Duration::from_millis(500);
+/// The same is noted about the same agent only after this long.
+const NOTE_AGAIN: Duration = Duration::from_secs(30);
+/// Notes remembered for that.
+const NOTED_MAX: usize = 256;
 /// Bytes of the newest entries kept in memory.
 const TAIL_CACHE_BYTES: usize = 16 << 20;
 
@@ -79,6 +83,8 @@ pub struct Node {
     tokens: u64,
     reported: (Term, Option<NodeId>, quorate_raft::Role),
     published: Arc<Published>,
+    /// What was noted about whom, and when.
+    noted: BTreeMap<(u64, String), Mono>,
     outputs: VecDeque<Output>,
 }
 
@@ -126,9 +132,11 @@ impl Node {
             next_reconcile: now.mono,
             next_view: now.mono,
             turned: false,
-            tokens: 0,
+            // From a random start: an answer to a question of an earlier life must not meet one of this life.
+            tokens: options.boot.0,
             reported,
             published: Arc::default(),
+            noted: BTreeMap::new(),
             outputs: VecDeque::new(),
             options,
         };
@@ -150,6 +158,7 @@ impl Node {
             Input::SeedAnswered { seed, node } => self.seed_answered(&seed, node),
             Input::SeedFailed { seed, why } => self.seed_failed(now, seed, why),
             Input::Written { ticket } => self.raft.handle(now, quorate_raft::Input::Persisted { ticket }),
+            Input::WriteRefused { why } => self.write_refused(why),
             Input::Fetched { token, entries } => self.fetched(now, token, entries),
             Input::Request(request) => self.request(now, request),
         }
@@ -223,18 +232,32 @@ impl Node {
         self.emit(Output::Note { level, text });
     }
 
+    /// A note about what a peer does: once a reason and half a minute, so that nobody can fill a disk with our log.
+    fn note_about(&mut self, now: Now, node: u64, what: &str) {
+        if self.noted.len() >= NOTED_MAX {
+            self.noted.clear();
+        }
+        let key = (node, what.to_owned());
+        if self.noted.get(&key).is_some_and(|at| now.mono.since(*at) < NOTE_AGAIN) {
+            return;
+        }
+        self.noted.insert(key, now.mono);
+        let name = self.name_of(node);
+        self.note(Level::Warn, format!("agent {name}: {what}"));
+    }
+
     fn send(&mut self, node: u64, class: Class, message: PeerMessage) {
         self.emit(Output::Send { node, class, message });
     }
 
     fn token(&mut self) -> u64 {
-        self.tokens += 1;
+        self.tokens = self.tokens.wrapping_add(1);
         self.tokens
     }
 
     /// Does this node lead, with its own first entry applied, so that it may decide what is appended?
     fn is_ready_leader(&self) -> bool {
-        self.raft.is_leader() && self.applied.term() == self.raft.term()
+        self.raft.is_leader() && self.applied.term() == self.raft.term() && self.applied.halted().is_none()
     }
 
     /// The seed that every entry and every Raft message of this log carries.

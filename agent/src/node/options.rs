@@ -2,8 +2,8 @@
 
 use super::formation::Formation;
 use super::io::Known;
-use crate::machine::registry::Registration;
 use crate::codec;
+use crate::machine::registry::Registration;
 use quorate_raft::wal::{Entry, EntryKind, Meta, Recovered};
 use quorate_raft::{BootId, Configuration, LogIndex};
 use serde::{Deserialize, Serialize};

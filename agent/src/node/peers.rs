@@ -4,9 +4,13 @@ use super::{Input, Known, Level, Node, Output, Peer, PeerMessage};
 use quorate_raft::{BootId, Mono, NodeId, Now};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// A full mesh up to this many agents; beyond it only the group and whoever is talked to.
 const MESH_MAX: usize = 64;
+
+/// How long the end of a connection is remembered.
+const FORGET_AFTER: Duration = Duration::from_secs(86_400);
 
 /// The connected agents and when the others were last heard.
 #[derive(Debug, Default)]
@@ -15,6 +19,8 @@ pub(super) struct Peers {
     last_up: BTreeMap<u64, Mono>,
     kept: BTreeMap<u64, SocketAddr>,
     remembered: Vec<Known>,
+    /// The address this node advertises is one that a peer saw.
+    learned_address: bool,
 }
 
 impl Peers {
@@ -53,6 +59,8 @@ impl Node {
             return;
         }
         self.peers.last_up.insert(node, now.mono);
+        // Silence of a day needs no exact beginning.
+        self.peers.last_up.retain(|_, at| now.mono.since(*at) < FORGET_AFTER);
         self.clocks.forget(node);
         if let Some(id) = NodeId::new(node) {
             self.raft.handle(now, quorate_raft::Input::PeerDown { peer: id });
@@ -60,6 +68,7 @@ impl Node {
         self.gossip_lost(now, node);
         self.replication.forget(node);
         self.forwards_lost(now, node);
+        self.asks_lost(now, node);
         self.hurry(now);
     }
 
@@ -80,12 +89,19 @@ impl Node {
 
     /// An agent without an address of its own takes the one that others see.
     fn learn_own_address(&mut self, now: Now, peer: &Peer) {
+        let current = self.options.advertise.ip();
+        // A loopback address was learned from a neighbour; the first remote agent knows better.
+        let is_open = current.is_unspecified() || (self.peers.learned_address && current.is_loopback());
         if let Some(observed) = peer.observed
-            && self.options.advertise.ip().is_unspecified()
+            && is_open
+            && observed.ip().to_canonical() != current
             && !observed.ip().is_unspecified()
+            // A neighbour on the same machine sees an address that is of no use to others.
+            && (!observed.ip().to_canonical().is_loopback() || self.formation.is_local())
         {
             let addr = SocketAddr::new(observed.ip().to_canonical(), self.options.advertise.port());
             self.options.advertise = addr;
+            self.peers.learned_address = true;
             self.gossip_set_addr(now, addr);
             let name = crate::limits::printable(&peer.name);
             self.note(Level::Info, format!("advertising {addr}, the address that {name} sees"));

@@ -2,7 +2,7 @@
 
 use super::{Class, LeaderAnswer, LeaderAsk, Node, Output, PeerMessage, Reply, Request, Waiting, What, not_applied};
 use crate::api::{Answer, Ask, Code, Effect, Failure};
-use quorate_raft::{LogIndex, Mono, Now, Outcome, Role, Ticket};
+use quorate_raft::{LogIndex, Mono, Now, Role, Ticket};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -113,13 +113,9 @@ impl Node {
     }
 
     /// The core refused a read: there is no leader for it now. It is tried again until its deadline.
-    pub(super) fn question_done(&mut self, _now: Now, ticket: u64, _outcome: Outcome) -> bool {
-        match self.questions.reading.remove(&ticket) {
-            Some(open) => {
-                self.questions.barriers_waiting.push(open);
-                true
-            }
-            None => false,
+    pub(super) fn question_done(&mut self, ticket: u64) {
+        if let Some(open) = self.questions.reading.remove(&ticket) {
+            self.questions.barriers_waiting.push(open);
         }
     }
 
@@ -199,6 +195,19 @@ impl Node {
         match open.asker {
             Asker::Client(_) if again => self.questions.barriers_waiting.push(open),
             _ => self.end(now, open, result),
+        }
+    }
+
+    /// The connection to a leader is gone: what clients asked it is asked again, of the next one.
+    pub(super) fn asks_lost(&mut self, now: Now, node: u64) {
+        let lost: Vec<u64> =
+            self.questions.asked.iter().filter(|(_, (_, to))| *to == node).map(|(id, _)| *id).collect();
+        for id in lost {
+            let Some((open, _)) = self.questions.asked.remove(&id) else { continue };
+            match open.asker {
+                Asker::Client(_) => self.questions.barriers_waiting.push(open),
+                _ => self.end(now, open, Err(not_leading())),
+            }
         }
     }
 

@@ -4,18 +4,22 @@
 
 use super::options::{Founding, configuration_of};
 use super::{Class, Level, Node, Output, PeerMessage, RaftMessage, log_seed};
-use crate::machine::registry::Registration;
 use crate::codec;
+use crate::machine::registry::Registration;
 use bytes::Bytes;
 use quorate_raft::wal::{Batch, CHAIN_GENESIS, Entry, EntryFields, EntryHeader, EntryKind};
 use quorate_raft::{
     Configuration, EntryKind as CoreKind, EntryShape, LogIndex, Message, NodeId, Now, Outcome, Output as RaftOutput,
-    Persist, Position, Ticket,
+    Persist, Position, Term, Ticket,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Bytes of one read from disk for a peer that is far behind.
 const FETCH_BYTES: usize = 1 << 20;
+/// Reads from disk for one peer at once: what the core's window asks for.
+const READS_PER_PEER_MAX: usize = 8;
+/// Lamport times stay below this, so that no liar can use up the range.
+const LAMPORT_MAX: u64 = 1 << 62;
 
 /// An entry that this node is about to propose.
 #[derive(Debug)]
@@ -38,8 +42,8 @@ pub(super) struct Replication {
     fetching: BTreeMap<u64, (NodeId, Message)>,
     /// The log of the last message heard: what a node that has no log yet says in its answers.
     answering: Option<u64>,
-    /// Peers with a read under way: one at a time each.
-    busy: BTreeSet<u64>,
+    /// Reads under way by peer; they come back in order.
+    busy: BTreeMap<u64, usize>,
 }
 
 impl Replication {
@@ -55,24 +59,23 @@ impl Node {
         let Some(from) = NodeId::new(node) else { return };
         match self.log_seed() {
             Some(seed) if seed != raft.seed => {
-                let name = self.name_of(node);
-                return self.note(Level::Warn, format!("a Raft message of {name} is of another log and was refused"));
+                return self.note_about(now, node, "a Raft message of another log was refused");
             }
-            None if !self.joins_log(&raft) => return,
             // A node without a log answers in the terms of whoever asks: it has nothing that could be of another log.
             _ => self.replication.answering = Some(raft.seed),
         }
         if let Err(why) = self.check_chain(&raft) {
-            let name = self.name_of(node);
-            return self.note(Level::Error, format!("entries of {name} were refused: {why}"));
+            return self.note_about(now, node, &format!("its entries were refused: {why}"));
+        }
+        if self.log_id.is_none()
+            && let Err(why) = self.join_log(&raft)
+        {
+            return self.note_about(now, node, why);
         }
         self.clocks.heard(node, raft.wall, now.wall);
         let entries: Vec<EntryShape> = match raft.entries.iter().map(shape).collect() {
             Some(shapes) => shapes,
-            None => {
-                let name = self.name_of(node);
-                return self.note(Level::Error, format!("a control entry of {name} does not decode"));
-            }
+            None => return self.note_about(now, node, "a control entry of it does not decode"),
         };
         self.replication.incoming = raft.entries;
         self.raft.handle(now, quorate_raft::Input::Message { from, message: raft.message, entries });
@@ -82,21 +85,18 @@ impl Node {
 
     /// A node without a log joins the one whose leader sends it the first entry. Messages before that only go to a
     /// core that has nothing to lose.
-    fn joins_log(&mut self, raft: &RaftMessage) -> bool {
-        let Some(first) = raft.entries.first() else { return true };
+    fn join_log(&mut self, raft: &RaftMessage) -> Result<(), &'static str> {
+        let Some(first) = raft.entries.first() else { return Ok(()) };
         if first.header().index != LogIndex(1) {
-            return true;
+            return Ok(());
         }
         let founding: Result<Founding, _> = codec::decode(&first.payload(), "founding entry");
         match founding {
             Ok(founding) if log_seed(&founding.log_id) == raft.seed => {
                 self.adopt(&founding);
-                true
+                Ok(())
             }
-            _ => {
-                self.note(Level::Error, "the first entry of the log does not found it; refused");
-                false
-            }
+            _ => Err("the first entry of its log does not found it; refused"),
         }
     }
 
@@ -129,7 +129,14 @@ impl Node {
             return Err("an entry of another log".into());
         }
         let previous = first.header().index.prev();
+        if raft.entries.iter().any(|e| e.header().lamport > LAMPORT_MAX) {
+            return Err("a Lamport time beyond all bounds".into());
+        }
         if previous == LogIndex::ZERO {
+            let header = first.header();
+            if header.kind != EntryKind::Founding || header.base_offset != 0 {
+                return Err("the first entry does not found a log".into());
+            }
             return first.chains_to(CHAIN_GENESIS).map_err(|e| e.to_string());
         }
         let ours = self.cache.get(previous).map(Entry::header);
@@ -173,8 +180,7 @@ impl Node {
                 RaftOutput::RoleChanged => self.role_changed(now),
                 RaftOutput::ConfigurationChanged => self.hurry(now),
                 RaftOutput::Alarm { from, what } => {
-                    let name = self.name_of(from.get());
-                    self.note(Level::Warn, format!("a Raft message of {name} was refused: {what}"));
+                    self.note_about(now, from.get(), &format!("a Raft message of it was refused: {what}"));
                 }
                 RaftOutput::Halted(why) => {
                     let text =
@@ -188,9 +194,9 @@ impl Node {
     /// Every local ticket ends here; who asked for it is found by its number. Nobody is found for what has passed its
     /// deadline, and was answered then.
     fn raft_done(&mut self, now: Now, ticket: u64, outcome: Outcome) {
-        let _known = self.append_done(now, ticket, outcome)
-            || self.autopilot_done(now, ticket, outcome)
-            || self.question_done(now, ticket, outcome);
+        if !self.append_done(now, ticket, outcome) && !self.autopilot_done(now, ticket, outcome) {
+            self.question_done(ticket);
+        }
     }
 
     fn persist(&mut self, now: Now, persist: Persist) {
@@ -239,7 +245,12 @@ impl Node {
         let founding = Founding {
             log_id: self.options.fresh_log_id,
             configuration,
-            founder: Registration { node: self.me.get(), name: self.options.name.clone(), epoch: self.epoch },
+            founder: Registration {
+                node: self.me.get(),
+                name: self.options.name.clone(),
+                epoch: self.epoch,
+                boot: self.options.boot.0,
+            },
             record_bytes_max: self.record_bytes_max as u64,
         };
         (EntryKind::Founding, codec::encode(&founding).into(), 0)
@@ -257,7 +268,7 @@ impl Node {
             base_offset: previous.map_or(0, EntryHeader::next_offset),
             count,
             time: super::clock::Clocks::log_time(now.wall, median, previous.map(|p| p.time)),
-            lamport: previous.map_or(0, |p| p.lamport).max(self.members.lamport()) + u64::from(count.max(1)),
+            lamport: self.next_lamport(previous, count),
             shard: 0,
             session: 0,
             seq: 0,
@@ -265,8 +276,18 @@ impl Node {
         Entry::seal(fields, previous.map_or(CHAIN_GENESIS, |p| p.chain), payload)
     }
 
+    fn next_lamport(&self, previous: Option<&EntryHeader>, count: u32) -> u64 {
+        // Gossip is hearsay: a lie about time may not use up the range.
+        let heard = self.members.lamport().min(LAMPORT_MAX / 2);
+        let latest = previous.map_or(0, |p| p.lamport).max(heard);
+        latest.saturating_add(u64::from(count.max(1))).min(LAMPORT_MAX)
+    }
+
     /// Founds the log: the first entry, with everything that a founding decides.
     pub(super) fn found(&mut self, now: Now) {
+        if self.raft.last().index != LogIndex::ZERO || self.raft.term() != Term::ZERO {
+            return;
+        }
         // An id that is on disk already is never changed.
         let log_id = *self.log_id.get_or_insert(self.options.fresh_log_id);
         self.options.fresh_log_id = log_id;
@@ -296,10 +317,12 @@ impl Node {
     }
 
     fn fetch_for(&mut self, to: NodeId, message: Message, from: LogIndex, last: LogIndex) {
-        // The core sends again what is not answered; a second read for the same peer would only be wasted.
-        if !self.replication.busy.insert(to.get()) {
+        // The core sends again what is not answered; more reads for the same peer would only be wasted.
+        let reads = self.replication.busy.entry(to.get()).or_default();
+        if *reads >= READS_PER_PEER_MAX {
             return;
         }
+        *reads += 1;
         let token = self.token();
         self.replication.fetching.insert(token, (to, message));
         self.emit(Output::Fetch { token, from, to: last, bytes_max: FETCH_BYTES });
@@ -309,7 +332,9 @@ impl Node {
         let Some((to, mut message)) = self.replication.fetching.remove(&token) else {
             return self.fetched_for_apply(now, token, entries);
         };
-        self.replication.busy.remove(&to.get());
+        if let Some(reads) = self.replication.busy.get_mut(&to.get()) {
+            *reads = reads.saturating_sub(1);
+        }
         let Some((first, _)) = message.entries() else { return };
         // Between the plan and the read the log may have been truncated: only what still stands is sent.
         let stands = entries.iter().all(|e| self.raft.term_at(e.header().index) == Some(e.header().term));

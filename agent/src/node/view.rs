@@ -3,10 +3,12 @@
 use super::{Class, Level, Node, Output, PeerMessage, Published, View};
 use crate::api::{Member, Status};
 use quorate_membership::State;
-use quorate_raft::{NodeId, Now, Role};
+use quorate_raft::{LogIndex, NodeId, Now, Role};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+/// More members than a group can have; a view that names more is not of a leader.
+const VIEW_MEMBERS_MAX: usize = 64;
 
 impl Node {
     /// Everyone in the group as this agent knows it: voters, learners.
@@ -94,6 +96,7 @@ impl Node {
             applied_index: self.applied.index().0,
             bytes: 0,
             problems,
+            record_bytes_max: self.record_bytes_max as u64,
         }
     }
 
@@ -103,7 +106,7 @@ impl Node {
         if let Some(why) = self.raft.status().halted {
             problems.push(format!("Raft of this agent has stopped ({why:?}); restart it"));
         }
-        problems.extend(self.applied.halted().map(str::to_owned));
+        problems.extend(self.applied.trouble().map(str::to_owned));
         problems.extend(self.formation_problem());
         if self.log_id.is_some() && self.leader().is_none() {
             problems.push(self.why_no_leader());
@@ -137,6 +140,8 @@ impl Node {
             return;
         }
         let (voters, learners) = self.group();
+        // An appended configuration may still be undone: nobody is told to go before it is committed.
+        let settled = self.raft.configuration_index() <= self.raft.committed();
         let outside: Vec<u64> =
             self.peers.up().map(|p| p.node).filter(|n| !voters.contains(n) && !learners.contains(n)).collect();
         for node in outside {
@@ -149,7 +154,7 @@ impl Node {
                 committed: self.raft.committed().0,
                 next: self.log.next_offset(),
                 waiting: self.autopilot.waiting(node),
-                departed: self.registry.has_departed(node),
+                departed: settled && self.registry.has_departed(node),
             };
             self.send(node, Class::Peer, PeerMessage::View(view));
         }
@@ -158,9 +163,15 @@ impl Node {
     /// What a leader says to an agent outside the group. An older term is an older truth.
     pub(super) fn view_received(&mut self, now: Now, node: u64, view: View) {
         let newer = self.view.as_ref().is_none_or(|old| view.term >= old.term || !self.peers.is_up(old.leader));
-        if view.leader != node || !newer || self.log_id.is_some_and(|id| id != view.log_id) {
+        let of_ours = self.log_id.is_none_or(|id| id == view.log_id);
+        let of_group = view.voters.contains(&node);
+        if view.leader != node || !newer || !of_ours || !of_group || view.voters.len() > VIEW_MEMBERS_MAX {
             return;
         }
+        // Whoever has a group of its own believes only a member of that group that it is no longer one.
+        let trusted = self.raft.last().index == LogIndex::ZERO
+            || NodeId::new(node).is_some_and(|id| self.raft.configuration().members().contains(&id));
+        let view = View { departed: view.departed && trusted && view.term >= self.raft.term().0, ..view };
         let changed = self.view.as_ref().is_none_or(|old| old.leader != view.leader || old.term != view.term);
         if changed && !self.in_raft() {
             let name = self.name_of(node);
@@ -184,7 +195,8 @@ impl Node {
         next.readable = self.log.next_offset();
         next.readable_index = self.applied.index();
         if turn || !next.current {
-            next.current = next.current || (self.applied.index().0 > 0 && self.applied.index() == self.raft.committed());
+            next.current =
+                next.current || (self.applied.index().0 > 0 && self.applied.index() == self.raft.committed());
         }
         if turn {
             next.has_log = self.in_raft() || self.applied.index().0 > 0;

@@ -6,6 +6,7 @@
 //! DATA/quic.key    40 random bytes, 0600: stateless-reset key and connection-id key
 //! DATA/peers.json  last known addresses; a cache
 //! DATA/log/        the write-ahead log
+//! DATA/LEFT        written first when a node has left: the move into `left-TIME/` is finished at the next start
 //! DATA/left-TIME/  all of the above, after `quorate leave`
 //! ```
 
@@ -25,6 +26,7 @@ const NODE_KEY: &str = "node.key";
 const QUIC_KEY: &str = "quic.key";
 const PEERS: &str = "peers.json";
 const LOG: &str = "log";
+const LEFT: &str = "LEFT";
 const QUIC_KEY_BYTES: usize = 40;
 /// A file of ours is never larger; a larger one is not ours.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -54,6 +56,9 @@ impl Data {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => return Err(Error::InUse { path: path.into() }),
             Err(fs::TryLockError::Error(source)) => return Err(at("lock", &lock_path)(source)),
+        }
+        if let Some(time) = read(&path.join(LEFT))? {
+            finish_leaving(path, &String::from_utf8_lossy(&time))?;
         }
         let key = match read(&path.join(NODE_KEY))? {
             Some(pkcs8) => NodeKey::load(&pkcs8)?,
@@ -156,22 +161,30 @@ impl Data {
         &self.path
     }
 
-    /// Moves everything into `left-TIME/`, so that the next start is a new node. Gives the new place.
+    /// Moves everything into `left-TIME/`, so that the next start is a new node. Gives the new place. A crash in between
+    /// is finished by the next start: a departed node never comes back under its old key.
     pub(super) fn set_aside(self, time: &str) -> Result<PathBuf, Error> {
-        let target = self.path.join(format!("left-{time}"));
-        create_dir(&target).map_err(at("create", &target))?;
-        // The log first: without it, a key alone is a node that never voted; the other way round would be a log
-        // without a key, which refuses to start.
-        for name in [LOG, PEERS, QUIC_KEY, NODE_KEY] {
-            let from = self.path.join(name);
-            match fs::rename(&from, target.join(name)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at("move", &from)(error)),
-                _ => {}
-            }
-        }
-        sync_dir(&target).and_then(|()| sync_dir(&self.path)).map_err(at("sync", &target))?;
-        Ok(target)
+        write(&self.path, LEFT, time.as_bytes())?;
+        finish_leaving(&self.path, time)
     }
+}
+
+/// Carries out what `LEFT` says.
+fn finish_leaving(path: &Path, time: &str) -> Result<PathBuf, Error> {
+    let is_plain = !time.is_empty() && time.bytes().all(|b| b.is_ascii_alphanumeric());
+    let target = path.join(format!("left-{}", if is_plain { time } else { "unknown" }));
+    create_dir(&target).map_err(at("create", &target))?;
+    for name in [LOG, PEERS, QUIC_KEY, NODE_KEY] {
+        let from = path.join(name);
+        match fs::rename(&from, target.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at("move", &from)(error)),
+            _ => {}
+        }
+    }
+    sync_dir(&target).and_then(|()| sync_dir(path)).map_err(at("sync", &target))?;
+    let marker = path.join(LEFT);
+    fs::remove_file(&marker).and_then(|()| sync_dir(path)).map_err(at("remove", &marker))?;
+    Ok(target)
 }
 
 /// Remembers addresses. A failure costs nothing but time at the next start.
@@ -260,6 +273,19 @@ mod tests {
         let left = again.set_aside("now").unwrap();
         assert!(left.join(NODE_KEY).exists());
         assert_ne!(Data::open(dir.path()).unwrap().node().unwrap(), node, "who left comes back as a new node");
+    }
+
+    #[test]
+    fn a_crash_while_leaving_is_finished_by_the_next_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let node = Data::open(dir.path()).unwrap().node().unwrap();
+        fs::create_dir(dir.path().join(LOG)).unwrap();
+        write(dir.path(), LEFT, b"then").unwrap();
+        assert_ne!(Data::open(dir.path()).unwrap().node().unwrap(), node);
+        assert!(
+            dir.path().join("left-then").join(LOG).exists() && dir.path().join("left-then").join(NODE_KEY).exists()
+        );
+        assert!(!dir.path().join(LEFT).exists());
     }
 
     #[test]

@@ -5,7 +5,8 @@
 
 use quorate_raft::wal::{Batch, Entry, Error, Reader, Writer};
 use quorate_raft::{LogIndex, PersistTicket};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 use tokio::sync::{mpsc as async_mpsc, oneshot};
@@ -20,6 +21,8 @@ const FULL_PAUSE: Duration = Duration::from_millis(200);
 pub(super) enum Done {
     /// Everything up to this write is durable.
     Written(PersistTicket),
+    /// A write contradicts the log; it and all after it were not written.
+    Refused { why: String },
     /// The entries of a read for the node.
     Fetched { token: u64, entries: Vec<Entry> },
 }
@@ -44,6 +47,7 @@ pub(super) enum Read {
 pub(super) struct Disk {
     jobs: mpsc::Sender<Job>,
     reads: mpsc::Sender<Read>,
+    stopping: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Read {
@@ -62,10 +66,18 @@ impl Disk {
         let (jobs, job_queue) = mpsc::channel();
         let (reads, read_queue) = mpsc::channel();
         let told = done.clone();
-        let write = thread::Builder::new().name("disk".into()).spawn(move || write_loop(writer, &job_queue, &told))?;
+        let stopping = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&stopping);
+        let write =
+            thread::Builder::new().name("disk".into()).spawn(move || write_loop(writer, &job_queue, &told, &stop))?;
         let read =
             thread::Builder::new().name("reader".into()).spawn(move || read_loop(&reader, &read_queue, &done))?;
-        Ok((Self { jobs, reads }, vec![write, read]))
+        Ok((Self { jobs, reads, stopping }, vec![write, read]))
+    }
+
+    /// The agent stops: a write that waits for room is given up. It was never acknowledged.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
     }
 
     /// Queues a write.
@@ -90,37 +102,71 @@ impl Disk {
     }
 }
 
-fn write_loop(mut writer: Writer, jobs: &mpsc::Receiver<Job>, done: &async_mpsc::UnboundedSender<Done>) {
+/// How a write ended.
+enum Ended {
+    Written,
+    /// The agent stopped first.
+    GivenUp,
+    /// The log would contradict itself.
+    Refused(String),
+}
+
+fn write_loop(
+    mut writer: Writer,
+    jobs: &mpsc::Receiver<Job>,
+    done: &async_mpsc::UnboundedSender<Done>,
+    stopping: &AtomicBool,
+) {
     while let Ok(first) = jobs.recv() {
-        let mut newest = first.ticket;
-        write_one(&mut writer, &first.batch);
+        let mut newest = None;
+        let mut end = None;
         // Whatever came while the last sync ran shares the next one.
-        for job in jobs.try_iter().take(GROUP_MAX) {
-            newest = job.ticket;
-            write_one(&mut writer, &job.batch);
+        for job in std::iter::once(first).chain(jobs.try_iter().take(GROUP_MAX)) {
+            match write_one(&mut writer, &job.batch, stopping) {
+                Ended::Written => newest = Some(job.ticket),
+                other => {
+                    end = Some(other);
+                    break;
+                }
+            }
         }
-        if let Err(error) = writer.sync() {
-            fatal("sync the log", &error);
+        if let Some(newest) = newest {
+            if let Err(error) = writer.sync() {
+                fatal("sync the log", &error);
+            }
+            if done.send(Done::Written(newest)).is_err() {
+                return;
+            }
         }
-        if done.send(Done::Written(newest)).is_err() {
-            return;
+        match end {
+            // A later write must not stand on one that is missing: this thread writes no more.
+            Some(Ended::Refused(why)) => {
+                let _ = done.send(Done::Refused { why });
+                return;
+            }
+            Some(_) => return,
+            None => {}
         }
     }
 }
 
-fn write_one(writer: &mut Writer, batch: &Batch) {
+fn write_one(writer: &mut Writer, batch: &Batch, stopping: &AtomicBool) -> Ended {
     let mut told = false;
     loop {
         match writer.write(batch) {
-            Ok(()) => return,
+            Ok(()) => return Ended::Written,
             // Nothing was written: the same batch can be tried again once there is room.
             Err(error) if error.is_retriable() => {
+                if stopping.load(Ordering::Relaxed) {
+                    return Ended::GivenUp;
+                }
                 if !told {
                     tracing::error!("{error}; appends wait until then");
                     told = true;
                 }
                 thread::sleep(FULL_PAUSE);
             }
+            Err(error @ (Error::Refused(_) | Error::RefusedEntry { .. })) => return Ended::Refused(error.to_string()),
             Err(error) => fatal("write the log", &error),
         }
     }

@@ -121,21 +121,34 @@ impl EventLoop {
                 break Ended::Departed;
             }
         };
+        self.disk.stop();
         (ended, self.streams)
     }
 
     /// What is ready already shares the turn: one pass over the outputs serves all of it.
     fn turn(&mut self, from: &mut Sources) -> Option<Ended> {
         for _ in 0..TURN_MAX {
+            // Each source once a round: none of them can starve another.
+            let mut idle = true;
             if let Ok(done) = from.done.try_recv() {
+                idle = false;
                 self.done(done);
-            } else if let Some(event) = from.events.try_recv() {
+            }
+            if let Some(event) = from.events.try_recv() {
+                idle = false;
                 if let Some(broken) = self.event(event) {
                     return Some(broken);
                 }
-            } else if let Ok(asked) = from.requests.try_recv() {
+            }
+            if let Ok(asked) = from.requests.try_recv() {
+                idle = false;
                 self.asked(asked);
-            } else {
+            }
+            if let Ok(input) = from.inputs.try_recv() {
+                idle = false;
+                self.input(input);
+            }
+            if idle {
                 break;
             }
         }
@@ -149,6 +162,7 @@ impl EventLoop {
     fn done(&mut self, done: Done) {
         self.input(match done {
             Done::Written(ticket) => Input::Written { ticket },
+            Done::Refused { why } => Input::WriteRefused { why },
             Done::Fetched { token, entries } => Input::Fetched { token, entries },
         });
     }
@@ -270,11 +284,12 @@ impl EventLoop {
 
     fn remember(&self, known: Vec<crate::node::Known>) {
         let path = self.data.clone();
-        tokio::task::spawn_blocking(move || {
+        // On the reader's thread: in order, one after another, and never on the way of a write.
+        self.disk.read(Read::Query(Box::new(move |_| {
             if let Err(error) = data::remember(&path, &known) {
                 tracing::warn!("cannot remember the addresses of the members: {error}");
             }
-        });
+        })));
     }
 }
 

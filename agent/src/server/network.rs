@@ -25,9 +25,9 @@ impl Gate for SharedGate {
     fn admit(&self, peer: &PeerHello, _from: SocketAddr) -> Result<(), Refused> {
         use crate::node::Denied;
         let gate = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        gate.admit(peer.node, peer.name.as_str(), peer.boot_epoch).map_err(|denied| {
+        gate.admit(peer.node, peer.name.as_str(), peer.boot_epoch, peer.boot_id).map_err(|denied| {
             let code = match denied {
-                Denied::Stale { .. } => Code::StaleInstance,
+                Denied::Stale { .. } | Denied::Copy { .. } => Code::StaleInstance,
                 Denied::NameHeld { .. } => Code::NotAdmitted,
             };
             Refused::new(code, denied.to_string())
@@ -106,11 +106,11 @@ async fn try_seed(endpoint: &Endpoint, seed: &str) -> Result<u64, String> {
         match endpoint.dial(addr, None).await {
             Ok(peer) => return Ok(peer.node),
             // One's own address among the join addresses is how identical machines are configured.
-            Err(DialError::Myself { .. }) => {}
+            Err(DialError::Myself { .. }) => return Ok(endpoint.node()),
             Err(error) => reasons.push(error.to_string()),
         }
     }
-    if reasons.is_empty() { Err("it is this agent's own address".into()) } else { Err(reasons.join("; ")) }
+    if reasons.is_empty() { Err("the name has no address; check it".into()) } else { Err(reasons.join("; ")) }
 }
 
 /// Push-pull with a peer: its answer is an input, silence is nothing.

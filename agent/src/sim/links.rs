@@ -97,7 +97,7 @@ impl World {
     fn admits(&self, at: usize, who: usize) -> Result<(), String> {
         let (gate, other) = (&self.machines[at], &self.machines[who]);
         let (Some(gate), Some(process)) = (&gate.process, &other.process) else { return Err("nobody is there".into()) };
-        gate.gate.admit(other.node.get(), &other.name, process.epoch).map_err(|e| e.to_string())
+        gate.gate.admit(other.node.get(), &other.name, process.epoch, process.boot).map_err(|e| e.to_string())
     }
 
     /// Connections at `at` with another life of this node, at another address.
