@@ -50,6 +50,8 @@ impl Registry {
                     self.nodes.remove(&former);
                     self.superseded.insert(former, new.node);
                 }
+                // It holds a name again, so nobody stands in its place; and the chain of successors has an end.
+                self.superseded.remove(&new.node);
                 if self.nodes.get(&new.node).is_none_or(|known| known.epoch <= new.epoch) {
                     self.nodes.insert(new.node, new);
                 }
@@ -84,10 +86,14 @@ impl Registry {
         self.departed.contains(&node)
     }
 
-    /// The node that took over the name of this one.
+    /// The node that holds the name of this one now, or held it last: a disk may be lost more than once.
     #[must_use]
     pub fn superseded_by(&self, node: u64) -> Option<u64> {
-        self.superseded.get(&node).copied()
+        let mut newest = *self.superseded.get(&node)?;
+        while let Some(next) = self.superseded.get(&newest) {
+            newest = *next;
+        }
+        Some(newest)
     }
 }
 
@@ -107,6 +113,10 @@ mod tests {
         assert_eq!(registry.holder("a").unwrap().node, 2);
         assert!(registry.node(1).is_none());
         assert_eq!(registry.superseded_by(1), Some(2));
+        registry.apply(register(3, "a", 1));
+        assert_eq!((registry.superseded_by(1), registry.superseded_by(2)), (Some(3), Some(3)));
+        registry.apply(register(1, "a", 5));
+        assert_eq!((registry.superseded_by(1), registry.superseded_by(3)), (None, Some(1)));
     }
 
     #[test]

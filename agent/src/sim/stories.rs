@@ -403,3 +403,21 @@ fn nobody_leaves_while_the_remaining_voters_are_not_here() {
     w.must("it leaves when the other is back", 10 * SECOND, |w| w.is_over(leave));
     assert_eq!((w.end(leave).word(), w.voters()), ("ok", 2));
 }
+
+/// A disk is lost twice before its new node had its seat: the newest one gets it.
+#[test]
+fn a_disk_that_is_lost_twice_still_gets_its_seat_back() {
+    let mut w = World::formed(3);
+    let (first, registered) = (w.machines[2].node, 31 * SECOND);
+    w.act(&Action::Wipe { agent: 2, down_us: 100 * MS });
+    w.run_to(w.at + registered);
+    w.must("it learns, or votes already", 30 * SECOND, |w| {
+        w.witness.configuration().is_some_and(|c| c.is_member(w.machines[2].node))
+    });
+    w.act(&Action::Wipe { agent: 2, down_us: 100 * MS });
+    let newest = w.machines[2].node;
+    w.must("the newest disk votes", 120 * SECOND, |w| {
+        w.witness.configuration().is_some_and(|c| c.voters.contains(&newest) && !c.is_member(first))
+    });
+    w.converges(10 * SECOND);
+}
