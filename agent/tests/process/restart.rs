@@ -51,6 +51,31 @@ fn an_agent_crashes_while_it_starts() {
     history::verify(&cluster, &cluster.running(), &history);
 }
 
+/// Two of three are silent until the third one calls them failed and is alone; when they wake, all find each other again
+/// with nobody's help (section Build, membership: reconnect after total isolation).
+#[test]
+fn an_isolated_agent_finds_the_others_again() {
+    let cluster = Cluster::of(3);
+    let seats = cluster.status("n1").unwrap().voters;
+    cluster.pause("n2");
+    cluster.pause("n3");
+    cluster.wait_member("n1", "the others as failed", |all| all.iter().filter(|m| m.state == "failed").count() == 2);
+    let status = cluster.wait_status("n1", "what is wrong", |s| s.leader.is_none());
+    let said = status.problems.join("; ");
+    assert!(said.contains("n2") && said.contains("n3") && said.contains("quorum"), "{said}");
+    assert_eq!(status.voters, seats, "nobody loses a seat for being silent");
+    let woken = Instant::now();
+    cluster.signal("n2", "CONT");
+    cluster.signal("n3", "CONT");
+    cluster.wait_group(3, 0);
+    for name in ["n1", "n2", "n3"] {
+        cluster.wait_member(name, "everybody as alive", |all| all.len() == 3 && all.iter().all(|m| m.state == "alive"));
+    }
+    println!("figure: all of one mind {:?} after they woke", woken.elapsed());
+    assert_eq!(cluster.ask("n3", &["append", "x"]).ok(), "0\n");
+    cluster.wait_status("n1", "health", |s| s.healthy);
+}
+
 /// One agent returns under a new address, then all at once do: accepted with their data, and nobody's seat changes
 /// (behaviour 7).
 #[test]
