@@ -183,6 +183,32 @@ fn a_copied_data_directory_is_refused_while_the_original_lives() {
     assert_eq!(cluster.ask(&original, &["append", "after"]).ok(), "1\n");
 }
 
+/// An old state of a disk that comes back after a newer one has acked more would break its promises: it is refused
+/// (architecture, section 6).
+#[test]
+fn a_disk_that_was_overtaken_by_its_copy_is_refused() {
+    let mut cluster = Cluster::of(3);
+    let original = cluster.other_than(&cluster.leader());
+    let seed = cluster.addr(&cluster.other_than(&original)).to_string();
+    cluster.kill(&original);
+    let copy = cluster.path("copy");
+    copy_dir(&cluster.data(&original), &copy);
+    let mut clone = cluster.command(&["agent", "--bind", "127.0.0.1:0", "--join", &seed]);
+    clone.arg("--certs").arg(cluster.certs(&original)).arg("--data").arg(&copy);
+    cluster.spawn("clone", clone).unwrap();
+    for i in 0..10 {
+        assert_eq!(cluster.ask("clone", &["append", "x", "--timeout", "50s"]).ok(), format!("{i}\n"));
+    }
+    cluster.wait_status("clone", "the records", |s| s.next == 10);
+    cluster.kill("clone");
+    // Its next boot has the number that the copy's had.
+    cluster.start(&original, &["--join", &seed]);
+    cluster.wait_log(&original, &["join address", &seed, "copy"]);
+    assert_eq!(cluster.status(&original).unwrap().leader, None);
+    let others = cluster.other_than(&original);
+    assert_eq!(cluster.ask(&others, &["append", "x"]).ok(), "10\n");
+}
+
 fn copy_dir(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
