@@ -10,12 +10,12 @@ use quorate_certs::{Refusal, Subject, Verdict};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::dial::{alert, peer_subject, write_frame};
-use crate::endpoint::Inner;
 use crate::frame::FrameReader;
 use crate::greet::{self, gone, heard};
+use crate::inner::Inner;
 use crate::rpc::{self, RpcStream, RpcWelcome};
 use crate::table::Class;
-use crate::{Code, Event, Reason, Refused, hello, socket};
+use crate::{Code, Event, Reason, Refused, connect, hello, socket};
 
 /// Above this share of the handshakes in use a stranger must prove its address first: one in so many.
 const RETRY_SHARE: usize = 4;
@@ -140,7 +140,7 @@ async fn greet(inner: &Arc<Inner>, conn: &Connection, permit: OwnedSemaphorePerm
         Some(class) => {
             let greeted = greet::accepted(inner, class, conn, &subject).await?;
             drop(permit);
-            inner.clone().register(greeted).await
+            connect::register(inner, greeted).await
         }
         None if alpn == rpc::ALPN => serve(inner, conn, subject, permit).await,
         None => Err(Refused::new(Code::Version, "no protocol in common")),

@@ -1,68 +1,36 @@
-//! The endpoint: the caller's handle, and what all connections share.
+//! The endpoint: the caller's handle, which hands each wish to whoever carries it out.
 //! Never blocks the caller: what cannot be done now is refused or awaited.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::SendDatagramError;
 use quinn::crypto::rustls::QuicServerConfig;
-use quorate_certs::{CertsError, ClusterId, Identity, Refusal, Tls, Verdict};
+use quorate_certs::{CertsError, Identity, Tls, Verdict};
 use tokio::sync::Semaphore;
 
-use crate::accept;
-use crate::bulk::{self, Bulk};
-use crate::dial::{self, Credentials, Dialler};
+use crate::dial::{Credentials, Dialler};
 use crate::event::{EventSender, Events};
 use crate::frame::BUDGET_UNIT_BYTES;
-use crate::greet::{self, Greeted, Met};
 use crate::guests::Guests;
-use crate::link;
-use crate::pool::Pool;
-use crate::refusals::Refusals;
+use crate::inner::Inner;
+use crate::kept::Kept;
+use crate::lock::lock;
 use crate::rpc::{self, RpcClient};
 use crate::stats::{LinkStats, Stats};
-use crate::table::{CHANGES_MAX, Change, Class, Link, Table};
+use crate::table::{CHANGES_MAX, Class};
 use crate::turns::Turns;
 use crate::{
-    BindError, Code, DialError, Event, ExchangeError, Gate, Limits, LocalNode, LogId, Options, PeerInfo, Reason,
-    Refused, SendError, socket, tuning,
+    BindError, Code, DialError, ExchangeError, Limits, LocalNode, LogId, Options, PeerInfo, Refused, SendError, accept,
+    bulk, connect, link, pool, socket, tuning,
 };
 
 /// How long a closing endpoint waits until its last packets are out.
 const LINGER: Duration = Duration::from_millis(500);
-
-/// The shared inside of an endpoint.
-pub(crate) struct Inner {
-    pub(crate) quinn: quinn::Endpoint,
-    pub(crate) limits: Limits,
-    pub(crate) local: LocalNode,
-    pub(crate) cluster: ClusterId,
-    pub(crate) port: u16,
-    pub(crate) gate: Arc<dyn Gate>,
-    /// What connections are accepted with, except for TLS.
-    pub(crate) server: quinn::ServerConfig,
-    pub(crate) events: EventSender,
-    pub(crate) handshakes: Arc<Semaphore>,
-    pub(crate) budget: Arc<Semaphore>,
-    pub(crate) pool: Pool,
-    pub(crate) bulk: Bulk,
-    peers: Dialler,
-    bulks: Dialler,
-    clients: Dialler,
-    credentials: Mutex<Credentials>,
-    log_id: Mutex<Option<LogId>>,
-    table: Mutex<Table>,
-    pub(crate) guests: Guests,
-    turns: Turns,
-    refusals: Mutex<Refusals>,
-    next_id: AtomicU64,
-    datagrams_dropped: AtomicU64,
-    closing: AtomicBool,
-}
 
 /// One UDP port, and every connection on it. Cheap to clone.
 ///
@@ -106,8 +74,8 @@ impl Endpoint {
             budget: rpc::budget(&limits),
             log_id: Mutex::new(local.log_id),
             credentials: Mutex::new(credentials),
-            pool: Pool::default(),
-            bulk: Bulk::default(),
+            kept: Kept::default(),
+            waiting: Mutex::default(),
             turns: Turns::default(),
             table: Mutex::default(),
             guests: Guests::default(),
@@ -156,20 +124,20 @@ impl Endpoint {
 
     /// Dials once, within `dial_deadline`. When it returns, the node at `addr` is a peer.
     pub async fn dial(&self, addr: SocketAddr, expected: Option<u64>) -> Result<PeerInfo, DialError> {
-        self.inner.dial(addr, expected, Class::Peer).await.map(|link| link.info.clone())
+        connect::dial(&self.inner, addr, expected, Class::Peer).await.map(|link| link.info.clone())
     }
 
     /// Keeps one outgoing connection to `node`, dialled at `addr` again and again until [`unkeep`](Self::unkeep). A new
     /// address replaces the old one from the next attempt on.
     pub fn keep(&self, node: u64, addr: SocketAddr) {
         if node != self.node() {
-            self.inner.pool.keep(&self.inner, node, addr);
+            pool::keep(&self.inner, node, addr);
         }
     }
 
     /// Stops to keep `node`, and closes the outgoing connection.
     pub fn unkeep(&self, node: u64) {
-        self.inner.pool.unkeep(node);
+        self.inner.kept.unkeep(node);
         let link = self.inner.table().dialled(node, Class::Peer).cloned();
         if let Some(link) = link {
             link.end(&Code::Ok.into());
@@ -178,7 +146,7 @@ impl Endpoint {
 
     /// Why the last attempt to reach a kept node failed, while it is not connected.
     pub fn trouble(&self, node: u64) -> Option<DialError> {
-        self.inner.pool.trouble(node)
+        self.inner.kept.trouble(node)
     }
 
     /// Closes every connection with `node` and tells it why. It may come back if the gate lets it.
@@ -275,147 +243,10 @@ impl Endpoint {
     /// Closes everything, tells everybody why, and waits briefly until the last packets are out.
     pub async fn close(&self, why: &Refused) {
         self.inner.closing.store(true, Ordering::Relaxed);
-        self.inner.pool.stop();
+        self.inner.kept.stop();
         self.inner.quinn.close(why.code.var(), why.wire());
         // Whoever does not hear it finds out by its idle timeout.
         let _ = tokio::time::timeout(LINGER, self.inner.quinn.wait_idle()).await;
-    }
-}
-
-impl Inner {
-    pub(crate) fn node(&self) -> u64 {
-        self.local.key.node()
-    }
-
-    pub(crate) fn log_id(&self) -> Option<LogId> {
-        *lock(&self.log_id)
-    }
-
-    pub(crate) fn credentials(&self) -> Credentials {
-        lock(&self.credentials).clone()
-    }
-
-    pub(crate) fn table(&self) -> MutexGuard<'_, Table> {
-        lock(&self.table)
-    }
-
-    pub(crate) fn next_id(&self) -> u64 {
-        self.next_id.fetch_add(1, Ordering::Relaxed)
-    }
-
-    pub(crate) fn closing(&self) -> bool {
-        self.closing.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn count_datagram(&self, delivered: bool) {
-        if !delivered {
-            self.datagrams_dropped.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn push(&self, node: u64, class: Class, parts: &[Bytes]) -> Result<(), SendError> {
-        let table = self.table();
-        table.link(node, class).ok_or(SendError::NotConnected)?.outbox.push(parts)
-    }
-
-    /// The connection this side dialled, or a new one.
-    pub(crate) async fn dial(
-        self: &Arc<Self>,
-        addr: SocketAddr,
-        expected: Option<u64>,
-        class: Class,
-    ) -> Result<Arc<Link>, DialError> {
-        let Some(node) = expected else { return self.dial_now(addr, None, class).await };
-        let dial = async {
-            let present = self.table().dialled(node, class).cloned();
-            match present.filter(|link| link.conn.close_reason().is_none()) {
-                Some(link) => Ok(link),
-                None => self.dial_now(addr, expected, class).await,
-            }
-        };
-        self.turns.take(node, class, dial).await
-    }
-
-    /// Dials, greets and registers.
-    async fn dial_now(
-        self: &Arc<Self>,
-        addr: SocketAddr,
-        expected: Option<u64>,
-        class: Class,
-    ) -> Result<Arc<Link>, DialError> {
-        if self.closing() {
-            return Err(DialError::Closing);
-        }
-        let dialler = match class {
-            Class::Peer => &self.peers,
-            Class::Bulk => &self.bulks,
-        };
-        let credentials = self.credentials();
-        let opening = dialler.open(addr, &credentials, class.alpn());
-        let greeting = async |opened| greet::dialled(self, class, addr, expected, opened).await;
-        let greeted = match dial::within(self.limits.dial_deadline, addr, opening, greeting).await? {
-            Met::Again(link) => return Ok(link),
-            Met::New(greeted) => *greeted,
-        };
-        let link = greeted.link.clone();
-        match self.clone().register(greeted).await {
-            Ok(()) => Ok(link),
-            Err(why) => Err(DialError::WeRefused { addr, why }),
-        }
-    }
-
-    /// Puts a greeted connection into the table, tells the caller, and lets it live.
-    pub(crate) async fn register(self: Arc<Self>, greeted: Greeted) -> Result<(), Refused> {
-        let Greeted { link, send, recv } = greeted;
-        let info = &link.info;
-        // Between the greeting and now another instance may have come.
-        let clear = greet::alone(&self, info.node, (info.boot_epoch, info.boot_id), info.remote).await;
-        let Some(mut room) = self.events.room(CHANGES_MAX).await else {
-            return Err(Code::GoingAway.into());
-        };
-        if let Err(why) = clear {
-            link.end(&why);
-            return Err(why);
-        }
-        for change in self.table().insert(&link) {
-            room.put(change.into());
-        }
-        drop(room);
-        self.pool.came(info.node);
-        tokio::spawn(link::live(self.clone(), link, send, recv));
-        Ok(())
-    }
-
-    /// Takes a connection that is gone out of the table, and tells the caller if it was the last one.
-    pub(crate) async fn forget(&self, link: &Link, reason: Reason) {
-        // No room means that nobody listens any more; the table is kept right all the same.
-        let room = self.events.room(1).await;
-        let change = self.table().remove(link, reason);
-        if let (Some(mut room), Some(change)) = (room, change) {
-            room.put(change.into());
-        }
-        link.forgotten();
-    }
-
-    /// Counts a refused stranger and tells the caller, within a rate.
-    pub(crate) fn refused(&self, from: SocketAddr, why: Refused, refusal: Option<Refusal>) {
-        // An agent that meets itself, or a dialler that has a connection already, is nobody's fault.
-        if self.closing() || matches!(why.code, Code::Ok | Code::Myself) {
-            return;
-        }
-        let suppressed = lock(&self.refusals).note();
-        if let Some(suppressed) = suppressed {
-            self.events.offer(Event::Refused { from, why, refusal, suppressed });
-        }
-    }
-}
-
-impl From<Change> for Event {
-    fn from(change: Change) -> Self {
-        match change {
-            Change::Up(info) => Self::PeerUp(info),
-            Change::Down { node, reason } => Self::PeerDown { node, reason },
-        }
     }
 }
 
@@ -447,9 +278,4 @@ fn check(identity: &Identity, local: &LocalNode, limits: &Limits) -> Result<(), 
         return too_small("a handshakes_max or streams_max this small");
     }
     Ok(())
-}
-
-/// Nothing panics while it holds one of these locks, so a poisoned one is as sound as any.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,9 +8,9 @@ use quinn::{Connection, SendStream};
 use quorate_certs::Subject;
 
 use crate::dial::{Opened, write_frame};
-use crate::endpoint::Inner;
 use crate::frame::{FrameError, FrameReader};
 use crate::hello::{self, Kind, Proven};
+use crate::inner::Inner;
 use crate::link;
 use crate::outbox::Outbox;
 use crate::table::{Class, Link, Standing};

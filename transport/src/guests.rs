@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use quorate_certs::Subject;
 
-use crate::endpoint::lock;
+use crate::lock::lock;
 use crate::{Code, Refused};
 
 /// See the module.

@@ -19,7 +19,6 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
 
 use crate::key::{PUBLIC_KEY_BYTES, SIGNATURE_BYTES, node_id, verified};
-use crate::rpc::RpcWelcome;
 use crate::{Code, LocalNode, LogId, NodeKey, PeerHello, Refused, sanitize};
 
 /// The protocol versions this build speaks.
@@ -69,6 +68,38 @@ pub(crate) struct RpcHello {
     pub(crate) max: u16,
     pub(crate) version: String,
     pub(crate) features: u64,
+}
+
+/// What an agent says about itself to a client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RpcWelcome {
+    /// The lowest protocol version it speaks.
+    pub min: u16,
+    /// The highest protocol version it speaks.
+    pub max: u16,
+    /// Its program's version (sanitised).
+    pub version: String,
+    /// Its feature bits.
+    pub features: u64,
+    /// The cluster's id.
+    pub cluster: ByteArray<16>,
+    /// Its name, which its certificate proves too.
+    pub name: String,
+    /// Its node id.
+    pub node: u64,
+    /// Its present start.
+    pub boot_id: u64,
+    /// The history it holds.
+    pub log_id: Option<ByteArray<16>>,
+    /// The client's address as the agent sees it.
+    pub observed: SocketAddr,
+}
+
+impl RpcWelcome {
+    /// The history it holds.
+    pub fn log(&self) -> Option<LogId> {
+        self.log_id.map(|id| *id)
+    }
 }
 
 /// The range alone: all that must be readable in a greeting of any version.

@@ -58,6 +58,7 @@
 mod accept;
 mod bulk;
 mod close;
+mod connect;
 mod dial;
 mod endpoint;
 mod error;
@@ -66,8 +67,11 @@ mod frame;
 mod greet;
 mod guests;
 mod hello;
+mod inner;
+mod kept;
 mod key;
 mod link;
+mod lock;
 mod options;
 mod outbox;
 mod pool;
@@ -79,6 +83,7 @@ mod stats;
 mod table;
 mod tuning;
 mod turns;
+mod waiting;
 
 pub use close::{Code, Reason, Refused};
 pub use endpoint::Endpoint;

@@ -8,8 +8,8 @@ use quinn::{RecvStream, SendStream, VarInt};
 use tokio::sync::oneshot;
 
 use crate::dial::write_frame;
-use crate::endpoint::Inner;
 use crate::frame::{FrameError, FrameReader};
+use crate::inner::Inner;
 use crate::table::{Class, Link};
 use crate::{Code, Event, ExchangeError, Reason, Refused};
 

@@ -2,7 +2,7 @@
 //! Never drops part of a frame.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use quinn::{SendStream, WriteError};
@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use crate::SendError;
 use crate::frame::HEADER_BYTES;
+use crate::lock::lock;
 
 /// Parts shorter than this are copied together; longer ones travel as they are. In bytes.
 pub(crate) const COPY_BYTES_MAX: usize = 2 * 1024;
@@ -43,8 +44,7 @@ impl Outbox {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing in here panics while it holds the lock, so a poisoned one is as sound as any.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Queues one frame made of `parts`, or nothing of it.

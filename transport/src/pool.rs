@@ -1,99 +1,37 @@
-//! Which nodes this side keeps a connection to, and the loop that dials each of them again and again.
+//! The loop that dials each kept node again and again.
 //! Never gives up on a kept node, and never dials faster than its back-off.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
-use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::endpoint::{Inner, lock};
+use crate::inner::Inner;
+use crate::kept::Orders;
+use crate::lock::lock;
 use crate::table::Class;
-use crate::{DialError, Limits};
+use crate::{DialError, Limits, connect};
 
 /// A connection that lived shorter than this counts as a failed attempt: else a peer that accepts and then refuses
 /// would be dialled without a pause.
 const SHORT_LIFE: Duration = Duration::from_secs(2);
 
-/// See the module.
-#[derive(Debug, Default)]
-pub(crate) struct Pool {
-    kept: Mutex<BTreeMap<u64, Kept>>,
+/// Dials `node` at `addr` again and again, until it is kept no more.
+pub(crate) fn keep(inner: &Arc<Inner>, node: u64, addr: SocketAddr) {
+    inner.kept.keep(node, addr, |orders| tokio::spawn(redial(inner.clone(), node, orders)));
 }
 
-#[derive(Debug)]
-struct Kept {
-    addr: watch::Sender<SocketAddr>,
-    /// The node was heard of: dial now.
-    came: Arc<Notify>,
-    trouble: Arc<Mutex<Option<DialError>>>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Pool {
-    pub(crate) fn keep(&self, inner: &Arc<Inner>, node: u64, addr: SocketAddr) {
-        let mut kept = lock(&self.kept);
-        if let Some(present) = kept.get(&node) {
-            present.addr.send_if_modified(|old| std::mem::replace(old, addr) != addr);
-            return;
-        }
-        let (sender, addr) = watch::channel(addr);
-        let came = Arc::new(Notify::new());
-        let trouble = Arc::default();
-        let task = tokio::spawn(keep(inner.clone(), node, addr, came.clone(), Arc::clone(&trouble)));
-        kept.insert(node, Kept { addr: sender, came, trouble, task });
-    }
-
-    pub(crate) fn unkeep(&self, node: u64) {
-        lock(&self.kept).remove(&node);
-    }
-
-    pub(crate) fn trouble(&self, node: u64) -> Option<DialError> {
-        let kept = lock(&self.kept);
-        lock(&kept.get(&node)?.trouble).clone()
-    }
-
-    /// A node has connected, in whichever direction: whoever waits to dial it need not wait.
-    pub(crate) fn came(&self, node: u64) {
-        if let Some(kept) = lock(&self.kept).get(&node) {
-            kept.came.notify_one();
-        }
-    }
-
-    pub(crate) fn stop(&self) {
-        lock(&self.kept).clear();
-    }
-
-    /// Where a kept node is dialled.
-    pub(crate) fn addr(&self, node: u64) -> Option<SocketAddr> {
-        lock(&self.kept).get(&node).map(|kept| *kept.addr.borrow())
-    }
-}
-
-async fn keep(
-    inner: Arc<Inner>,
-    node: u64,
-    mut addr: watch::Receiver<SocketAddr>,
-    came: Arc<Notify>,
-    trouble: Arc<Mutex<Option<DialError>>>,
-) {
+async fn redial(inner: Arc<Inner>, node: u64, orders: Orders) {
+    let Orders { mut addr, came, trouble } = orders;
     let mut failures = 0_u32;
     loop {
         let present = inner.table().dialled(node, Class::Peer).cloned();
         let target = *addr.borrow_and_update();
         let dialled = match present {
             Some(link) => Ok(link),
-            None => inner.dial(target, Some(node), Class::Peer).await,
+            None => connect::dial(&inner, target, Some(node), Class::Peer).await,
         };
         match dialled {
             Ok(link) => {

@@ -9,49 +9,17 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use quinn::{SendStream, VarInt, WriteError};
 use quorate_certs::{Identity, Subject, Tls};
-use serde::{Deserialize, Serialize};
-use serde_bytes::ByteArray;
 use tokio::sync::Semaphore;
 
 use crate::dial::{self, Credentials, Dialler};
 use crate::frame::{BUDGET_UNIT_BYTES, FrameError, FrameReader};
 use crate::outbox::COPY_BYTES_MAX;
-use crate::{BindError, Code, DialError, Limits, LogId, Reason, Refused, hello, socket, tuning};
+use crate::{BindError, Code, DialError, Limits, Reason, Refused, hello, socket, tuning};
+
+pub use crate::hello::RpcWelcome;
 
 /// The ALPN of clients.
 pub const ALPN: &[u8] = b"quorate-rpc/1";
-
-/// What an agent says about itself to a client.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RpcWelcome {
-    /// The lowest protocol version it speaks.
-    pub min: u16,
-    /// The highest protocol version it speaks.
-    pub max: u16,
-    /// Its program's version (sanitised).
-    pub version: String,
-    /// Its feature bits.
-    pub features: u64,
-    /// The cluster's id.
-    pub cluster: ByteArray<16>,
-    /// Its name, which its certificate proves too.
-    pub name: String,
-    /// Its node id.
-    pub node: u64,
-    /// Its present start.
-    pub boot_id: u64,
-    /// The history it holds.
-    pub log_id: Option<ByteArray<16>>,
-    /// The client's address as the agent sees it.
-    pub observed: SocketAddr,
-}
-
-impl RpcWelcome {
-    /// The history it holds.
-    pub fn log(&self) -> Option<LogId> {
-        self.log_id.map(|id| *id)
-    }
-}
 
 /// Why a stream of a client ended early.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use crate::endpoint::lock;
+use crate::lock::lock;
 use crate::table::Class;
 
 type Turn = Arc<tokio::sync::Mutex<()>>;
