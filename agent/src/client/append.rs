@@ -26,7 +26,7 @@ impl Client {
         let deadline = Instant::now() + timeout;
         let batch = encode(records, self.shared.record_bytes_max)?;
         let frame = |id: u64, left: Duration| {
-            let margin = (left / 10).min(ANSWER_MARGIN_MAX);
+            let margin = (left / 4).min(ANSWER_MARGIN_MAX);
             let timeout_ms = u32::try_from((left - margin).as_millis()).unwrap_or(u32::MAX).max(1);
             let append = Append { timeout_ms, hops: 0, on_behalf_of: String::new(), batch: batch.clone() };
             Request::Append(append).encode(id)

@@ -177,7 +177,7 @@ fn a_joiner_waits_and_says_why_per_seed() {
     assert_eq!((status.log_id, status.leader, status.healthy), (None, None, false));
     assert!(status.problems.iter().any(|p| p.contains("127.0.0.1:9")), "{:?}", status.problems);
     // An append there waits for its whole time, and says that it was not applied.
-    let said = cluster.ask("n1", &["append", "x", "--timeout", "1s"]);
+    let said = cluster.ask("n1", &["append", "x", "--timeout", "3s"]);
     said.one_error(6);
 
     // The founder comes late, at an address that was not known to be good before.

@@ -83,7 +83,7 @@ fn the_largest_records_and_batches_pass_through_every_agent() {
         let acked = cluster.block_on(client.append(&[Record::of(full.clone())])).unwrap();
         assert_eq!(acked.first, expected, "through {name}");
         // As many records as a batch may have, and as many bytes.
-        let many = vec![Record::of(""); BATCH_RECORDS_MAX as usize];
+        let many = vec![Record::of(""); BATCH_RECORDS_MAX];
         let acked = cluster.block_on(client.append(&many)).unwrap();
         assert_eq!((acked.first, acked.last), (expected + 1, expected + BATCH_RECORDS_MAX as u64), "through {name}");
         expected = acked.last + 1;
