@@ -421,3 +421,29 @@ fn a_disk_that_is_lost_twice_still_gets_its_seat_back() {
     });
     w.converges(10 * SECOND);
 }
+
+/// An agent forwards an append, dies, and comes back; its new life forwards others. The late answer to the first one
+/// must not pass for an answer to any of those.
+#[test]
+fn a_late_answer_to_a_former_life_ends_nothing_in_the_next() {
+    let mut w = World::formed(3);
+    let leader = w.leader().expect("one leads");
+    let (forwards, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    // Nothing is committed for a while: the leader hears both, and their acks and its own are late.
+    for agent in [leader, other] {
+        w.act(&Action::SlowDisk { agent, sync_us: 900 * MS, for_us: 200 * MS });
+    }
+    for _ in 0..40 {
+        w.begin_append(forwards, 5 * SECOND);
+    }
+    w.run_to(w.at + 10 * MS);
+    w.act(&Action::Kill { agent: forwards, down_us: 20 * MS });
+    w.must("it is connected again", SECOND, |w| {
+        let (machine, to) = (&w.machines[forwards], w.machines[leader].node.get());
+        machine.lives == 2 && machine.is_up() && w.network.route(forwards, 2, to).is_some()
+    });
+    let asked: Vec<usize> = (0..80).map(|_| w.begin_append(forwards, 5 * SECOND)).collect();
+    w.must("all end", 6 * SECOND, |w| asked.iter().all(|o| w.is_over(*o)));
+    w.witness.all_acked_stand();
+    w.keeps_promises();
+}
