@@ -2,20 +2,24 @@
 //!
 //! ```sh
 //! cargo run --release --features sim --example simulate -- --seed 7 --trace
+//! cargo run --release --features sim --example simulate -- --seed 7 --shrink
 //! cargo run --release --features sim --example simulate -- --seeds 0..1000
 //! ```
 
-use quorate::sim::{Counters, Plan, run};
+use quorate::sim::{Counters, Plan, run, shrink};
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: simulate --seed N [--trace] | --seeds A..B";
+const USAGE: &str = "usage: simulate --seed N [--trace | --shrink] | --seeds A..B";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
-        ["--seed", seed] => seed.parse().map_or_else(|_| usage(), |seed| one(seed, false)),
-        ["--seed", seed, "--trace"] => seed.parse().map_or_else(|_| usage(), |seed| one(seed, true)),
+        ["--seed", seed] => seed.parse().map_or_else(|_| usage(), |seed| one(Plan::draw(seed), false)),
+        ["--seed", seed, "--trace"] => seed.parse().map_or_else(|_| usage(), |seed| one(Plan::draw(seed), true)),
+        ["--seed", seed, "--shrink"] => {
+            seed.parse().map_or_else(|_| usage(), |seed| one(shrink(Plan::draw(seed)), false))
+        }
         ["--seeds", range] => match range.split_once("..").map(|(a, b)| (a.parse(), b.parse())) {
             Some((Ok(from), Ok(to))) => many(from, to),
             _ => usage(),
@@ -30,8 +34,8 @@ fn usage() -> ExitCode {
 }
 
 /// One world: its plan, its trace if asked for, and how it ended.
-fn one(seed: u64, trace: bool) -> ExitCode {
-    let plan = Plan::draw(seed);
+fn one(plan: Plan, trace: bool) -> ExitCode {
+    let seed = plan.seed;
     println!("{plan}");
     let report = run(plan, trace);
     if trace || report.violation.is_some() {

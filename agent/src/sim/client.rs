@@ -59,7 +59,7 @@ impl Kind {
             }
             Self::Read => What::Ask(Ask::Barrier),
             Self::Await { next } => What::Ask(Ask::Await { next }),
-            Self::Leave => What::Ask(Ask::Leave),
+            Self::Leave => What::Ask(Ask::Leave { timeout_ms: u32::try_from(timeout_us / MS).unwrap_or(u32::MAX) }),
             Self::Status => What::Ask(Ask::Status),
         }
     }
@@ -105,6 +105,6 @@ fn record(value: u64, bytes: usize) -> Record {
     while text.len() < bytes {
         text.push('x');
     }
-    let stream = if value % 3 == 0 { "other" } else { STREAM_DEFAULT };
+    let stream = if value.is_multiple_of(3) { "other" } else { STREAM_DEFAULT };
     Record { stream: stream.into(), ..Record::of(text.into_bytes()) }
 }

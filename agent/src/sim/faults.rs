@@ -3,9 +3,10 @@
 //! A step that finds nothing to break, or that would break more than any cluster can bear, does nothing and says so.
 
 use super::client::Kind;
+use super::event::{Event, Happening};
 use super::machine::{address, host};
 use super::plan::{Action, SECOND, letter};
-use super::world::{Event, World};
+use super::world::World;
 use quorate_raft::wal::sim::{Fault, Injection, Op};
 use quorate_raft::{Configuration, NodeId};
 use std::collections::BTreeSet;
@@ -24,9 +25,7 @@ impl World {
             Action::Kill { agent, down_us } => self.kill(agent, down_us),
             Action::Tear { agent, calls, down_us } => self.tear(agent, calls, down_us),
             Action::CrashLeader { down_us } => self.leader().is_some_and(|agent| self.crash(agent, down_us)),
-            Action::CrashAll { down_us } => {
-                (0..self.machines.len()).fold(false, |any, agent| self.crash(agent, down_us) || any)
-            }
+            Action::CrashAll { down_us } => self.each(|w, agent| w.crash(agent, down_us)),
             Action::Pause { agent, for_us } => self.pause(agent, for_us),
             Action::Cut { from, to } => self.network.cut.insert((from, to)),
             Action::Isolate { agent } => self.isolate(&[agent]),
@@ -61,13 +60,17 @@ impl World {
             Action::Wipe { agent, down_us } => self.wipe(agent, down_us),
             Action::Leave { agent, down_us } => self.leave(agent, down_us),
             Action::Move { agent, down_us } => self.move_to_another_address(agent, down_us),
-            Action::MoveAll { down_us } => {
-                (0..self.machines.len()).fold(false, |any, agent| self.move_to_another_address(agent, down_us) || any)
-            }
+            Action::MoveAll { down_us } => self.each(|w, agent| w.move_to_another_address(agent, down_us)),
         };
         if happened {
             self.counters.count(action.kind());
         }
+    }
+
+    /// Does it to all of them; says whether it hit one.
+    fn each(&mut self, mut act: impl FnMut(&mut Self, usize) -> bool) -> bool {
+        let hit: Vec<bool> = (0..self.machines.len()).map(|agent| act(self, agent)).collect();
+        hit.contains(&true)
     }
 
     /// Who leads, if somebody does: the one in the newest term.
@@ -109,7 +112,7 @@ impl World {
         let Some(process) = &mut self.machines[agent].process else { return false };
         process.paused_until = until;
         let life = process.life;
-        self.push(until, Event::Resume { machine: agent, life });
+        self.push_to(until, agent, life, Happening::Resume);
         true
     }
 

@@ -2,10 +2,11 @@
 //!
 //! It asks the node's gate, and tells the node who is up and who is down; it decides nothing else.
 
+use super::event::{Dial, Event, Happening};
 use super::machine::Kept;
 use super::network::End;
 use super::plan::{MS, SECOND, letter};
-use super::world::{Dial, Event, World};
+use super::world::World;
 use crate::node::{Input, Peer};
 use std::net::SocketAddr;
 
@@ -27,11 +28,10 @@ impl World {
             !asleep && self.network.is_open(machine, to) && self.network.is_open(to, machine)
         });
         if !reaches || self.random.chance(self.network.loss / 4) {
-            let event = Event::NoAnswer { machine, life, dial, addr };
-            return self.push(self.at + DIAL_DEADLINE_US, event);
+            return self.push_to(self.at + DIAL_DEADLINE_US, machine, life, Happening::NoAnswer { dial, addr });
         }
         let trips: u64 = (0..4).map(|_| self.network.delay(&mut self.random)).sum();
-        self.push(self.at + trips, Event::Dialled { machine, life, dial, addr });
+        self.push_to(self.at + trips, machine, life, Happening::Dialled { dial, addr });
     }
 
     /// The other side has said Welcome, or something else.
@@ -72,7 +72,7 @@ impl World {
         self.link_up(link, 0);
         match dial {
             Dial::Seed(seed) => {
-                self.push(self.at, Event::Input { machine, life, input: Input::SeedAnswered { seed, node } })
+                self.push_to(self.at, machine, life, Happening::Input(Input::SeedAnswered { seed, node }));
             }
             Dial::Keep(node) => self.rest(machine, node, |kept| {
                 kept.failures = 0;
@@ -123,7 +123,7 @@ impl World {
                 let doubled = REDIAL_US_MIN << kept.failures.min(16).saturating_sub(1);
                 let pause = doubled.min(REDIAL_US_MAX);
                 let pause = self.random.between(pause / 2, pause);
-                self.push(self.at + pause, Event::Redial { machine, life, node });
+                self.push_to(self.at + pause, machine, life, Happening::Redial { node });
             }
         }
     }

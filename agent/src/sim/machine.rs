@@ -2,9 +2,9 @@
 //!
 //! It knows no other machine and no network.
 
+use super::event::Event;
 use super::plan::{Knobs, letter};
 use super::random::Random;
-use super::world::Event;
 use crate::codec;
 use crate::node::{Boot, Formation, Gate, Known, LOOK_FOR_DEFAULT, Node, Options, Published};
 use quorate_raft::wal::sim::SimDisk;

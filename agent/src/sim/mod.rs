@@ -4,13 +4,15 @@
 //! | file | idea |
 //! |---|---|
 //! | `plan`, `draw` | all that a run does to its world, spelled out; and how a seed becomes one |
-//! | `world` | the one line of events, the turns of the agents' loops, requests and their ends |
+//! | `world`, `event` | the one line of events, and the turns of the agents' loops |
+//! | `lives`, `requests` | how processes start and end; what clients ask, and what is made of the answers |
 //! | `machine` | a disk, clocks, and at times a process on it |
 //! | `network`, `links` | what gets through, and connections as the transport keeps them |
 //! | `outputs` | the orders of a node, carried out |
 //! | `faults` | the steps of a plan |
 //! | `client` | what was asked, and what was heard |
 //! | `witness` | what must be true, checked from outside |
+//! | `shrink` | a shorter plan that breaks a promise as well |
 //! | `verdict` | the calm after the storm: does it converge and serve |
 //!
 //! # Limits
@@ -21,13 +23,17 @@
 mod client;
 mod counters;
 mod draw;
+mod event;
 mod faults;
 mod links;
+mod lives;
 mod machine;
 mod network;
 mod outputs;
 mod plan;
 mod random;
+mod requests;
+mod shrink;
 mod trace;
 mod verdict;
 mod witness;
@@ -35,6 +41,7 @@ mod world;
 
 pub use counters::Counters;
 pub use plan::{Action, AgentPlan, Knobs, Plan, Step};
+pub use shrink::shrink;
 
 /// What a run has shown.
 #[derive(Clone, Debug)]

@@ -3,12 +3,15 @@
 //! A message crosses the network as the bytes of the wire format, so the codec is part of every run.
 
 use super::client::End as OpEnd;
-use super::machine::{Dead, configuration, host};
+use super::event::{Dial, Event, Happening};
+use super::machine::{configuration, host};
 use super::plan::letter;
-use super::world::{Dial, Event, World};
+use super::world::World;
 use crate::node::{Class, Input, Output, PeerMessage, Published, never_sent};
 use crate::wire::peer::{decode_peer, encode_peer};
 use bytes::Bytes;
+use quorate_raft::PersistTicket;
+use quorate_raft::wal::Batch;
 use std::sync::Arc;
 
 impl World {
@@ -17,23 +20,7 @@ impl World {
         let Some(process) = &mut self.machines[machine].process else { return };
         let life = process.life;
         match output {
-            Output::Write { ticket, batch } => {
-                if let Some(from) = batch.truncate_from {
-                    process.ordered.truncate(from.0.saturating_sub(1) as usize);
-                }
-                process.ordered.extend(batch.append.iter().cloned());
-                let ordered = batch.append.iter().filter_map(|e| Some((e.header().index.0, configuration(e)?)));
-                let (ordered, truncate_from): (Vec<_>, _) = (ordered.collect(), batch.truncate_from);
-                process.queue.push_back((ticket, batch));
-                if let Some(from) = truncate_from {
-                    self.machines[machine].configurations.split_off(&from.0);
-                }
-                for (index, configuration) in ordered {
-                    self.witness.ordered(machine, &self.machines, index);
-                    self.machines[machine].configurations.insert(index, configuration);
-                }
-                self.write(machine);
-            }
+            Output::Write { ticket, batch } => self.order(machine, ticket, batch),
             Output::Send { node, class, message } => self.send(machine, life, node, class, &message),
             Output::Datagram { node, bytes, .. } => self.datagram(machine, life, node, bytes),
             Output::Exchange { node, bytes, .. } => {
@@ -41,9 +28,8 @@ impl World {
                 let (arrives, _) = self.network.arrival(link, to, Class::Peer, at, &mut self.random);
                 let end = self.network.links[&link].ends[to].clone();
                 if self.network.is_open(machine, end.machine) {
-                    let asked =
-                        Event::Asked { machine: end.machine, life: end.life, from: machine, from_life: life, bytes };
-                    self.push(arrives, asked);
+                    let asked = Happening::Asked { from: machine, from_life: life, bytes };
+                    self.push_to(arrives, end.machine, end.life, asked);
                 }
             }
             Output::ExchangeReply { token, bytes } => self.reply(machine, token, bytes),
@@ -53,7 +39,7 @@ impl World {
                     Some(addr) => self.dial(machine, life, Dial::Seed(seed), addr),
                     None => {
                         let why = "the name does not resolve; check it".into();
-                        self.push(at, Event::Input { machine, life, input: Input::SeedFailed { seed, why } });
+                        self.push_to(at, machine, life, Happening::Input(Input::SeedFailed { seed, why }));
                     }
                 }
             }
@@ -63,7 +49,7 @@ impl World {
                 // One thread reads: the answers come in the order of the questions.
                 let done = process.reading_until.max(at) + self.random.between(100, 5_000);
                 process.reading_until = done;
-                self.push(done, Event::Fetch { machine, life, token, from, to, bytes_max });
+                self.push_to(done, machine, life, Happening::Fetched { token, from, to, bytes_max });
             }
             Output::Answer { request, result } => self.answered(machine, request, OpEnd::Answered(result)),
             Output::Published(published) => self.published(machine, &published),
@@ -182,8 +168,8 @@ impl World {
                 continue;
             }
             let arrives = self.at + self.network.delay(&mut self.random);
-            let event = Event::Datagram { machine: end.machine, life: end.life, link, from, bytes: bytes.clone() };
-            self.push(arrives, event);
+            let datagram = Happening::Datagram { link, from, bytes: bytes.clone() };
+            self.push_to(arrives, end.machine, end.life, datagram);
         }
     }
 
@@ -207,11 +193,30 @@ impl World {
         if self.network.is_open(machine, to) {
             let arrives = self.at + self.network.delay(&mut self.random);
             let from = self.machines[machine].node.get();
-            self.push(arrives, Event::Replied { machine: to, life, from, bytes });
+            self.push_to(arrives, to, life, Happening::Replied { from, bytes });
         }
     }
 
     // ---- the disk threads ----
+
+    /// A write joins the queue of the disk thread; from now on it is part of the log as the node sees it.
+    fn order(&mut self, machine: usize, ticket: PersistTicket, batch: Batch) {
+        let Some(process) = &mut self.machines[machine].process else { return };
+        if let Some(from) = batch.truncate_from {
+            process.ordered.truncate(from.0.saturating_sub(1) as usize);
+            self.machines[machine].configurations.split_off(&from.0);
+        }
+        let Some(process) = &mut self.machines[machine].process else { return };
+        process.ordered.extend(batch.append.iter().cloned());
+        let configurations: Vec<_> =
+            batch.append.iter().filter_map(|e| Some((e.header().index.0, configuration(e)?))).collect();
+        process.queue.push_back((ticket, batch));
+        for (index, configuration) in configurations {
+            self.witness.ordered(machine, &self.machines, index);
+            self.machines[machine].configurations.insert(index, configuration);
+        }
+        self.write(machine);
+    }
 
     pub(super) fn write(&mut self, machine: usize) {
         let slow = self.machines[machine].slow_disk.filter(|(_, until)| *until > self.at).map(|(us, _)| us);
@@ -221,16 +226,13 @@ impl World {
                 let knobs = &self.plan.knobs;
                 let takes = slow.unwrap_or_else(|| self.random.between(knobs.sync_us_min, knobs.sync_us_max));
                 let life = self.machines[machine].lives;
-                self.push(self.at + takes, Event::Synced { machine, life });
+                self.push_to(self.at + takes, machine, life, Happening::Synced);
             }
             Err(dead) => self.died(machine, dead),
         }
     }
 
-    pub(super) fn synced(&mut self, machine: usize, life: u64) {
-        if !self.is_alive(machine, life) {
-            return;
-        }
+    pub(super) fn synced(&mut self, machine: usize) {
         match self.machines[machine].sync_group() {
             Ok(Some(ticket)) => {
                 self.say(format_args!("{} has on disk {ticket}", letter(machine)));
@@ -238,7 +240,7 @@ impl World {
                 self.write(machine);
             }
             Ok(None) => {}
-            Err(dead @ (Dead::Log(_) | Dead::Lost(_) | Dead::Options(_))) => self.died(machine, dead),
+            Err(dead) => self.died(machine, dead),
         }
     }
 }

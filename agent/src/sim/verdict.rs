@@ -105,7 +105,7 @@ impl World {
         }
         // Each agent is a voter as far as odd growth allows.
         let most = room.min(5);
-        let target = if most % 2 == 0 { most - 1 } else { most };
+        let target = if most.is_multiple_of(2) { most - 1 } else { most };
         if configuration.voters.len() < target {
             return Err(format!("{} voters, {target} could be", configuration.voters.len()));
         }

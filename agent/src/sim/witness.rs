@@ -247,11 +247,10 @@ impl Witness {
     }
 
     fn records(&mut self, entry: &Entry) {
-        let mut offset = entry.header().base_offset;
         let Ok(records) = record::decode_batch(&entry.payload()) else {
             return self.blame(format!("the batch in entry {} does not decode", entry.header().index));
         };
-        for stored in records {
+        for (offset, stored) in (entry.header().base_offset..).zip(records) {
             let Some(value) = value_of(&stored.record.value) else {
                 return self.blame(format!("the value at offset {offset} was never written by a client"));
             };
@@ -265,7 +264,6 @@ impl Witness {
                 format!("value {value} stands at {offset}, which was acked for value {}", acked.unwrap_or(0))
             });
             self.values.push(value);
-            offset += 1;
         }
     }
 

@@ -4,152 +4,23 @@
 //! nothing that an agent would decide.
 
 use super::Report;
-use super::client::{End as OpEnd, Kind, Operation, TICK_US};
+use super::client::Operation;
 use super::counters::Counters;
-use super::machine::{Dead, Machine, address, host};
-use super::network::Network;
-use super::plan::{Action, MS, Plan, letter};
+use super::event::{Event, Happening};
+use super::machine::{Machine, address, host};
+use super::network::{Link, Network};
+use super::plan::{MS, Plan, letter};
 use super::random::Random;
 use super::trace::Trace;
 use super::witness::Witness;
-use crate::api::{Answer, Effect, Status};
-use crate::node::{Class, Input, Reply, Request};
-use bytes::Bytes;
+use crate::node::Input;
+use quorate_raft::Mono;
 use quorate_raft::wal::sim::SimDisk;
-use quorate_raft::{LogIndex, Mono};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
-use std::net::SocketAddr;
 
 /// How often the transport looks for silent connections.
 const HOUSEKEEPING_US: u64 = 250 * MS;
-/// A start takes so long.
-const START_US: u64 = 20 * MS;
-
-/// Why a process dials.
-#[derive(Clone, Debug)]
-pub(super) enum Dial {
-    /// A join address.
-    Seed(String),
-    /// A node to be kept.
-    Keep(u64),
-}
-
-/// What happens at a moment.
-#[derive(Debug)]
-pub(super) enum Event {
-    /// A process was started.
-    Start {
-        machine: usize,
-    },
-    /// A deadline of the node is due.
-    Wake {
-        machine: usize,
-        life: u64,
-    },
-    /// The loop has its turn to carry out orders.
-    Drain {
-        machine: usize,
-        life: u64,
-    },
-    /// A dialled address answers, or not.
-    Dialled {
-        machine: usize,
-        life: u64,
-        dial: Dial,
-        addr: SocketAddr,
-    },
-    /// A dial got no answer.
-    NoAnswer {
-        machine: usize,
-        life: u64,
-        dial: Dial,
-        addr: SocketAddr,
-    },
-    /// A kept node may be dialled again.
-    Redial {
-        machine: usize,
-        life: u64,
-        node: u64,
-    },
-    /// The acceptor has the last word of the greeting.
-    Greeted {
-        link: u64,
-    },
-    /// The other side has closed.
-    Closed {
-        link: u64,
-        side: usize,
-    },
-    Frame {
-        link: u64,
-        to: usize,
-        class: Class,
-        bytes: Bytes,
-        bulk_epoch: u64,
-    },
-    Datagram {
-        machine: usize,
-        life: u64,
-        link: u64,
-        from: u64,
-        bytes: Vec<u8>,
-    },
-    Asked {
-        machine: usize,
-        life: u64,
-        from: usize,
-        from_life: u64,
-        bytes: Vec<u8>,
-    },
-    Replied {
-        machine: usize,
-        life: u64,
-        from: u64,
-        bytes: Vec<u8>,
-    },
-    /// The disk has synced.
-    Synced {
-        machine: usize,
-        life: u64,
-    },
-    /// The disk thread tries again.
-    RetryWrite {
-        machine: usize,
-        life: u64,
-    },
-    Fetch {
-        machine: usize,
-        life: u64,
-        token: u64,
-        from: LogIndex,
-        to: LogIndex,
-        bytes_max: usize,
-    },
-    Input {
-        machine: usize,
-        life: u64,
-        input: Input,
-    },
-    /// A client has had its rest.
-    Client {
-        client: usize,
-    },
-    /// A step of the plan.
-    Act {
-        action: Action,
-    },
-    /// A stopped process goes on.
-    Resume {
-        machine: usize,
-        life: u64,
-    },
-    /// A trouble of a disk is over.
-    DiskWell {
-        machine: usize,
-    },
-    Housekeeping,
-}
 
 /// See the module.
 pub(super) struct World {
@@ -248,6 +119,11 @@ impl World {
         self.push(HOUSEKEEPING_US, Event::Housekeeping);
     }
 
+    /// Something will happen to this process, unless it ends before.
+    pub(super) fn push_to(&mut self, at: u64, machine: usize, life: u64, what: Happening) {
+        self.push(at, Event::To { machine, life, what });
+    }
+
     pub(super) fn push(&mut self, at: u64, event: Event) {
         self.sequence += 1;
         self.events.push(Reverse((at.max(self.at), self.sequence)));
@@ -305,18 +181,7 @@ impl World {
     /// The stopped machine that this event is for.
     fn sleeper(&self, event: &Event) -> Option<usize> {
         let machine = match event {
-            Event::Wake { machine, .. }
-            | Event::Drain { machine, .. }
-            | Event::Dialled { machine, .. }
-            | Event::NoAnswer { machine, .. }
-            | Event::Redial { machine, .. }
-            | Event::Datagram { machine, .. }
-            | Event::Asked { machine, .. }
-            | Event::Replied { machine, .. }
-            | Event::Synced { machine, .. }
-            | Event::RetryWrite { machine, .. }
-            | Event::Fetch { machine, .. }
-            | Event::Input { machine, .. } => *machine,
+            Event::To { machine, .. } => *machine,
             Event::Frame { link, to, .. } => self.network.links.get(link)?.ends[*to].machine,
             Event::Closed { link, side } => self.network.links.get(link)?.ends[*side].machine,
             Event::Greeted { link } => self.network.links.get(link)?.ends[1].machine,
@@ -342,68 +207,16 @@ impl World {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Start { machine } => self.start(machine),
-            Event::Wake { machine, life } => {
-                if let Some(p) = self.machines[machine].process.as_mut().filter(|p| p.life == life) {
-                    if p.wake_at.is_some_and(|w| w <= self.at) {
-                        p.wake_at = None;
-                        self.feed(machine, Input::Timeout);
-                    }
-                }
-            }
-            Event::Drain { machine, life } => {
+            Event::To { machine, life, what } => {
                 if self.is_alive(machine, life) {
-                    self.drain(machine);
+                    self.happen_to(machine, life, what);
                 }
             }
-            Event::Dialled { machine, life, dial, addr } => self.dialled(machine, life, dial, addr),
-            Event::NoAnswer { machine, life, dial, addr } => {
-                self.dial_failed(machine, life, dial, &format!("no answer from {addr} over UDP"));
-            }
-            Event::Redial { machine, life, node } => self.redial(machine, life, node),
             Event::Greeted { link } => self.greeted(link),
             Event::Closed { link, side } => self.link_down(link, side, "closed by the other side"),
             Event::Frame { link, to, class, bytes, bulk_epoch } => self.frame(link, to, class, bytes, bulk_epoch),
-            Event::Datagram { machine, life, link, from, bytes } => {
-                // Before the greeting is over nobody reads.
-                let up = |l: &super::network::Link| l.ends.iter().any(|e| e.machine == machine && e.up);
-                if self.is_alive(machine, life) && self.network.links.get(&link).is_some_and(up) {
-                    self.say(format_args!("{} gossip of {from:016x}, {} bytes", letter(machine), bytes.len()));
-                    self.feed(machine, Input::Datagram { node: from, bytes });
-                }
-            }
-            Event::Asked { machine, life, from, from_life, bytes } => self.asked(machine, life, from, from_life, bytes),
-            Event::Replied { machine, life, from, bytes } => {
-                if self.is_alive(machine, life) {
-                    self.feed(machine, Input::ExchangeReply { node: from, bytes });
-                }
-            }
-            Event::Synced { machine, life } => self.synced(machine, life),
-            Event::RetryWrite { machine, life } => {
-                if self.is_alive(machine, life) {
-                    self.write(machine);
-                }
-            }
-            Event::Fetch { machine, life, token, from, to, bytes_max } => {
-                if let Some(p) = self.machines[machine].process.as_ref().filter(|p| p.life == life) {
-                    let entries = p.reader.read(from, to, bytes_max).unwrap_or_default();
-                    self.counters.count("fetches");
-                    self.feed(machine, Input::Fetched { token, entries });
-                }
-            }
-            Event::Input { machine, life, input } => {
-                if self.is_alive(machine, life) {
-                    self.feed(machine, input);
-                }
-            }
             Event::Client { client } => self.client(client),
             Event::Act { action } => self.act(&action),
-            Event::Resume { machine, life } => {
-                if self.is_alive(machine, life)
-                    && self.machines[machine].process.as_ref().is_some_and(|p| p.paused_until <= self.at)
-                {
-                    self.resume(machine);
-                }
-            }
             Event::DiskWell { machine } => self.machines[machine].disk.heal(),
             Event::Housekeeping => {
                 self.housekeeping();
@@ -412,73 +225,40 @@ impl World {
         }
     }
 
-    // ---- processes ----
-
-    fn start(&mut self, machine: usize) {
-        self.machines[machine].starting = false;
-        if self.machines[machine].is_up() {
-            return;
-        }
-        if self.machines[machine].departed {
-            // The data directory was set aside: this is a new node.
-            self.empty_disk(machine);
-        }
-        let at = self.at;
-        let knobs = self.plan.knobs.clone();
-        match self.machines[machine].boot(at, &knobs, &mut self.random) {
-            Ok(()) => {
-                let (node, life) = (self.machines[machine].node, self.machines[machine].lives);
-                let last = self.machines[machine].durable.log.len();
-                self.say(format_args!("{} starts as {node}, life {life}, {last} entries", letter(machine)));
-                self.drain(machine);
+    fn happen_to(&mut self, machine: usize, life: u64, what: Happening) {
+        let Some(process) = &mut self.machines[machine].process else { return };
+        match what {
+            Happening::Wake => {
+                if process.wake_at.is_some_and(|at| at <= self.at) {
+                    process.wake_at = None;
+                    self.feed(machine, Input::Timeout);
+                }
             }
-            Err(dead) => self.died(machine, dead),
-        }
-    }
-
-    /// What the disk thread does about an error.
-    pub(super) fn died(&mut self, machine: usize, dead: Dead) {
-        match dead {
-            Dead::Log(error) if self.tearing.contains_key(&machine) => {
-                let down_us = self.tearing.remove(&machine).unwrap_or(START_US);
-                self.say(format_args!("{} loses power in a call of the disk: {error}", letter(machine)));
-                self.counters.count("torn in a call");
-                self.power_off(machine, down_us);
+            Happening::Drain => self.drain(machine),
+            Happening::Dialled { dial, addr } => self.dialled(machine, life, dial, addr),
+            Happening::NoAnswer { dial, addr } => {
+                self.dial_failed(machine, life, dial, &format!("no answer from {addr} over UDP"));
             }
-            Dead::Log(error) if error.is_retriable() && self.machines[machine].is_up() => {
-                self.counters.count("disk full");
-                let life = self.machines[machine].lives;
-                self.push(self.at + 200 * MS, Event::RetryWrite { machine, life });
+            Happening::Redial { node } => self.redial(machine, life, node),
+            Happening::Datagram { link, from, bytes } => {
+                // Before the greeting is over nobody reads.
+                let up = |l: &Link| l.ends.iter().any(|e| e.machine == machine && e.up);
+                if self.network.links.get(&link).is_some_and(up) {
+                    self.say(format_args!("{} gossip of {from:016x}, {} bytes", letter(machine), bytes.len()));
+                    self.feed(machine, Input::Datagram { node: from, bytes });
+                }
             }
-            Dead::Log(error) if self.machines[machine].had_trouble() => {
-                self.say(format_args!("{} aborts: {error}", letter(machine)));
-                self.counters.count("aborts");
-                self.machines[machine].disk.kill();
-                self.end_process(machine);
-                self.start_at(machine, self.at + 300 * MS);
+            Happening::Asked { from, from_life, bytes } => self.asked(machine, life, from, from_life, bytes),
+            Happening::Replied { from, bytes } => self.feed(machine, Input::ExchangeReply { node: from, bytes }),
+            Happening::Synced => self.synced(machine),
+            Happening::RetryWrite => self.write(machine),
+            Happening::Fetched { token, from, to, bytes_max } => {
+                let entries = process.reader.read(from, to, bytes_max).unwrap_or_default();
+                self.counters.count("fetches");
+                self.feed(machine, Input::Fetched { token, entries });
             }
-            Dead::Log(error) => {
-                let what = format!("the log of {} broke without a fault: {error}", letter(machine));
-                self.witness.blame(what);
-            }
-            Dead::Lost(what) | Dead::Options(what) => {
-                self.witness.blame(format!("{}: {what}", letter(machine)));
-            }
-        }
-    }
-
-    /// Power loss, now.
-    pub(super) fn power_off(&mut self, machine: usize, down_us: u64) {
-        self.end_process(machine);
-        self.machines[machine].disk.crash();
-        self.start_at(machine, self.at + down_us.max(START_US));
-    }
-
-    /// The process is gone; its clients never hear.
-    pub(super) fn end_process(&mut self, machine: usize) {
-        let Some(process) = self.machines[machine].process.take() else { return };
-        for operation in process.requests.into_values() {
-            self.ended(operation, OpEnd::Died);
+            Happening::Input(input) => self.feed(machine, input),
+            Happening::Resume => self.resume(machine),
         }
     }
 
@@ -499,7 +279,7 @@ impl World {
                 return self.drain(machine);
             }
             process.drain_at = Some(at);
-            self.push(at, Event::Drain { machine, life });
+            self.push_to(at, machine, life, Happening::Drain);
         }
     }
 
@@ -517,132 +297,7 @@ impl World {
         let due = due.saturating_sub(mono_us).max(self.at + 1);
         if process.wake_at.is_none_or(|at| at > due || at < self.at) {
             process.wake_at = Some(due);
-            self.push(due, Event::Wake { machine, life });
-        }
-    }
-
-    // ---- requests ----
-
-    /// Asks an agent something. Gives the number of the operation; none if the agent is down.
-    pub(super) fn ask(&mut self, client: Option<usize>, machine: usize, kind: Kind, timeout_us: u64) -> Option<usize> {
-        let bytes = match self.random.below(20) {
-            0 => 5_000,
-            1..=3 => 300,
-            _ => 0,
-        };
-        let at = self.at;
-        let floor = self.witness.acked_next();
-        let process = self.machines[machine].process.as_mut()?;
-        process.next_request += 1;
-        let id = process.next_request;
-        let (life, deadline) = (process.life, Mono(at + process.mono_us + timeout_us));
-        process.requests.insert(id, self.operations.len());
-        let deadline_us = at + timeout_us;
-        let operation = Operation { client, machine, kind, deadline: deadline_us, floor, end: None };
-        self.operations.push(operation);
-        self.say(format_args!("{} is asked: {kind:?}", letter(machine)));
-        let request = Request { id, who: "client sim".into(), deadline, what: kind.what(timeout_us, bytes) };
-        let number = self.operations.len() - 1;
-        self.push(at, Event::Input { machine, life, input: Input::Request(request) });
-        Some(number)
-    }
-
-    /// A request has ended.
-    pub(super) fn answered(&mut self, machine: usize, request: u64, end: OpEnd) {
-        let process = self.machines[machine].process.as_mut();
-        let Some(operation) = process.and_then(|p| p.requests.remove(&request)) else {
-            return self.witness.blame(format!("{} answered request {request} twice", letter(machine)));
-        };
-        self.ended(operation, end);
-    }
-
-    fn ended(&mut self, number: usize, end: OpEnd) {
-        let operation = &self.operations[number];
-        let (kind, machine, client) = (operation.kind, operation.machine, operation.client);
-        let (deadline, floor) = (operation.deadline, operation.floor);
-        let late = self.at > deadline + TICK_US + self.plan.knobs.turn_us && end != OpEnd::Died;
-        if late && !self.was_asleep(machine) {
-            let ms = (self.at - deadline) / MS;
-            let what = format!("{} answered a request {ms} ms after its deadline", letter(machine));
-            self.witness.blame(what);
-        }
-        self.say(format_args!("{} answers {kind:?}: {}", letter(machine), end.word()));
-        if kind != Kind::Status {
-            self.counters.count(match (kind, end.word()) {
-                (Kind::Append { .. }, "ok") => "appends acked",
-                (Kind::Append { .. }, "unknown") => "appends unknown",
-                (Kind::Append { .. }, "not-applied") => "appends refused",
-                (Kind::Read, "ok") => "reads",
-                (Kind::Leave, "ok") => "leaves",
-                (_, "died") => "requests orphaned",
-                _ => "other answers",
-            });
-        }
-        match (kind, &end) {
-            (Kind::Append { first, count }, OpEnd::Answered(result)) => match result {
-                Ok(Reply::Appended(a)) => self.witness.acked(first, count, a.first, a.last, floor),
-                Ok(Reply::Answer(_)) => self.witness.blame("an append was answered as a question".into()),
-                Err(f) if f.effect == Effect::NotApplied => self.witness.failed(first, count),
-                Err(f) if f.effect == Effect::None => {
-                    self.witness.blame(format!("an append failed without saying what became of it: {f}"));
-                }
-                Err(_) => {}
-            },
-            (Kind::Read, end) => {
-                if let Some(next) = end.readable() {
-                    self.witness.read(next, floor);
-                }
-            }
-            (Kind::Await { next }, end) => {
-                if let Some(readable) = end.readable() {
-                    self.witness.read(readable, next);
-                }
-            }
-            _ => {}
-        }
-        self.operations[number].end = Some(end);
-        if let Some(client) = client {
-            let rest = self.random.between(MS, self.plan.knobs.think_us.max(MS));
-            self.push(self.at + rest, Event::Client { client });
-        }
-    }
-
-    fn was_asleep(&self, machine: usize) -> bool {
-        let process = self.machines[machine].process.as_ref();
-        process.is_some_and(|p| p.paused_until > 0 && self.at <= p.paused_until + super::plan::SECOND)
-    }
-
-    /// The next request of a client, of an agent that is up.
-    fn client(&mut self, client: usize) {
-        if !self.clients_run {
-            return;
-        }
-        let up: Vec<usize> = (0..self.machines.len()).filter(|m| self.machines[*m].is_up()).collect();
-        let timeout_us = self.random.between(200, 3_000) * MS;
-        let kind = match self.random.below(10) {
-            0..=6 => {
-                let count = if self.random.chance(200) { self.random.between(2, 5) } else { 1 };
-                let first = self.next_value;
-                self.next_value += count;
-                Kind::Append { first, count }
-            }
-            7 | 8 => Kind::Read,
-            _ => Kind::Await { next: self.witness.acked_next() },
-        };
-        let asked = self.random.pick(&up).and_then(|machine| self.ask(Some(client), machine, kind, timeout_us));
-        if asked.is_none() {
-            self.push(self.at + 100 * MS, Event::Client { client });
-        }
-    }
-
-    /// What an agent says of itself through its front door, at once.
-    pub(super) fn status(&mut self, machine: usize) -> Option<Status> {
-        let number = self.ask(None, machine, Kind::Status, super::plan::SECOND)?;
-        let at = self.at;
-        self.run_to(at + self.plan.knobs.turn_us);
-        match self.operations[number].end.clone() {
-            Some(OpEnd::Answered(Ok(Reply::Answer(Answer::Status(status))))) => Some(*status),
-            _ => None,
+            self.push_to(due, machine, life, Happening::Wake);
         }
     }
 }

@@ -1,0 +1,86 @@
+//! Lives of processes: how they start, and how they end.
+//!
+//! Whoever dies takes its requests with it; what its disk keeps is the disk's affair.
+
+use super::client::End;
+use super::event::Happening;
+use super::machine::Dead;
+use super::plan::{MS, letter};
+use super::world::World;
+
+/// A start takes so long.
+const START_US: u64 = 20 * MS;
+/// The disk thread tries again after this, as in the shell.
+const RETRY_US: u64 = 200 * MS;
+/// A process that aborted is started again after this.
+const SUPERVISOR_US: u64 = 300 * MS;
+
+impl World {
+    pub(super) fn start(&mut self, machine: usize) {
+        self.machines[machine].starting = false;
+        if self.machines[machine].is_up() {
+            return;
+        }
+        if self.machines[machine].departed {
+            // The data directory was set aside: this is a new node.
+            self.empty_disk(machine);
+        }
+        let at = self.at;
+        let knobs = self.plan.knobs.clone();
+        match self.machines[machine].boot(at, &knobs, &mut self.random) {
+            Ok(()) => {
+                let (node, life) = (self.machines[machine].node, self.machines[machine].lives);
+                let last = self.machines[machine].durable.log.len();
+                self.say(format_args!("{} starts as {node}, life {life}, {last} entries", letter(machine)));
+                self.drain(machine);
+            }
+            Err(dead) => self.died(machine, dead),
+        }
+    }
+
+    /// What the disk thread does about an error.
+    pub(super) fn died(&mut self, machine: usize, dead: Dead) {
+        match dead {
+            Dead::Log(error) if self.tearing.contains_key(&machine) => {
+                let down_us = self.tearing.remove(&machine).unwrap_or(START_US);
+                self.say(format_args!("{} loses power in a call of the disk: {error}", letter(machine)));
+                self.counters.count("torn in a call");
+                self.power_off(machine, down_us);
+            }
+            Dead::Log(error) if error.is_retriable() && self.machines[machine].is_up() => {
+                self.counters.count("disk full");
+                let life = self.machines[machine].lives;
+                self.push_to(self.at + RETRY_US, machine, life, Happening::RetryWrite);
+            }
+            Dead::Log(error) if self.machines[machine].had_trouble() => {
+                self.say(format_args!("{} aborts: {error}", letter(machine)));
+                self.counters.count("aborts");
+                self.machines[machine].disk.kill();
+                self.end_process(machine);
+                self.start_at(machine, self.at + SUPERVISOR_US);
+            }
+            Dead::Log(error) => {
+                let what = format!("the log of {} broke without a fault: {error}", letter(machine));
+                self.witness.blame(what);
+            }
+            Dead::Lost(what) | Dead::Options(what) => {
+                self.witness.blame(format!("{}: {what}", letter(machine)));
+            }
+        }
+    }
+
+    /// Power loss, now.
+    pub(super) fn power_off(&mut self, machine: usize, down_us: u64) {
+        self.end_process(machine);
+        self.machines[machine].disk.crash();
+        self.start_at(machine, self.at + down_us.max(START_US));
+    }
+
+    /// The process is gone; its clients never hear.
+    pub(super) fn end_process(&mut self, machine: usize) {
+        let Some(process) = self.machines[machine].process.take() else { return };
+        for operation in process.requests.into_values() {
+            self.ended(operation, End::Died);
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Agents leave: a removal is carried out once it is recorded, and never takes the quorum with it.
+
+use crate::api::Code;
+use crate::sim::client::{End, Kind};
+use crate::sim::plan::{Action, MS, SECOND};
+use crate::sim::world::World;
+
+/// The leader that was asked to leave is cut off with its own removal in the log. Its client hears nothing certain, a
+/// later leader carries the removal out, and the agent goes, for it could never come back.
+#[test]
+fn a_removal_that_outlives_its_request_is_still_a_removal() {
+    let mut w = World::formed(3);
+    let leader = w.leader().expect("one leads");
+    w.act(&Action::LoseBulk { agent: leader });
+    let leave = w.ask(None, leader, Kind::Leave, 40 * MS).expect("it is up");
+    w.run_to(w.at + 8 * MS);
+    w.act(&Action::Isolate { agent: leader });
+    w.must("the request ends", SECOND, |w| w.is_over(leave));
+    w.act(&Action::Heal);
+    w.must("two voters, or three with the one that came back as new", 30 * SECOND, |w| w.counters.get("departed") == 1);
+    w.converges(30 * SECOND);
+}
+
+/// Behaviour 6: leaving goes from three to two to one; a sole voter hands its seat over; the last one refuses.
+#[test]
+fn agents_leave_one_by_one_and_the_last_refuses() {
+    let mut w = World::formed(3);
+    w.machines.iter_mut().for_each(|m| m.rest_us = None);
+    for (left, voters) in [(0, 2), (1, 1)] {
+        let leave = w.ask(None, left, Kind::Leave, 10 * SECOND).expect("it is up");
+        w.must("it has left", 12 * SECOND, |w| w.machines[left].departed);
+        assert_eq!(w.end(leave).word(), "ok");
+        assert_eq!(w.voters(), voters);
+        w.appends(2);
+    }
+    let refused = w.ask(None, 2, Kind::Leave, 10 * SECOND).expect("it is up");
+    w.must("the last one answers", 12 * SECOND, |w| w.is_over(refused));
+    let End::Answered(Err(failure)) = w.end(refused) else { panic!("the last agent must not leave") };
+    assert_eq!(failure.code, Code::Refused);
+    // Started again, those that left are new nodes.
+    for back in 0..2 {
+        w.start_at(back, w.at);
+    }
+    w.converges(20 * SECOND);
+    w.appends(0);
+}
+
+/// Behaviour 6: a sole voter with a learner hands its seat over before it goes.
+#[test]
+fn a_sole_voter_hands_its_seat_to_the_learner() {
+    let mut w = World::formed(2);
+    assert_eq!(w.voters(), 1);
+    w.machines[0].rest_us = None;
+    w.appends(1);
+    let leave = w.ask(None, 0, Kind::Leave, 10 * SECOND).expect("it is up");
+    w.must("it has left", 12 * SECOND, |w| w.machines[0].departed);
+    assert_eq!(w.end(leave).word(), "ok");
+    w.appends(1);
+}
+
+/// An agent loses power after its removal is committed and before it could stop: its disk does not know that it has
+/// left, and nobody sends it the log any more. The leader tells it.
+#[test]
+fn a_removed_agent_that_died_before_it_could_stop_is_told() {
+    let mut w = World::formed(3);
+    let leader = w.leader().expect("one leads");
+    let leaver = (leader + 1) % 3;
+    w.ask(None, leaver, Kind::Leave, 10 * SECOND);
+    w.must("two voters", 5 * SECOND, |w| w.voters() == 2);
+    w.act(&Action::Crash { agent: leaver, down_us: SECOND });
+    w.must("it has left", 20 * SECOND, |w| w.counters.get("departed") == 1);
+    w.converges(20 * SECOND);
+}
+
+/// A voter has just died, and another one wants to leave: two voters would be left, one of them dead. The leaver waits,
+/// and the cluster serves meanwhile.
+#[test]
+fn nobody_leaves_while_the_remaining_voters_are_not_here() {
+    let mut w = World::formed(3);
+    let leader = w.leader().expect("one leads");
+    let (dies, leaves) = ((leader + 1) % 3, (leader + 2) % 3);
+    w.act(&Action::Kill { agent: dies, down_us: 4 * SECOND });
+    w.run_to(w.at + 150 * MS);
+    let leave = w.ask(None, leaves, Kind::Leave, 10 * SECOND).expect("it is up");
+    for _ in 0..10 {
+        w.appends(leader);
+        assert_eq!(w.voters(), 3);
+        w.run_to(w.at + 300 * MS);
+    }
+    w.must("it leaves when the other is back", 10 * SECOND, |w| w.is_over(leave));
+    assert_eq!((w.end(leave).word(), w.voters()), ("ok", 2));
+}

@@ -1,0 +1,73 @@
+//! Agents come back: under another address, or with an empty disk under the old name.
+
+use super::plan;
+use crate::sim::plan::{Action, MS, SECOND};
+use crate::sim::world::World;
+
+/// Behaviour 7: an agent returns under another address, then all of them at once; no configuration changes.
+#[test]
+fn agents_return_under_other_addresses_without_a_change() {
+    let mut w = World::formed(3);
+    let before = w.witness.configurations().count();
+    w.act(&Action::Move { agent: 1, down_us: 500 * MS });
+    w.run_to(w.at + SECOND);
+    w.converges(20 * SECOND);
+    w.appends(1);
+    w.act(&Action::MoveAll { down_us: 500 * MS });
+    w.run_to(w.at + SECOND);
+    w.converges(30 * SECOND);
+    w.appends(2);
+    assert_eq!(w.witness.configurations().count(), before);
+}
+
+/// A wiped disk under an old name is a new node: it waits until the old one has been silent for 30 s, then takes its
+/// seat, and the old one never votes again.
+#[test]
+fn a_wiped_disk_takes_its_name_back_after_thirty_seconds() {
+    let mut w = World::formed(3);
+    let old = w.machines[2].node;
+    let wiped_at = w.at;
+    w.act(&Action::Wipe { agent: 2, down_us: 100 * MS });
+    let new = w.machines[2].node;
+    assert_ne!(old, new);
+    w.must("the new disk votes", 90 * SECOND, |w| w.witness.configuration().is_some_and(|c| c.voters.contains(&new)));
+    assert!(w.at - wiped_at >= 30 * SECOND, "too early, after {} us", w.at - wiped_at);
+    w.converges(10 * SECOND);
+    assert!(w.witness.configuration().is_some_and(|c| !c.is_member(old)));
+    w.appends(2);
+}
+
+/// All machines have new addresses, and those that are up first find each other and a leader: the one that comes last
+/// knows only old addresses, so the others must go on trying its name.
+#[test]
+fn the_last_to_return_under_a_new_address_is_looked_for() {
+    let mut named = plan(3);
+    named.agents[1].join = vec![0, 2];
+    named.agents[2].join = vec![0, 1];
+    let mut w = World::new(named);
+    w.converges(15 * SECOND);
+    w.act(&Action::Move { agent: 0, down_us: 9 * SECOND });
+    w.act(&Action::Move { agent: 1, down_us: 100 * MS });
+    w.act(&Action::Move { agent: 2, down_us: 100 * MS });
+    w.run_to(w.at + 9 * SECOND);
+    w.converges(20 * SECOND);
+    w.appends(0);
+}
+
+/// A disk is lost twice before its new node had its seat: the newest one gets it.
+#[test]
+fn a_disk_that_is_lost_twice_still_gets_its_seat_back() {
+    let mut w = World::formed(3);
+    let (first, registered) = (w.machines[2].node, 31 * SECOND);
+    w.act(&Action::Wipe { agent: 2, down_us: 100 * MS });
+    w.run_to(w.at + registered);
+    w.must("it learns, or votes already", 30 * SECOND, |w| {
+        w.witness.configuration().is_some_and(|c| c.is_member(w.machines[2].node))
+    });
+    w.act(&Action::Wipe { agent: 2, down_us: 100 * MS });
+    let newest = w.machines[2].node;
+    w.must("the newest disk votes", 120 * SECOND, |w| {
+        w.witness.configuration().is_some_and(|c| c.voters.contains(&newest) && !c.is_member(first))
+    });
+    w.converges(10 * SECOND);
+}

@@ -1,0 +1,133 @@
+//! Appends and their answers: nothing acked is lost, nothing refused appears, nobody is told what is not so.
+
+use super::plan;
+use crate::api::{Code, Effect};
+use crate::sim::client::End;
+use crate::sim::plan::{Action, MS, SECOND};
+use crate::sim::world::World;
+
+/// Behaviour 4: a client is told that the outcome is unknown, and the entry is committed after all. Nobody waits for
+/// that any more, and that is no fault of anyone.
+#[test]
+fn an_append_that_outlives_its_client_is_committed_in_silence() {
+    let mut w = World::formed(3);
+    let leader = w.leader().expect("one leads");
+    for other in (0..3).filter(|o| *o != leader) {
+        w.act(&Action::Cut { from: other, to: leader });
+    }
+    let operation = w.begin_append(leader, 50 * MS);
+    w.must("it ends", 100 * MS, |w| w.is_over(operation));
+    let End::Answered(Err(failure)) = w.end(operation) else { panic!("nobody could confirm it") };
+    assert_eq!((failure.code, failure.effect), (Code::Unknown, Effect::Unknown));
+    w.act(&Action::Heal);
+    w.must("it stands", 5 * SECOND, |w| w.witness.offset_of(0).is_some());
+    w.appends(leader);
+}
+
+/// A batch that the leader refuses must not leave a hole in the numbering of its stream: every agent would halt there.
+#[test]
+fn a_refused_batch_leaves_no_hole_in_its_stream() {
+    let mut alone = plan(1);
+    alone.knobs.uncommitted_bytes_max = 300;
+    let mut w = World::new(alone);
+    w.must("it leads", SECOND, |w| w.leader().is_some());
+    let many: Vec<usize> = (0..40).map(|_| w.begin_append(0, SECOND)).collect();
+    w.must("all end", 2 * SECOND, |w| many.iter().all(|o| w.is_over(*o)));
+    let refused = many.iter().filter(|o| w.end(**o).word() == "not-applied").count();
+    assert!(refused > 0, "nothing was refused");
+    w.appends(0);
+}
+
+/// Behaviour 2: the leader dies under load; the next append, through anyone, is acked within a second.
+#[test]
+fn a_killed_leader_is_replaced_and_nothing_acked_is_lost() {
+    let mut w = World::formed(3);
+    for _ in 0..20 {
+        let leader = w.leader().expect("one leads");
+        let other = (leader + 1) % 3;
+        w.begin_append(leader, SECOND);
+        w.begin_append(other, SECOND);
+        w.run_to(w.at + 3 * MS);
+        w.act(&Action::Kill { agent: leader, down_us: 3 * SECOND });
+        let killed_at = w.at;
+        // One that went to the dead leader ends as unknown; the client goes on with the next.
+        let mut asked = Vec::new();
+        let acked = w.run_until(10 * SECOND, |w| {
+            asked.push(w.begin_append(other, 2 * SECOND));
+            asked.iter().any(|o| w.operations[*o].end.as_ref().is_some_and(|e| e.word() == "ok"))
+        });
+        assert!(acked, "no ack");
+        let took = w.at - killed_at;
+        println!("first ack after {} ms", took / MS);
+        assert!(took < 10 * SECOND, "{took} us");
+        w.must("it is back", 10 * SECOND, |w| w.is_of_one_mind().is_ok());
+        assert_eq!(w.voters(), 3);
+    }
+    w.witness.all_acked_stand();
+    w.keeps_promises();
+}
+
+/// Behaviour 3: all die at once, in the middle of writing; they serve again by themselves.
+#[test]
+fn all_agents_lose_power_at_once_and_nothing_acked_is_lost() {
+    let mut w = World::formed(3);
+    for round in 0..10 {
+        for agent in 0..3 {
+            w.begin_append(agent, SECOND);
+        }
+        w.run_to(w.at + round * MS);
+        w.act(&Action::CrashAll { down_us: 200 * MS });
+        w.converges(15 * SECOND);
+        w.appends(0);
+    }
+    w.witness.all_acked_stand();
+    w.keeps_promises();
+}
+
+/// Behaviour 4: without a quorum an append ends in time, and what the client hears is true.
+#[test]
+fn without_a_quorum_an_append_ends_in_time_and_with_the_truth() {
+    let mut w = World::formed(3);
+    let leader = w.leader().expect("one leads");
+    w.act(&Action::Halves { left: vec![leader] });
+    let sent = w.begin_append(leader, 400 * MS);
+    w.run_to(w.at + 2 * SECOND);
+    let unsent = w.begin_append(leader, 400 * MS);
+    w.run_to(w.at + SECOND);
+    let word = |w: &World, operation| match w.end(operation) {
+        End::Answered(Err(failure)) => (failure.code, failure.effect),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(word(&w, sent), (Code::Unknown, Effect::Unknown));
+    assert_eq!(word(&w, unsent), (Code::NoQuorum, Effect::NotApplied));
+    w.act(&Action::Heal);
+    w.converges(15 * SECOND);
+    w.appends(leader);
+    assert_eq!(w.witness.offset_of(1), None, "what was not applied never appears");
+}
+
+/// An agent forwards an append, dies, and comes back; its new life forwards others. The late answer to the first one
+/// must not pass for an answer to any of those.
+#[test]
+fn a_late_answer_to_a_former_life_ends_nothing_in_the_next() {
+    let mut w = World::formed(3);
+    let leader = w.leader().expect("one leads");
+    let (forwards, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    // Nothing is committed for a while: the leader hears both, and their acks and its own are late.
+    for agent in [leader, other] {
+        w.act(&Action::SlowDisk { agent, sync_us: 900 * MS, for_us: 200 * MS });
+    }
+    for _ in 0..40 {
+        w.begin_append(forwards, 5 * SECOND);
+    }
+    w.run_to(w.at + 10 * MS);
+    w.act(&Action::Kill { agent: forwards, down_us: 20 * MS });
+    w.must("it is connected again", SECOND, |w| {
+        let (machine, to) = (&w.machines[forwards], w.machines[leader].node.get());
+        machine.lives == 2 && machine.is_up() && w.network.route(forwards, 2, to).is_some()
+    });
+    let asked: Vec<usize> = (0..80).map(|_| w.begin_append(forwards, 5 * SECOND)).collect();
+    w.must("all end", 6 * SECOND, |w| asked.iter().all(|o| w.is_over(*o)));
+    w.witness.all_acked_stand();
+    w.keeps_promises();
+}
