@@ -7,6 +7,7 @@ use crate::api::{Answer, Append, Ask, Effect, Failure};
 use crate::limits::STREAM_DEFAULT;
 use crate::node::{Reply, What};
 use crate::record::{Record, encode_batch};
+use quorate_raft::Mono;
 
 /// After its deadline a request may take this much longer to be answered: one turn of the agent's clockwork.
 pub(super) const TICK_US: u64 = 5 * MS;
@@ -17,7 +18,8 @@ pub(super) struct Operation {
     pub(super) client: Option<usize>,
     pub(super) machine: usize,
     pub(super) kind: Kind,
-    pub(super) deadline: u64,
+    /// When the client stops waiting, on the clock of the agent.
+    pub(super) deadline: Mono,
     /// What was acked before it was asked.
     pub(super) floor: u64,
     pub(super) end: Option<End>,

@@ -2,6 +2,7 @@
 //!
 //! Whatever it draws stands in the plan; a plan needs nothing of this file to be run again.
 
+use super::clock::TRUE_PACE;
 use super::plan::{Action, AgentPlan, Knobs, MS, Plan, SECOND, Step};
 use super::random::Random;
 
@@ -64,7 +65,7 @@ fn moment(random: &mut Random) -> u64 {
 
 fn agents(random: &mut Random, n: usize) -> Vec<AgentPlan> {
     let founder_has_seeds = random.chance(300);
-    let wrong_clocks = random.chance(500);
+    let (wrong_clocks, wrong_pace) = (random.chance(500), random.chance(300));
     (0..n)
         .map(|at| {
             let join = match at {
@@ -81,7 +82,15 @@ fn agents(random: &mut Random, n: usize) -> Vec<AgentPlan> {
                 1..=3 => random.between(0, 20 * SECOND) as i64 - 10 * SECOND as i64,
                 _ => random.between(0, 200 * MS) as i64 - 100 * MS as i64,
             };
-            AgentPlan { start_us: random.between(0, 2_000) * MS, bootstrap: at == 0, join, wall_us, name: None }
+            let pace = match random.below(4) {
+                _ if !wrong_pace => TRUE_PACE,
+                0 => random.between(300, 3_000),
+                _ => random.between(950, 1_050),
+            };
+            // Some come when the others are a cluster already.
+            let late = at > 0 && random.chance(150);
+            let start_us = if late { random.between(3_000, 9_000) } else { random.between(0, 2_000) } * MS;
+            AgentPlan { start_us, bootstrap: at == 0, join, wall_us, pace, name: None }
         })
         .collect()
 }

@@ -2,6 +2,7 @@
 //!
 //! It knows no other machine and no network.
 
+use super::clock::Clock;
 use super::event::Event;
 use super::plan::{Knobs, letter};
 use super::random::Random;
@@ -43,6 +44,8 @@ pub(super) struct Machine {
     pub(super) node: NodeId,
     pub(super) addr: SocketAddr,
     pub(super) wall_us: i64,
+    /// How fast the monotonic clocks of its processes run.
+    pub(super) pace: u64,
     pub(super) bootstrap: bool,
     pub(super) join: Vec<String>,
     pub(super) known: Vec<Known>,
@@ -73,7 +76,7 @@ pub(super) struct Process {
     pub(super) log_id: Option<[u8; 16]>,
     pub(super) gate: Gate,
     pub(super) published: Arc<Published>,
-    pub(super) mono_us: u64,
+    pub(super) clock: Clock,
     /// Where nodes are kept connected, and how often dialling them failed in a row.
     pub(super) kept: BTreeMap<u64, Kept>,
     pub(super) queue: VecDeque<(PersistTicket, Batch)>,
@@ -150,8 +153,8 @@ impl Machine {
 
     /// What the clocks of this machine say; the monotonic one belongs to the process.
     pub(super) fn clock(&self, at: u64) -> Now {
-        let mono_us = self.process.as_ref().map_or(0, |p| p.mono_us);
-        Now { mono: Mono(at + mono_us), wall: self.wall(at) }
+        let mono = self.process.as_ref().map_or(Mono(0), |p| p.clock.read(at));
+        Now { mono, wall: self.wall(at) }
     }
 
     fn wall(&self, at: u64) -> Wall {
@@ -177,8 +180,8 @@ impl Machine {
             control.extend(opened.reader.read(*index, *index, usize::MAX).map_err(Dead::Log)?);
         }
         self.lives += 1;
-        let mono_us = random.below(3_600_000_000);
-        let now = Now { mono: Mono(at + mono_us), wall: self.wall(at) };
+        let clock = Clock::new(at, random.below(3_600_000_000), self.pace);
+        let now = Now { mono: clock.read(at), wall: self.wall(at) };
         let boot = random.next().max(1);
         let (epoch, log_id) = (opened.meta.boot_epoch, opened.meta.log_id);
         let node_options = self.options(knobs, boot, random);
@@ -194,7 +197,7 @@ impl Machine {
             log_id,
             gate: Gate::default(),
             published: Arc::default(),
-            mono_us,
+            clock,
             kept: BTreeMap::new(),
             queue: VecDeque::new(),
             syncing: None,

@@ -6,7 +6,7 @@
 //! | `plan`, `draw` | all that a run does to its world, spelled out; and how a seed becomes one |
 //! | `world`, `event` | the one line of events, and the turns of the agents' loops |
 //! | `lives`, `requests` | how processes start and end; what clients ask, and what is made of the answers |
-//! | `machine` | a disk, clocks, and at times a process on it |
+//! | `machine`, `clock` | a disk, clocks, and at times a process on it |
 //! | `network`, `links` | what gets through, and connections as the transport keeps them |
 //! | `outputs` | the orders of a node, carried out |
 //! | `faults` | the steps of a plan |
@@ -21,6 +21,7 @@
 #![warn(missing_docs)]
 
 mod client;
+mod clock;
 mod counters;
 mod draw;
 mod event;

@@ -37,6 +37,8 @@ pub struct AgentPlan {
     pub join: Vec<usize>,
     /// Its wall clock minus the true one, in microseconds.
     pub wall_us: i64,
+    /// How many microseconds its monotonic clock counts in a thousand true ones, until all is calm.
+    pub pace: u64,
     /// Its name, if it is not the one of its place.
     pub name: Option<String>,
 }
@@ -205,9 +207,10 @@ impl fmt::Display for Plan {
             let start = agent.start_us as f64 / SECOND as f64;
             writeln!(
                 f,
-                "  {} starts at {start:.3} s{bootstrap} --join [{join}], clock {:+} us",
+                "  {} starts at {start:.3} s{bootstrap} --join [{join}], clock {:+} us at {} in 1000",
                 letter(at),
-                agent.wall_us
+                agent.wall_us,
+                agent.pace
             )?;
         }
         writeln!(f, "  {:?}", self.knobs)?;

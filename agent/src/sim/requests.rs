@@ -23,10 +23,9 @@ impl World {
         let process = self.machines[machine].process.as_mut()?;
         process.next_request += 1;
         let id = process.next_request;
-        let (life, deadline) = (process.life, Mono(at + process.mono_us + timeout_us));
+        let (life, deadline) = (process.life, process.clock.read(at + timeout_us));
         process.requests.insert(id, self.operations.len());
-        let deadline_us = at + timeout_us;
-        let operation = Operation { client, machine, kind, deadline: deadline_us, floor, end: None };
+        let operation = Operation { client, machine, kind, deadline, floor, end: None };
         self.operations.push(operation);
         self.say(format_args!("{} is asked: {kind:?}", letter(machine)));
         let request = Request { id, who: "client sim".into(), deadline, what: kind.what(timeout_us, bytes) };
@@ -48,9 +47,9 @@ impl World {
         let operation = &self.operations[number];
         let (kind, machine, client) = (operation.kind, operation.machine, operation.client);
         let (deadline, floor) = (operation.deadline, operation.floor);
-        let late = self.at > deadline + TICK_US + self.plan.knobs.turn_us && end != End::Died;
-        if late && !self.was_asleep(machine) {
-            let ms = (self.at - deadline) / MS;
+        let late = self.lateness(machine, deadline);
+        if late > TICK_US + self.plan.knobs.turn_us && end != End::Died && !self.was_asleep(machine) {
+            let ms = late / MS;
             let what = format!("{} answered a request {ms} ms after its deadline", letter(machine));
             self.witness.blame(what);
         }
@@ -93,6 +92,12 @@ impl World {
             let rest = self.random.between(MS, self.plan.knobs.think_us.max(MS));
             self.push(self.at + rest, Event::Client { client });
         }
+    }
+
+    /// How long this deadline is over, in microseconds, as the agent sees it.
+    pub(super) fn lateness(&self, machine: usize, deadline: Mono) -> u64 {
+        let process = self.machines[machine].process.as_ref();
+        process.map_or(0, |p| p.clock.read(self.at).0.saturating_sub(deadline.0))
     }
 
     fn was_asleep(&self, machine: usize) -> bool {

@@ -2,7 +2,8 @@
 //!
 //! It asks them through their front door only.
 
-use super::client::{End, Kind};
+use super::client::{End, Kind, TICK_US};
+use super::clock::TRUE_PACE;
 use super::plan::{MS, SECOND, letter};
 use super::world::World;
 use crate::api::Status;
@@ -42,6 +43,10 @@ impl World {
                 self.start_at(machine, self.at);
             }
             self.resume(machine);
+            self.machines[machine].pace = TRUE_PACE;
+            if let Some(process) = &mut self.machines[machine].process {
+                process.clock.set_pace(self.at, TRUE_PACE);
+            }
             if !self.machines[machine].is_up() {
                 self.start_at(machine, self.at);
             }
@@ -138,7 +143,7 @@ impl World {
             return;
         }
         self.run_to(self.at + SECOND);
-        let open = self.operations.iter().find(|o| o.end.is_none() && o.deadline < self.at);
+        let open = self.operations.iter().find(|o| o.end.is_none() && self.lateness(o.machine, o.deadline) > TICK_US);
         if let Some(open) = open {
             let what = format!("{} never answered {:?}", letter(open.machine), open.kind);
             self.witness.blame(what);

@@ -14,7 +14,6 @@ use super::random::Random;
 use super::trace::Trace;
 use super::witness::Witness;
 use crate::node::Input;
-use quorate_raft::Mono;
 use quorate_raft::wal::sim::SimDisk;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -63,6 +62,7 @@ impl World {
                     node: super::machine::fresh_node(&mut random),
                     addr: address(at, 0),
                     wall_us: agent.wall_us,
+                    pace: agent.pace,
                     bootstrap: agent.bootstrap,
                     join: agent.join.iter().map(|j| host(*j)).collect(),
                     known: Vec::new(),
@@ -292,9 +292,9 @@ impl World {
         }
         let Some(process) = &mut self.machines[machine].process else { return };
         process.drain_at = None;
-        let (life, mono_us) = (process.life, process.mono_us);
-        let Some(Mono(due)) = process.node.poll_timeout() else { return };
-        let due = due.saturating_sub(mono_us).max(self.at + 1);
+        let (life, clock) = (process.life, process.clock);
+        let Some(due) = process.node.poll_timeout() else { return };
+        let due = clock.when(due).max(self.at + 1);
         if process.wake_at.is_none_or(|at| at > due || at < self.at) {
             process.wake_at = Some(due);
             self.push_to(due, machine, life, Happening::Wake);

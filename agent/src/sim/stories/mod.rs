@@ -6,6 +6,7 @@ mod returning;
 mod serving;
 
 use super::client::{End, Kind};
+use super::clock::TRUE_PACE;
 use super::plan::{AgentPlan, Knobs, MS, Plan, SECOND};
 use super::world::World;
 
@@ -17,6 +18,7 @@ fn plan(agents: usize) -> Plan {
             bootstrap: at == 0,
             join: if at == 0 { vec![] } else { vec![0] },
             wall_us: 0,
+            pace: TRUE_PACE,
             name: None,
         })
         .collect();
