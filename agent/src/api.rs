@@ -27,7 +27,10 @@ pub enum Ask {
     /// A picture of agent, Raft and log.
     Status,
     /// Leave for good: a committed removal, then gossip, then the agent stops.
-    Leave,
+    Leave {
+        /// How long the asker will wait, in milliseconds: nobody leaves after the asker has given up unheard.
+        timeout_ms: u32,
+    },
     /// A linearizable read barrier: answered with the next offset once everything before it may be read here.
     Barrier,
     /// Wait until this agent's readable end is at least this offset.

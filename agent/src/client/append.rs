@@ -3,16 +3,13 @@
 //! It never waits past the caller's deadline, and never calls an unknown outcome anything else.
 
 use super::error::ClientError;
-use super::{Client, unexpected};
+use super::{Client, answer_within, unexpected};
 use crate::api::{Append, Appended};
 use crate::record::{Record, encode_batch};
 use crate::wire::rpc::{Request, Response};
 use bytes::Bytes;
 use std::time::Duration;
 use tokio::time::Instant;
-
-/// The agent must answer before we stop listening, or a true answer would become an unknown outcome.
-const ANSWER_MARGIN_MAX: Duration = Duration::from_millis(250);
 
 impl Client {
     /// Appends records as one batch: all of them, in this order, at neighbouring offsets, or none. Answers when they
@@ -26,9 +23,8 @@ impl Client {
         let deadline = Instant::now() + timeout;
         let batch = encode(records, self.shared.record_bytes_max)?;
         let frame = |id: u64, left: Duration| {
-            let margin = (left / 4).min(ANSWER_MARGIN_MAX);
-            let timeout_ms = u32::try_from((left - margin).as_millis()).unwrap_or(u32::MAX).max(1);
-            let append = Append { timeout_ms, hops: 0, on_behalf_of: String::new(), batch: batch.clone() };
+            let append =
+                Append { timeout_ms: answer_within(left), hops: 0, on_behalf_of: String::new(), batch: batch.clone() };
             Request::Append(append).encode(id)
         };
         match self.request(frame, deadline, false).await? {

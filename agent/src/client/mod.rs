@@ -44,6 +44,8 @@ pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(3);
 /// Most addresses remembered.
 const ADDRESSES_MAX: usize = 64;
+/// The agent must answer before we stop listening, or a true answer would become an unknown outcome.
+const ANSWER_MARGIN_MAX: Duration = Duration::from_millis(250);
 /// How often the members are asked for: they may all be replaced, one after another, while one of them serves us.
 const LEARN_EVERY: Duration = Duration::from_secs(5);
 /// The first pause before a request is repeated; it doubles up to [`RETRY_PAUSE_MAX`].
@@ -163,8 +165,10 @@ impl Client {
 
     /// Makes the answering agent leave the cluster for good. Use a pinned client: which agent answers matters here.
     pub async fn leave(&self) -> Result<(), ClientError> {
-        match self.ask(Ask::Leave, false).await? {
-            Answer::Removed => Ok(()),
+        let deadline = Instant::now() + self.shared.timeout;
+        let frame = |id: u64, left: Duration| Request::Ask(Ask::Leave { timeout_ms: answer_within(left) }).encode(id);
+        match self.request(frame, deadline, false).await? {
+            Response::Answer(Answer::Removed) => Ok(()),
             _ => Err(unexpected("leave")),
         }
     }
@@ -256,6 +260,12 @@ impl Client {
             pause = (pause * 2).min(RETRY_PAUSE_MAX);
         }
     }
+}
+
+/// The milliseconds that an agent is given to answer when this much is left for its asker.
+fn answer_within(left: Duration) -> u32 {
+    let margin = (left / 4).min(ANSWER_MARGIN_MAX);
+    u32::try_from((left - margin).as_millis()).unwrap_or(u32::MAX).max(1)
 }
 
 fn of_failure(failure: Failure) -> ClientError {

@@ -349,7 +349,7 @@ async fn the_end_is_one_place_even_if_the_agent_dies_before_the_first_record() {
         let json = serde_json::json!({
             "cluster": "", "log_id": null, "name": "a", "node": 1, "version": "", "leader": null, "term": 1,
             "raft": "voter", "healthy": true, "voters": [], "learners": [], "tolerates": 0, "first": 0, "next": next,
-            "committed_index": 0, "applied_index": 0, "bytes": 0, "problems": []
+            "committed_index": 0, "applied_index": 0, "bytes": 0, "problems": [], "record_bytes_max": 1_048_576
         });
         Response::Answer(Answer::Status(Box::new(serde_json::from_value(json).unwrap())))
     };

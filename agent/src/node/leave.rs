@@ -109,14 +109,9 @@ impl Node {
                 }
             }
             Phase::Gone => {}
-            Phase::Removal { request, deadline, .. } if now.mono >= deadline => {
+            Phase::Removal { request, deadline, tries, .. } if now.mono >= deadline => {
                 self.leave.phase = Phase::Stays;
-                let failure = Failure {
-                    code: Code::NoQuorum,
-                    effect: Effect::Unknown,
-                    what: format!("the removal was not confirmed in time: {}", self.why_no_leader()),
-                    hint: "if it is recorded already, the agent leaves by itself as soon as that is safe; run it again to wait for it".into(),
-                };
+                let failure = self.not_left_in_time(tries);
                 self.emit(Output::Answer { request, result: Err(failure) });
             }
             Phase::Removal { deadline, next_ask, asking, .. } => {
@@ -126,6 +121,25 @@ impl Node {
             }
             Phase::Gossip { until, .. } if now.mono >= until => self.gone(),
             Phase::Gossip { .. } => {}
+        }
+    }
+
+    fn not_left_in_time(&self, tries: u32) -> Failure {
+        let why = self.why_no_leader();
+        if tries == 0 {
+            let what = format!("no leader could be asked for the removal: {why}");
+            return not_applied(
+                Code::NoQuorum,
+                what,
+                "the agent stays; leave again when `quorate status` shows a leader",
+            );
+        }
+        Failure {
+            code: Code::NoQuorum,
+            effect: Effect::Unknown,
+            what: format!("the removal was not confirmed in time: {why}"),
+            hint: "if it is recorded already, the agent leaves by itself as soon as that is safe; run it again to wait for it"
+                .into(),
         }
     }
 

@@ -89,17 +89,17 @@ impl Node {
 
     /// An agent without an address of its own takes the one that others see.
     fn learn_own_address(&mut self, now: Now, peer: &Peer) {
+        let Some(observed) = peer.observed.map(|addr| addr.ip().to_canonical()) else { return };
         let current = self.options.advertise.ip();
-        // A loopback address was learned from a neighbour; the first remote agent knows better.
-        let is_open = current.is_unspecified() || (self.peers.learned_address && current.is_loopback());
-        if let Some(observed) = peer.observed
-            && is_open
-            && observed.ip().to_canonical() != current
-            && !observed.ip().is_unspecified()
-            // A neighbour on the same machine sees an address that is of no use to others.
-            && (!observed.ip().to_canonical().is_loopback() || self.formation.is_local())
-        {
-            let addr = SocketAddr::new(observed.ip().to_canonical(), self.options.advertise.port());
+        let is_better = if observed.is_loopback() {
+            // What a neighbour on the same machine sees is of no use to others, and no two neighbours need agree.
+            current.is_unspecified() && self.formation.is_local()
+        } else {
+            // The first remote agent knows better than a neighbour.
+            current.is_unspecified() || (self.peers.learned_address && current.is_loopback())
+        };
+        if is_better && !observed.is_unspecified() {
+            let addr = SocketAddr::new(observed, self.options.advertise.port());
             self.options.advertise = addr;
             self.peers.learned_address = true;
             self.gossip_set_addr(now, addr);

@@ -115,11 +115,11 @@ fn admit(who: &Subject, request: Request) -> Result<(What, Duration), Failure> {
             (Role::Append, What::Append(append), patience)
         }
         Request::Ask(ask) => {
-            let needs = match ask {
-                Ask::Members | Ask::Status | Ask::Barrier | Ask::Await { .. } => Role::Read,
-                Ask::Leave => Role::Admin,
+            let (needs, patience) = match ask {
+                Ask::Members | Ask::Status | Ask::Barrier | Ask::Await { .. } => (Role::Read, ASK_PATIENCE),
+                Ask::Leave { timeout_ms } => (Role::Admin, Duration::from_millis(timeout_ms.into())),
             };
-            (needs, What::Ask(ask), ASK_PATIENCE)
+            (needs, What::Ask(ask), patience)
         }
         Request::Tail(_) => {
             return Err(Failure {
