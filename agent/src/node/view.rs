@@ -134,21 +134,24 @@ impl Node {
         problems
     }
 
-    /// A leader tells agents that it does not replicate to what it sees.
+    /// A leader tells agents that it does not replicate to what it sees. Other members tell those that have left: one
+    /// that was cut off believes only members that it knows, and the leader may have come later.
     pub(super) fn send_views(&mut self) {
-        if !self.raft.is_leader() {
+        if !self.in_raft() {
             return;
         }
+        let leads = self.raft.is_leader();
+        let leader = if leads { self.me.get() } else { self.leader().unwrap_or_default() };
         let (voters, learners) = self.group();
         // An appended configuration may still be undone: nobody is told to go before it is committed.
         let settled = self.raft.configuration_index() <= self.raft.committed();
-        let outside: Vec<u64> =
-            self.peers.up().map(|p| p.node).filter(|n| !voters.contains(n) && !learners.contains(n)).collect();
-        for node in outside {
+        let outside = self.peers.up().map(|p| p.node).filter(|n| !voters.contains(n) && !learners.contains(n));
+        let told: Vec<u64> = outside.filter(|n| leads || self.registry.has_departed(*n)).collect();
+        for node in told {
             let view = View {
                 log_id: self.log_id.unwrap_or_default(),
                 term: self.raft.term().0,
-                leader: self.me.get(),
+                leader,
                 voters: voters.iter().copied().collect(),
                 learners: learners.iter().copied().collect(),
                 committed: self.raft.committed().0,
@@ -165,13 +168,19 @@ impl Node {
         let newer = self.view.as_ref().is_none_or(|old| view.term >= old.term || !self.peers.is_up(old.leader));
         let of_ours = self.log_id.is_none_or(|id| id == view.log_id);
         let of_group = view.voters.contains(&node);
-        if view.leader != node || !newer || !of_ours || !of_group || view.voters.len() > VIEW_MEMBERS_MAX {
-            return;
-        }
         // Whoever has a group of its own believes only a member of that group that it is no longer one.
         let trusted = self.raft.last().index == LogIndex::ZERO
             || NodeId::new(node).is_some_and(|id| self.raft.configuration().members().contains(&id));
-        let view = View { departed: view.departed && trusted && view.term >= self.raft.term().0, ..view };
+        let known = self.view.as_ref().is_some_and(|old| old.departed);
+        let departed = known || (view.departed && trusted && of_ours && view.term >= self.raft.term().0);
+        let view = View { departed, ..view };
+        if departed && !known && view.leader != node && view.voters.len() <= VIEW_MEMBERS_MAX {
+            self.view = Some(view);
+            return;
+        }
+        if view.leader != node || !newer || !of_ours || !of_group || view.voters.len() > VIEW_MEMBERS_MAX {
+            return;
+        }
         let changed = self.view.as_ref().is_none_or(|old| old.leader != view.leader || old.term != view.term);
         if changed && !self.in_raft() {
             let name = self.name_of(node);

@@ -84,7 +84,7 @@ fn agents(random: &mut Random, n: usize) -> Vec<AgentPlan> {
             };
             let pace = match random.below(4) {
                 _ if !wrong_pace => TRUE_PACE,
-                0 => random.between(300, 3_000),
+                0 => random.pick(&[250, 400, 2_500]).unwrap_or(TRUE_PACE),
                 _ => random.between(950, 1_050),
             };
             // Some come when the others are a cluster already.

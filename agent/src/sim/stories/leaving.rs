@@ -1,5 +1,6 @@
 //! Agents leave: a removal is carried out once it is recorded, and never takes the quorum with it.
 
+use super::plan;
 use crate::api::Code;
 use crate::sim::client::{End, Kind};
 use crate::sim::plan::{Action, MS, SECOND};
@@ -89,4 +90,33 @@ fn nobody_leaves_while_the_remaining_voters_are_not_here() {
     }
     w.must("it leaves when the other is back", 10 * SECOND, |w| w.is_over(leave));
     assert_eq!((w.end(leave).word(), w.voters()), ("ok", 2));
+}
+
+/// A removed agent that saw nothing of its removal does not know the leader of today, who joined later. It believes a
+/// member that it does know.
+#[test]
+fn a_removed_agent_is_told_by_a_member_that_it_knows() {
+    let mut late = plan(4);
+    late.agents[3].start_us = 10 * SECOND;
+    let mut w = World::new(late);
+    w.must("three voters", 5 * SECOND, |w| w.voters() == 3);
+    w.run_to(5 * SECOND);
+    let leaver = (w.leader().expect("one leads") + 1) % 3;
+    w.ask(None, leaver, Kind::Leave, 3 * SECOND);
+    w.run_to(w.at + 4 * MS);
+    w.act(&Action::Isolate { agent: leaver });
+    w.must("it is removed behind its back", 5 * SECOND, |w| w.voters() == 2);
+    w.run_to(10 * SECOND);
+    w.must("the newcomer votes", 10 * SECOND, |w| w.voters() == 3);
+    while w.leader() != Some(3) {
+        let leader = w.leader().expect("one leads");
+        w.act(&Action::Kill { agent: leader, down_us: 500 * MS });
+        w.must("another one leads", 10 * SECOND, |w| w.leader().is_some_and(|l| l != leader));
+        w.run_to(w.at + 3 * SECOND);
+        w.act(&Action::Isolate { agent: leaver });
+    }
+    assert!(w.machines[leaver].is_up());
+    w.act(&Action::Heal);
+    w.must("it goes", 30 * SECOND, |w| w.counters.get("departed") == 1);
+    w.converges(40 * SECOND);
 }
