@@ -7,6 +7,7 @@ use super::clock::TRUE_PACE;
 use super::plan::{MS, SECOND, letter};
 use super::world::World;
 use crate::api::Status;
+use crate::node::Input;
 use std::collections::BTreeSet;
 
 /// Everyone agrees on one leader and one group within this time of calm.
@@ -47,6 +48,8 @@ impl World {
             if let Some(process) = &mut self.machines[machine].process {
                 process.clock.set_pace(self.at, TRUE_PACE);
             }
+            // Its alarm was set by the old pace.
+            self.feed(machine, Input::Timeout);
             if !self.machines[machine].is_up() {
                 self.start_at(machine, self.at);
             }
