@@ -2,7 +2,7 @@
 
 use super::plan;
 use crate::api::{Code, Effect};
-use crate::sim::client::End;
+use crate::sim::client::{End, Kind};
 use crate::sim::plan::{Action, MS, SECOND};
 use crate::sim::world::World;
 
@@ -130,4 +130,25 @@ fn a_late_answer_to_a_former_life_ends_nothing_in_the_next() {
     w.must("all end", 6 * SECOND, |w| asked.iter().all(|o| w.is_over(*o)));
     w.witness.all_acked_stand();
     w.keeps_promises();
+}
+
+/// A leader whose clock runs slow is cut off, and goes on believing in itself while the others have a new leader and
+/// acknowledge. What it reads then must not be old: no read depends on a clock.
+#[test]
+fn a_deposed_leader_with_a_slow_clock_reads_nothing_old() {
+    let mut w = World::formed(3);
+    let old = w.leader().expect("one leads");
+    let at = w.at;
+    w.machines[old].process.as_mut().expect("it is up").clock.set_pace(at, 100);
+    w.act(&Action::Isolate { agent: old });
+    w.must("another one leads", 2 * SECOND, |w| {
+        (0..3).any(|m| m != old && w.machines[m].process.as_ref().is_some_and(|p| p.node.is_leader()))
+    });
+    w.appends((old + 1) % 3);
+    assert!(w.machines[old].process.as_ref().is_some_and(|p| p.node.is_leader()), "it knows already");
+    let read = w.ask(None, old, Kind::Read, 300 * MS).expect("it is up");
+    w.must("it ends", 4 * SECOND, |w| w.is_over(read));
+    assert_ne!(w.end(read).word(), "ok");
+    w.act(&Action::Heal);
+    w.converges(20 * SECOND);
 }
