@@ -171,10 +171,20 @@ impl Raft {
         if is_late || is_of_another_probe {
             return;
         }
+        let has_lost = last < progress.promised;
+        if has_lost {
+            progress.promised = LogIndex::ZERO;
+        }
         progress.probe_after(point);
         if progress.next <= start {
             progress.next = start.next();
             progress.mode = Mode::Behind;
+        }
+        if has_lost {
+            self.alarm(
+                from,
+                "its log has lost entries that it acknowledged before it started; its disk cannot be trusted",
+            );
         }
     }
 

@@ -26,6 +26,8 @@ pub(crate) struct Progress {
     pub(crate) admitted: LogIndex,
     /// Durable there, and equal to this log.
     pub(crate) matched: LogIndex,
+    /// What it acknowledged in its life before this one, until it shows that it still has that.
+    pub(crate) promised: LogIndex,
     /// The next index to send.
     pub(crate) next: LogIndex,
     pub(crate) mode: Mode,
@@ -51,6 +53,7 @@ impl Progress {
         Self {
             admitted,
             matched: LogIndex::ZERO,
+            promised: LogIndex::ZERO,
             next,
             mode: Mode::Probe { sent: false },
             heard: None,
@@ -66,6 +69,9 @@ impl Progress {
     /// The peer has `matched` durable, and has seen up to `verified`.
     pub(crate) fn accepted(&mut self, matched: LogIndex, verified: LogIndex) {
         self.matched = self.matched.max(matched);
+        if self.matched >= self.promised {
+            self.promised = LogIndex::ZERO;
+        }
         let known = self.matched.max(verified);
         while self.batches.front().is_some_and(|&last| last <= self.matched) {
             self.batches.pop_front();
@@ -86,6 +92,16 @@ impl Progress {
         self.next = point.max(self.matched).next();
         self.mode = Mode::Probe { sent: false };
         self.batches.clear();
+    }
+
+    /// It has started again: only what it says in this life counts. A disk that was rolled back, or lied, has lost what
+    /// an earlier life acknowledged.
+    pub(crate) fn forget(&mut self) {
+        self.promised = self.promised.max(self.matched);
+        self.matched = LogIndex::ZERO;
+        if self.promised > LogIndex::ZERO {
+            self.next = self.promised.next();
+        }
     }
 
     /// The link broke or came up: what was in flight will not be answered.

@@ -238,10 +238,13 @@ impl Raft {
     }
 
     fn on_peer_up(&mut self, peer: NodeId, boot: BootId) {
-        self.boots.insert(peer, boot);
+        let is_new_life = self.boots.insert(peer, boot) != Some(boot);
         if let RoleState::Leader(leader) = &mut self.role
             && let Some(progress) = leader.peers.get_mut(&peer)
         {
+            if is_new_life {
+                progress.forget();
+            }
             progress.reset(true);
         }
     }

@@ -260,6 +260,28 @@ fn a_heartbeat_that_overtakes_a_batch_resends_nothing() {
     assert_eq!(c.raft(follower).last(), c.raft(leader).last());
 }
 
+/// A disk that was rolled back, or lied about a sync, has lost what it acknowledged: what an earlier life said does not
+/// count, the leader says so, and the log is made whole again.
+#[test]
+fn a_peer_that_lost_what_it_acknowledged_is_named_and_repaired() {
+    let mut c = Cluster::of(3);
+    let leader = c.elect();
+    c.settle();
+    let victim = c.others(leader)[0];
+    let kept = c.machines[&victim].disk.clone();
+    for _ in 0..5 {
+        c.propose(leader);
+    }
+    c.settle();
+    c.crash(victim);
+    c.machine(victim).disk.log = kept.log.clone();
+    c.machine(victim).log = kept.log;
+    c.restart(victim);
+    c.settle();
+    assert_eq!(c.machines[&leader].alarms.len(), 1, "{:?}", c.machines[&leader].alarms);
+    assert_eq!(c.raft(victim).durable(), c.raft(leader).last().index);
+}
+
 /// R12. No answer ever names an index that is not durable: not for heartbeats, not for duplicates, not for empty ones.
 #[test]
 fn no_answer_exceeds_what_is_durable() {
