@@ -20,7 +20,7 @@ const WAITING_BYTES_MAX: usize = 64 << 20;
 /// After an attempt that surely failed, before the next one.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
 /// What was forwarded to a leader that was replaced is given this long to be answered after all.
-const ORPHANED_FOR: Duration = Duration::from_millis(500);
+const ORPHANED_FOR: Duration = Duration::from_millis(150);
 
 /// Who waits for the end of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
