@@ -105,7 +105,7 @@ fn a_stranger_appends_and_reads_within_the_first_minute() {
     assert_eq!(user.ok(&["append", "hello"]), "0\n");
     assert_eq!(user.pipe(&["append", "-", "--batch", "2"], b"1\n{\"a\": 2}\n\xff\n"), "1..2\n3\n");
     let acked =
-        user.json(&["append", "-x", "--stream", "s", "--key", "k", "--type", "t", "-H", "h=1", "--correlation", "c"]);
+        user.json(&["append", "x=y", "--stream", "s", "--key", "k", "--type", "t", "-H", "h=1", "--correlation", "c"]);
     assert_eq!(
         (&acked["v"], &acked["first"], &acked["last"], &acked["deduped"]),
         (&1.into(), &4.into(), &4.into(), &false.into())
@@ -113,7 +113,7 @@ fn a_stranger_appends_and_reads_within_the_first_minute() {
 
     let text = user.ok(&["tail"]);
     let values: Vec<_> = text.lines().map(|line| line.split("  ").nth(4).unwrap()).collect();
-    assert_eq!(values, ["hello", "1", "{\"a\": 2}", "\\xff", "-x"]);
+    assert_eq!(values, ["hello", "1", "{\"a\": 2}", "\\xff", "x=y"]);
     let record = user.json(&["tail", "--stream", "s", "--key", "k"]);
     assert_eq!(
         (&record["offset"], &record["seq"], &record["type"], &record["headers"]["h"], &record["correlation_id"]),
@@ -137,6 +137,9 @@ fn a_stranger_appends_and_reads_within_the_first_minute() {
     }
     assert_eq!(user.ok(&["tail", "-n", "2", "--read", "linear"]).lines().count(), 2);
     assert_eq!(user.ok(&["tail", "--read", "after=4"]).lines().count(), 5);
+    // A mistyped flag is never written into the log; a value that looks like one stands behind `--`.
+    user.fails(&["append", "-x"], 2);
+    assert_eq!(user.ok(&["append", "--", "-x"]), "5\n");
     user.fails(&["tail", "-o", "99"], 8);
     user.fails(&["members", "nobody"], 8);
     user.fails(&["members", "--wait", "alive=9", "--timeout", "300ms"], 124);

@@ -38,7 +38,7 @@ Exit codes:
 
 /// Machines that find each other, prove who they are and agree on one ordered, durable log.
 #[derive(Debug, Parser)]
-#[command(name = "quorate", version, after_help = AFTER_HELP, disable_help_subcommand = true, max_term_width = 110)]
+#[command(name = "quorate", version, after_help = AFTER_HELP, max_term_width = 110)]
 struct Cli {
     #[command(flatten)]
     global: Global,

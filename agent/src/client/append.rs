@@ -5,9 +5,11 @@
 use super::error::ClientError;
 use super::{Client, answer_within, unexpected};
 use crate::api::{Append, Appended};
+use crate::limits::RECORD_BYTES_MAX_CEILING;
 use crate::record::{Record, encode_batch};
 use crate::wire::rpc::{Request, Response};
 use bytes::Bytes;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -21,7 +23,7 @@ impl Client {
     /// The same with another patience.
     pub async fn append_within(&self, records: &[Record], timeout: Duration) -> Result<Appended, ClientError> {
         let deadline = Instant::now() + timeout;
-        let batch = encode(records, self.shared.record_bytes_max)?;
+        let batch = encode(records, self.value_max(records).await)?;
         let frame = |id: u64, left: Duration| {
             let append =
                 Append { timeout_ms: answer_within(left), hops: 0, on_behalf_of: String::new(), batch: batch.clone() };
@@ -33,6 +35,19 @@ impl Client {
             Response::Appended(_) => Err(ClientError::Unknown { why: "the answer does not fit the batch".into() }),
             _ => Err(unexpected("append")),
         }
+    }
+
+    /// The largest value the cluster takes. It is asked only if something is larger than what is known to be taken.
+    async fn value_max(&self, records: &[Record]) -> usize {
+        let known = self.shared.record_bytes_max.load(Ordering::Relaxed);
+        let largest = records.iter().map(|r| r.value.len()).max().unwrap_or(0);
+        if largest <= known || largest > RECORD_BYTES_MAX_CEILING {
+            return known;
+        }
+        let Ok(status) = self.status().await else { return known };
+        let said = usize::try_from(status.record_bytes_max).unwrap_or(known);
+        self.shared.record_bytes_max.store(said, Ordering::Relaxed);
+        said
     }
 }
 

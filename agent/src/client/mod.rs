@@ -34,6 +34,7 @@ use quorate_certs::Identity;
 use quorate_transport::Limits;
 use quorate_transport::rpc::RpcClient;
 use session::{CallError, Session};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -62,7 +63,8 @@ pub struct ConnectOptions {
     pub identity: Arc<Identity>,
     /// How long a request may take, connecting included. Default 10 s.
     pub timeout: Duration,
-    /// Most bytes of a record's value: the cluster's `record_bytes_max`. Larger ones are refused before they are sent.
+    /// Most bytes of a record's value, as far as is known: for a larger one the agent is asked for the cluster's limit
+    /// first, and what exceeds that is refused before it is sent.
     pub record_bytes_max: usize,
     /// Speak with these addresses only, and learn no others: to ask one agent about itself.
     pub pinned: bool,
@@ -102,7 +104,7 @@ pub struct Client {
 struct Shared {
     rpc: RpcClient,
     timeout: Duration,
-    record_bytes_max: usize,
+    record_bytes_max: AtomicUsize,
     pinned: bool,
     /// What the user named.
     named: Vec<String>,
@@ -138,7 +140,7 @@ impl Client {
         let shared = Shared {
             rpc,
             timeout: options.timeout,
-            record_bytes_max: options.record_bytes_max,
+            record_bytes_max: AtomicUsize::new(options.record_bytes_max),
             pinned: options.pinned,
             named: options.addrs.clone(),
             addrs: Mutex::new(options.addrs),
