@@ -65,17 +65,6 @@ impl Kind {
             Self::Status => What::Ask(Ask::Status),
         }
     }
-
-    /// In one word.
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Self::Append { .. } => "append",
-            Self::Read => "read",
-            Self::Await { .. } => "await",
-            Self::Leave => "leave",
-            Self::Status => "status",
-        }
-    }
 }
 
 impl End {
