@@ -285,23 +285,37 @@ async fn a_silent_agent_is_left_before_its_connection_is_known_to_be_dead() {
     stuck.abort();
 }
 
-/// The batch is bounded before anything leaves.
+fn status(next: u64, record_bytes_max: usize) -> Response {
+    let json = serde_json::json!({
+        "cluster": "", "log_id": null, "name": "a", "node": 1, "version": "", "leader": null, "term": 1,
+        "raft": "voter", "healthy": true, "voters": [], "learners": [], "tolerates": 0, "first": 0, "next": next,
+        "committed_index": 0, "applied_index": 0, "bytes": 0, "problems": [], "record_bytes_max": record_bytes_max
+    });
+    Response::Answer(Answer::Status(Box::new(serde_json::from_value(json).unwrap())))
+}
+
+/// The batch is bounded before anything leaves, by the limit of the cluster.
 #[tokio::test]
 async fn a_record_of_the_limit_goes_and_one_byte_more_is_refused_here() {
-    let world = World::new();
-    let count = Arc::new(AtomicUsize::new(0));
-    let counted = count.clone();
-    let actor = world.actor("a", move |_| {
-        counted.fetch_add(1, Ordering::Relaxed);
-        Reaction::Answer(acked(0, 1))
-    });
-    let client = world.client([&actor]);
-    let of = |bytes| Record::of(vec![b'x'; bytes]);
-    assert!(client.append(&[of(RECORD_BYTES_MAX_DEFAULT)]).await.is_ok());
-    let said = client.append(&[of(RECORD_BYTES_MAX_DEFAULT + 1)]).await;
-    assert!(matches!(said, Err(ClientError::Invalid { .. })), "{said:?}");
-    assert!(matches!(client.append(&[]).await, Err(ClientError::Invalid { .. })));
-    assert_eq!(count.load(Ordering::Relaxed), 1);
+    for limit in [RECORD_BYTES_MAX_DEFAULT, 2 * RECORD_BYTES_MAX_DEFAULT] {
+        let world = World::new();
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = count.clone();
+        let actor = world.actor("a", move |request| match request {
+            Request::Append(_) => {
+                counted.fetch_add(1, Ordering::Relaxed);
+                Reaction::Answer(acked(0, 1))
+            }
+            _ => Reaction::Answer(status(0, limit)),
+        });
+        let client = world.client([&actor]);
+        let of = |bytes| Record::of(vec![b'x'; bytes]);
+        assert!(client.append(&[of(limit)]).await.is_ok());
+        let said = client.append(&[of(limit + 1)]).await;
+        assert!(matches!(said, Err(ClientError::Invalid { .. })), "{said:?}");
+        assert!(matches!(client.append(&[]).await, Err(ClientError::Invalid { .. })));
+        assert_eq!(count.load(Ordering::Relaxed), 1);
+    }
 }
 
 /// Somebody else's certificate is refused at once; waiting would not make it better.
@@ -345,14 +359,7 @@ async fn a_tail_goes_on_through_another_agent_without_gap_or_duplicate() {
 async fn the_end_is_one_place_even_if_the_agent_dies_before_the_first_record() {
     let world = World::new();
     let all = log(&[5, 1, 1]);
-    let status = |next| {
-        let json = serde_json::json!({
-            "cluster": "", "log_id": null, "name": "a", "node": 1, "version": "", "leader": null, "term": 1,
-            "raft": "voter", "healthy": true, "voters": [], "learners": [], "tolerates": 0, "first": 0, "next": next,
-            "committed_index": 0, "applied_index": 0, "bytes": 0, "problems": [], "record_bytes_max": 1_048_576
-        });
-        Response::Answer(Answer::Status(Box::new(serde_json::from_value(json).unwrap())))
-    };
+    let status = |next| status(next, RECORD_BYTES_MAX_DEFAULT);
     let dying = world.actor("a", move |request| match request {
         Request::Tail(from) => {
             assert_eq!(from.start, Start::Offset(5));
