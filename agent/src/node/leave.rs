@@ -167,9 +167,9 @@ impl Node {
 
     /// What the leader said to our wish to leave.
     pub(super) fn leave_answered(&mut self, now: Now, result: Result<LeaderAnswer, Failure>) {
-        let Phase::Removal { request, tries, .. } = self.leave.phase else { return };
+        let Phase::Removal { request, deadline, tries, .. } = self.leave.phase else { return };
         match result {
-            Ok(_) => self.tell_removal(now, Some(request)),
+            Ok(_) => self.tell_removal(now, Some((request, deadline))),
             // Only the first request is refused for good: an earlier one may have marked this node as departed.
             Err(failure) if failure.code == Code::Refused && tries == 1 => {
                 self.leave.phase = Phase::Stays;
@@ -193,8 +193,11 @@ impl Node {
         !self.in_raft() && self.raft.configuration_index() <= self.raft.committed()
     }
 
-    fn tell_removal(&mut self, now: Now, request: Option<u64>) {
-        self.leave.phase = Phase::Gossip { request, until: now.mono.after(GOSSIP_PATIENCE) };
+    /// Gossip has its time, but no longer than the client waits for the good news.
+    fn tell_removal(&mut self, now: Now, request: Option<(u64, Mono)>) {
+        let patience = now.mono.after(GOSSIP_PATIENCE);
+        let until = request.map_or(patience, |(_, deadline)| patience.min(deadline));
+        self.leave.phase = Phase::Gossip { request: request.map(|(id, _)| id), until };
         self.note(Level::Info, "removed from the cluster; telling the others");
         self.gossip_leave(now);
     }
