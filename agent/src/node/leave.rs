@@ -198,6 +198,7 @@ impl Node {
         let patience = now.mono.after(GOSSIP_PATIENCE);
         let until = request.map_or(patience, |(_, deadline)| patience.min(deadline));
         self.leave.phase = Phase::Gossip { request: request.map(|(id, _)| id), until };
+        self.next_reconcile = self.next_reconcile.min(until);
         self.note(Level::Info, "removed from the cluster; telling the others");
         self.gossip_leave(now);
     }
