@@ -107,6 +107,9 @@ impl World {
         if let Some(ghost) = configuration.members().iter().find(|n| !present.contains(&n.get())) {
             return Err(format!("{ghost} is in the group, and its disk is gone"));
         }
+        if let Some(leaver) = self.machines.iter().find(|m| self.witness.has_departed(m.node.get())) {
+            return Err(format!("{} has left, and is still there", leaver.name));
+        }
         let room = crate::node::REPLICAS_MAX_DEFAULT.min(self.machines.len());
         if configuration.members().len() < room || !configuration.outgoing.is_empty() {
             return Err(format!("{} of {room} agents are in the group", configuration.members().len()));

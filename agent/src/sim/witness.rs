@@ -98,6 +98,11 @@ impl Witness {
         self.configurations.values()
     }
 
+    /// Is it recorded that this node has left?
+    pub(super) fn has_departed(&self, node: u64) -> bool {
+        self.departed.contains(&node)
+    }
+
     /// Where this value stands.
     pub(super) fn offset_of(&self, value: u64) -> Option<u64> {
         self.offsets.get(&value).copied()
