@@ -27,7 +27,7 @@ const READ_AHEAD: usize = 4;
 #[derive(Debug, Args)]
 pub(crate) struct AppendArgs {
     /// The value, or - to read values from stdin: a line is one value, verbatim
-    #[arg(value_name = "VALUE|-")]
+    #[arg(value_name = "VALUE|-", allow_negative_numbers = true)]
     value: OsString,
     /// The stream
     #[arg(long, env = "QUORATE_STREAM", hide_env = true, value_name = "STREAM", default_value = STREAM_DEFAULT)]
