@@ -96,6 +96,9 @@ impl LogMachine {
     }
 }
 
+/// Streams in flight before those that are applied are sorted out.
+const TRIM_ABOVE: usize = 4096;
+
 /// The numbers that a leader has given out beyond what is applied: its own entries in flight.
 #[derive(Clone, Debug, Default)]
 pub struct InFlight {
@@ -122,6 +125,13 @@ impl InFlight {
     /// Forgets all: everything in flight is applied, or this node no longer leads.
     pub fn clear(&mut self) {
         self.streams.clear();
+    }
+
+    /// Forgets what is applied by now, once there is enough of it: under constant load nothing ever stands still.
+    pub fn trim(&mut self, applied: &LogMachine) {
+        if self.streams.len() > TRIM_ABOVE {
+            self.streams.retain(|stream, next| *next > applied.next_in(stream));
+        }
     }
 
     /// Writes the stream numbers into a batch that is about to be appended. They are given out only by
@@ -188,6 +198,24 @@ mod tests {
         let _refused = flight.number(&log, &mut c).unwrap();
         let _appended = flight.number(&log, &mut c).unwrap();
         log.apply(4, 1, &c).unwrap();
+    }
+
+    #[test]
+    fn what_is_applied_is_not_remembered_as_in_flight_for_ever() {
+        let (mut log, mut flight) = (LogMachine::default(), InFlight::default());
+        let mut base = 0;
+        for i in 0..TRIM_ABOVE + 2 {
+            let mut one = batch(&[&format!("s{i}")]);
+            let given = flight.number(&log, &mut one).unwrap();
+            flight.keep(given);
+            // The last one is still on its way.
+            if i <= TRIM_ABOVE {
+                log.apply(base, 1, &one).unwrap();
+                base += 1;
+            }
+        }
+        flight.trim(&log);
+        assert_eq!(flight.streams.len(), 1);
     }
 
     #[test]

@@ -96,6 +96,7 @@ impl Node {
         if self.applied.index == self.raft.last().index {
             self.in_flight.clear();
         }
+        self.in_flight.trim(&self.log);
         self.cache.trim(self.raft.durable().min(self.applied.index));
         self.gossip_witness(now, self.applied.lamport);
         self.reads_applied(now);
