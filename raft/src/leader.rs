@@ -142,8 +142,13 @@ impl Raft {
         if matched > verified || verified > self.log.last().index {
             return self.alarm(from, "acknowledged entries that this leader never sent");
         }
+        let now = self.now;
         if let Some(progress) = self.answering(from, fence, round) {
+            let before = progress.matched;
             progress.accepted(matched, verified);
+            if progress.matched > before {
+                progress.batch_sent = now;
+            }
             let knows = |(index, _)| progress.matched >= index && progress.commit_sent >= index;
             if progress.departing.is_some_and(knows)
                 && let RoleState::Leader(leader) = &mut self.role

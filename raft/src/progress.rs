@@ -41,7 +41,7 @@ pub(crate) struct Progress {
     pub(crate) beat: bool,
     /// The last index of each append that is not yet answered, in mode `Replicate`.
     pub(crate) batches: VecDeque<LogIndex>,
-    /// When the last of them was sent.
+    /// Since when the first of them has been on its way, as far as answers tell.
     pub(crate) batch_sent: Mono,
     /// It is no longer a member: it still receives the log until it knows, or until this moment.
     pub(crate) departing: Option<(LogIndex, Mono)>,

@@ -42,6 +42,7 @@ impl Plan<'_> {
     fn peer(&self, progress: &mut Progress, to_boot: BootId, mut send: impl FnMut(Message)) {
         let beat = core::mem::take(&mut progress.beat);
         let mut sent = false;
+        let mut reaches = LogIndex::ZERO;
         match progress.mode {
             Mode::Probe { sent: false } => {
                 let to = self.end_of_batch(progress.next);
@@ -54,8 +55,11 @@ impl Plan<'_> {
                     let to = self.end_of_batch(progress.next);
                     send(self.append(progress, to_boot, progress.next.prev(), to, false));
                     progress.next = to.next();
+                    if progress.batches.is_empty() {
+                        progress.batch_sent = self.now;
+                    }
                     progress.batches.push_back(to);
-                    progress.batch_sent = self.now;
+                    reaches = to;
                     sent = true;
                 }
             }
@@ -67,10 +71,12 @@ impl Plan<'_> {
         if !sent && (beat || has_news) {
             let at = self.beat_at(progress);
             send(self.append(progress, to_boot, at, at, !beat));
+            reaches = at;
             sent = true;
         }
+        // A commit index says nothing about entries beyond those that the message itself reaches.
         if sent && progress.mode == Mode::Replicate {
-            progress.commit_sent = self.commit;
+            progress.commit_sent = progress.commit_sent.max(self.commit.min(reaches));
         }
     }
 

@@ -253,9 +253,13 @@ fn a_heartbeat_that_overtakes_a_batch_resends_nothing() {
     let late = c.captured.clone();
     assert_eq!(late.len(), 1, "the batch, once, though heartbeats passed it");
     c.let_go();
+    // Those heartbeats could not tell of a commit beyond what they reached: the news follows the acknowledgement.
+    let beats = c.sent("heartbeat");
     for packet in late {
         c.deliver(packet);
     }
+    c.until("told", |c| c.raft(follower).committed() == c.raft(leader).last().index);
+    assert!(c.sent("heartbeat") <= beats + 1, "it had to wait for the next round of heartbeats");
     c.settle();
     assert_eq!(c.raft(follower).last(), c.raft(leader).last());
 }
