@@ -158,7 +158,7 @@ async fn serve(
     let late = |_| Refused::new(Code::Deadline, "no greeting came in time");
     let greeting = async {
         let (mut send, recv) = conn.accept_bi().await.map_err(|e| gone(crate::frame::FrameError::Lost(e)))?;
-        let mut recv = FrameReader::new(recv, inner.limits.hello_bytes_max, inner.budget.clone());
+        let mut recv = FrameReader::new(recv, inner.limits.hello_bytes_max, inner.guest_budget.clone());
         hello::open_rpc_hello(&heard(&mut recv).await?)?;
         let welcome = hello::rpc_welcome(&welcome(inner, conn))?;
         write_frame(&mut send, &welcome).await.map_err(gone)?;
@@ -170,7 +170,7 @@ async fn serve(
     let id = inner.next_id();
     while let Ok(streams) = conn.accept_bi().await {
         let max = inner.limits.rpc_frame_bytes_max;
-        let stream = RpcStream::new(who.clone(), id, conn.clone(), streams, max, inner.budget.clone());
+        let stream = RpcStream::new(who.clone(), id, conn.clone(), streams, max, inner.guest_budget.clone());
         if !inner.events.send(Event::Rpc(stream), None, || true).await {
             return Err(Code::GoingAway.into());
         }

@@ -72,7 +72,10 @@ pub(crate) async fn register(inner: &Arc<Inner>, greeted: Greeted) -> Result<(),
         room.put(change.into());
     }
     drop(room);
-    inner.kept.came(info.node);
+    // Only what the other side did says that it is reachable again; our own dial must not undo its own back-off.
+    if !info.dialled {
+        inner.kept.came(info.node);
+    }
     tokio::spawn(link::live(inner.clone(), link, send, recv));
     Ok(())
 }

@@ -72,6 +72,7 @@ impl Endpoint {
             cluster: identity.cluster(),
             handshakes: Arc::new(Semaphore::new(limits.handshakes_max)),
             budget: rpc::budget(&limits),
+            guest_budget: rpc::budget(&limits),
             log_id: Mutex::new(local.log_id),
             credentials: Mutex::new(credentials),
             kept: Kept::default(),
@@ -223,7 +224,7 @@ impl Endpoint {
             version: inner.local.version.as_str().into(),
             features: inner.local.features,
             limits: Arc::new(inner.limits.clone()),
-            budget: inner.budget.clone(),
+            budget: inner.guest_budget.clone(),
             owns_port: false,
         }
     }

@@ -33,6 +33,8 @@ pub(crate) struct Inner {
     pub(crate) events: EventSender,
     pub(crate) handshakes: Arc<Semaphore>,
     pub(crate) budget: Arc<Semaphore>,
+    /// Of its own, so that no client can keep the frames of agents waiting.
+    pub(crate) guest_budget: Arc<Semaphore>,
     pub(crate) kept: Kept,
     pub(crate) waiting: Mutex<Waiting>,
     pub(crate) peers: Dialler,
