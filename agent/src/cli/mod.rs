@@ -138,7 +138,8 @@ fn dispatch(cli: Cli, ui: &Ui) -> Result<(), CliError> {
         Command::Demo(args) => demo::run(&global, &args, ui),
         command => {
             logging::start_client(global.log.as_deref())?;
-            runtime()?.block_on(async {
+            let runtime = runtime()?;
+            let ended = runtime.block_on(async {
                 match command {
                     Command::Members(args) => members::run(&global, &args, ui).await,
                     Command::Status(args) => status::run(&global, &args, ui).await,
@@ -147,7 +148,10 @@ fn dispatch(cli: Cli, ui: &Ui) -> Result<(), CliError> {
                     Command::Leave => leave::run(&global, ui).await,
                     Command::Agent(_) | Command::Certs(_) | Command::Demo(_) => Ok(()),
                 }
-            })
+            });
+            // A resolver that hangs must not keep a command beyond its timeout.
+            runtime.shutdown_background();
+            ended
         }
     }
 }

@@ -116,14 +116,16 @@ impl EntryTail {
             if self.ended {
                 return None;
             }
-            let patience = Instant::now() + self.client.shared.timeout;
-            match self.step(self.give_up_at.unwrap_or(patience)).await {
+            // A following step may last for hours, so what is said afterwards is judged by a clock read afterwards.
+            let patience = || Instant::now() + self.client.shared.timeout;
+            match self.step(self.give_up_at.unwrap_or_else(patience)).await {
                 // Only what came is progress: an agent that accepts and refuses in turn must not hold us for ever.
                 Ok(Step::More) => self.give_up_at = None,
                 Ok(Step::Opened) => {}
                 Ok(Step::Ended) => self.ended = true,
                 Ok(Step::Again(error)) => {
                     self.stream = None;
+                    let patience = Instant::now() + self.client.shared.timeout;
                     if Instant::now() + PAUSE >= *self.give_up_at.get_or_insert(patience) {
                         self.failed = Some(error);
                     } else {

@@ -28,6 +28,8 @@ enum Reaction {
     Silence,
     /// The whole agent goes away.
     Die,
+    /// It says nothing for so long, then goes away.
+    DieAfter(Duration),
     /// It sends these, then goes away.
     AnswerAndDie(Vec<Response>),
 }
@@ -109,6 +111,10 @@ async fn act(stream: quorate_transport::rpc::RpcStream, script: Script, endpoint
             Reaction::Answers(responses) => (responses, false),
             Reaction::AnswerAndDie(responses) => (responses, true),
             Reaction::Die => (Vec::new(), true),
+            Reaction::DieAfter(silence) => {
+                tokio::time::sleep(silence).await;
+                (Vec::new(), true)
+            }
         };
         for response in answers {
             send.send(response.encode(id)).await.unwrap();
@@ -378,6 +384,28 @@ async fn the_end_is_one_place_even_if_the_agent_dies_before_the_first_record() {
     let from = TailFrom { start: Start::End, follow: true, ..TailFrom::default() };
     let mut tail = world.client([&dying, &heir]).tail(from);
     assert_eq!(offsets(&mut tail).await, [Ok(5), Ok(6)]);
+}
+
+/// A log may be quiet for hours; the patience for an agent that dies begins when it dies.
+#[tokio::test]
+async fn a_quiet_follower_outlives_its_agent() {
+    let world = World::new();
+    let patience = Duration::from_millis(400);
+    let dying = world.actor("a", move |request| match request {
+        Request::Tail(_) => Reaction::DieAfter(3 * patience),
+        _ => Reaction::Silence,
+    });
+    let all = log(&[2]);
+    let heir = world.actor("b", move |request| match request {
+        Request::Tail(_) => Reaction::Answers(vec![frame(&all), Response::End { next: 2 }]),
+        _ => Reaction::Silence,
+    });
+    let subject = Subject::client(world.cluster, Role::Append, AgentName::new("ci").unwrap());
+    let addrs = [dying.addr.clone(), heir.addr.clone()];
+    let options = ConnectOptions::new(addrs, world.identity(&subject)).timeout(patience);
+    let from = TailFrom { follow: true, ..TailFrom::default() };
+    let mut tail = Client::new(options).unwrap().tail(from);
+    assert_eq!(offsets(&mut tail).await, [Ok(0), Ok(1)]);
 }
 
 /// What was asked for is filtered by record, although whole entries travel.

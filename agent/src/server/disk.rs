@@ -122,7 +122,9 @@ fn write_loop(
         let mut end = None;
         // Whatever came while the last sync ran shares the next one.
         for job in std::iter::once(first).chain(jobs.try_iter().take(GROUP_MAX)) {
-            match write_one(&mut writer, &job.batch, stopping) {
+            // What is written before one that has to wait for room is not made to wait along.
+            let meanwhile = |writer: &mut Writer| make_durable(writer, newest.take(), done);
+            match write_one(&mut writer, &job.batch, stopping, meanwhile) {
                 Ended::Written => newest = Some(job.ticket),
                 other => {
                     end = Some(other);
@@ -130,14 +132,7 @@ fn write_loop(
                 }
             }
         }
-        if let Some(newest) = newest {
-            if let Err(error) = writer.sync() {
-                fatal("sync the log", &error);
-            }
-            if done.send(Done::Written(newest)).is_err() {
-                return;
-            }
-        }
+        make_durable(&mut writer, newest, done);
         match end {
             // A later write must not stand on one that is missing: this thread writes no more.
             Some(Ended::Refused(why)) => {
@@ -150,7 +145,22 @@ fn write_loop(
     }
 }
 
-fn write_one(writer: &mut Writer, batch: &Batch, stopping: &AtomicBool) -> Ended {
+/// One sync for all that was written, and only then a word about it.
+fn make_durable(writer: &mut Writer, newest: Option<PersistTicket>, done: &async_mpsc::UnboundedSender<Done>) {
+    let Some(newest) = newest else { return };
+    if let Err(error) = writer.sync() {
+        fatal("sync the log", &error);
+    }
+    // A loop that is gone has nobody to tell.
+    let _ = done.send(Done::Written(newest));
+}
+
+fn write_one(
+    writer: &mut Writer,
+    batch: &Batch,
+    stopping: &AtomicBool,
+    mut meanwhile: impl FnMut(&mut Writer),
+) -> Ended {
     let mut told = false;
     loop {
         match writer.write(batch) {
@@ -160,6 +170,7 @@ fn write_one(writer: &mut Writer, batch: &Batch, stopping: &AtomicBool) -> Ended
                 if stopping.load(Ordering::Relaxed) {
                     return Ended::GivenUp;
                 }
+                meanwhile(writer);
                 if !told {
                     tracing::error!("{error}; appends wait until then");
                     told = true;

@@ -8,8 +8,8 @@ use crate::node::{Published, What};
 use crate::record;
 use crate::wire::rpc::{Request, Response};
 use bytes::{Bytes, BytesMut};
+use quorate_raft::Wall;
 use quorate_raft::wal::{self, Entry};
-use quorate_raft::{LogIndex, Wall};
 use quorate_transport::rpc::RpcSend;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,6 +20,8 @@ use tokio::sync::{Semaphore, mpsc, watch};
 const FRAME_BYTES: usize = 256 << 10;
 /// How long a linearizable read may wait for the leader.
 const READ_PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at the disk for what is committed and not written here yet.
+const DISK_PAUSE: Duration = Duration::from_millis(5);
 /// How long a tail waits for an agent that has just started.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long one replica may take to answer an agent without a log.
@@ -65,12 +67,21 @@ async fn run(id: u64, from: TailFrom, send: &mut RpcSend, context: &mut Context)
         let published = Arc::clone(&context.published.borrow_and_update());
         if next >= published.readable {
             // Nothing new: wait. A node that is gone publishes nothing more.
-            if context.published.changed().await.is_err() {
-                return Ok(());
+            let mut news = context.published.clone();
+            tokio::select! {
+                changed = news.changed() => if changed.is_err() { return Ok(()) },
+                // The reader has left; its place is somebody else's.
+                () = send.stopped() => return Ok(()),
             }
             continue;
         }
-        let (entries, after) = read(context, next, until, &published).await?;
+        let Some((entries, after)) = read(context, next, until, &published).await? else {
+            // Committed by others before it is on the disk of this agent: a matter of one write.
+            tokio::select! {
+                () = tokio::time::sleep(DISK_PAUSE) => continue,
+                () = send.stopped() => return Ok(()),
+            }
+        };
         let wanted = select(&entries, next, &from);
         next = after;
         if !wanted.is_empty() {
@@ -141,24 +152,23 @@ fn unreadable(error: &wal::Error) -> Failure {
     failure(code, format!("the log of this agent cannot be read here: {error}"), "read from another agent")
 }
 
-/// Entries from the one that holds `next`, and the offset after them. Never beyond what is published.
-async fn read(context: &Context, next: u64, until: u64, published: &Published) -> Result<(Vec<Entry>, u64), Failure> {
+/// Entries from the one that holds `next`, and the offset after them. Never beyond what is published; `None` if the
+/// disk of this agent does not have them yet.
+async fn read(
+    context: &Context,
+    next: u64,
+    until: u64,
+    published: &Published,
+) -> Result<Option<(Vec<Entry>, u64)>, Failure> {
     let last = published.readable_index;
-    let entries = move |reader: &wal::Reader| {
-        let index = reader.seek_offset(next)?.unwrap_or(LogIndex(1));
-        reader.read(index, last, FRAME_BYTES)
+    let entries = move |reader: &wal::Reader| match reader.seek_offset(next)? {
+        Some(index) => reader.read(index, last, FRAME_BYTES),
+        None => Ok(Vec::new()),
     };
     let mut entries: Vec<Entry> = context.disk.query(entries).await.map_err(|e| unreadable(&e))?;
     entries.retain(|e| e.header().index <= last && e.header().base_offset < until);
-    let after = entries.last().map_or(published.readable, |e| e.header().next_offset()).min(published.readable);
-    if after <= next {
-        return Err(failure(
-            Code::Unavailable,
-            "the log of this agent gave no entry where one was due",
-            "read from another agent",
-        ));
-    }
-    Ok((entries, after))
+    let after = entries.last().map_or(next, |e| e.header().next_offset()).min(published.readable);
+    Ok((after > next).then_some((entries, after)))
 }
 
 /// The entries that hold something the reader wants, as they stand on disk.
