@@ -204,3 +204,22 @@ fn development_agents_join_leave_and_keep_what_was_to_be_kept() {
     assert!(PathBuf::from(&data).is_dir());
     user.fails(&["members"], 3);
 }
+
+/// What could not be said still stands in the log, and does not look as if nothing had happened.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_append_that_cannot_speak_is_no_failed_append() {
+    let mut user = User::new();
+    user.agent("a", &[]);
+    user.ok(&["members", "--wait", "leader", "--timeout", PATIENCE]);
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let status = user.command(&["append", "x"]).stdout(full).stderr(Stdio::null()).status().unwrap();
+    assert_eq!(status.code(), Some(7));
+    assert_eq!(user.ok(&["tail"]).lines().count(), 1);
+    // Nobody reads the ranges any more; the lines are appended all the same.
+    let mut append = user.command(&["append", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    drop(append.stdout.take());
+    std::io::Write::write_all(&mut append.stdin.take().unwrap(), b"1\n2\n3\n").unwrap();
+    assert_eq!(append.wait().unwrap().code(), Some(0));
+    assert_eq!(user.ok(&["tail"]).lines().count(), 4);
+}

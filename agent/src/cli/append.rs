@@ -110,7 +110,22 @@ pub(crate) async fn run(global: &Global, args: AppendArgs, ui: &Ui) -> Result<()
     Ok(())
 }
 
+/// Says what was appended. It stands whether or not anybody reads that: who closed the pipe is not interested, and a
+/// failure to say it must not look as if nothing had happened.
 fn show(acked: &Appended, ui: &Ui) -> Result<(), CliError> {
+    match say(acked, ui).and_then(|()| ui.flush()) {
+        Err(error) if error.exit == Exit::Ok => Ok(()),
+        Err(error) => Err(CliError {
+            exit: Exit::Unknown,
+            message: format!("appended at offset {}, which could not be said: {}", acked.first, error.message),
+            hint: "read the log with `quorate tail` before you append it again".into(),
+            outcome: Outcome::Unknown,
+        }),
+        Ok(()) => Ok(()),
+    }
+}
+
+fn say(acked: &Appended, ui: &Ui) -> Result<(), CliError> {
     let Appended { first, last, term, time, deduped, .. } = *acked;
     if ui.is_json() {
         ui.json(&AppendedObject { v: 1, first, last, term, time: output::time(time, 6), deduped })
@@ -151,10 +166,7 @@ async fn lines(client: &Client, template: Record, per_batch: usize, ui: &Ui) -> 
             },
             // In the order of the lines, so that what was printed is always the outcome of the first lines.
             (line, outcome) = oldest(&mut under_way), if !under_way.is_empty() => match (outcome, &mut failed) {
-                (Ok(acked), None) => {
-                    show(&acked, ui)?;
-                    ui.flush()?;
-                }
+                (Ok(acked), None) => show(&acked, ui)?,
                 (Err(error), None) => {
                     // Nothing new goes out; what is under way still finds its outcome.
                     open = false;
