@@ -9,7 +9,7 @@
 //!
 //! # The map of the house
 //!
-//! Arrows go down only: `cli` → `server`, `client` → `wire` → `node` → `machine`; everything may use [`api`], [`record`]
+//! Arrows go down only: `cli` → `server`, `client` → `wire` → `node` → `machine`; everything may use [`api`], [`codec`], [`record`]
 //! and [`limits`].
 //!
 //! | room | what it is | what it never does |
