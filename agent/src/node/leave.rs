@@ -184,7 +184,10 @@ impl Node {
     /// log, and a later leader carried it out, or it died before it could tell. It could never come back, so it finishes
     /// leaving. Only a leader can say so to one that sees no more of the log.
     fn is_removed(&self) -> bool {
-        let told = self.view.as_ref().is_some_and(|v| v.departed && Some(v.log_id) == self.log_id);
+        // One that never held the log has no id to compare: seed 102729 left while it was outside the group and died
+        // before it could set its directory aside.
+        let of_ours = |log_id| self.log_id.is_none_or(|ours| ours == log_id);
+        let told = self.view.as_ref().is_some_and(|v| v.departed && of_ours(v.log_id));
         told || (self.is_out_of_group() && self.registry.has_departed(self.me.get()))
     }
 
