@@ -10,7 +10,7 @@ use crate::descriptor::{self, Descriptor};
 use crate::limits::printable;
 use quorate_certs::{CertsError, Identity};
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// May any agent of the cluster answer, or is it about one?
@@ -22,27 +22,43 @@ pub(crate) enum Whom {
     One,
 }
 
-/// A client for the agents that `--addr`, `--agent` or this machine name. Nothing is sent yet.
-pub(crate) fn client(global: &Global, whom: Whom) -> Result<Client, CliError> {
-    let (addrs, identity) = match (&global.addr, &global.certs) {
-        (Some(addr), Some(certs)) => (vec![addr.clone()], load(certs)?),
+/// Where the agents are that a command speaks with, and as whom it does.
+pub(crate) struct Route {
+    /// `HOST:PORT`, the most wanted first.
+    pub(crate) addrs: Vec<String>,
+    /// The directory of the identity files.
+    pub(crate) certs: PathBuf,
+    /// What they hold.
+    pub(crate) identity: Identity,
+}
+
+/// The way to the agents that `--addr`, `--agent` or this machine name.
+pub(crate) fn route(global: &Global, whom: Whom) -> Result<Route, CliError> {
+    let to = |addrs, certs: &Path| Ok(Route { addrs, certs: certs.to_owned(), identity: load(certs)? });
+    match (&global.addr, &global.certs) {
+        (Some(addr), Some(certs)) => to(vec![addr.clone()], certs),
         (Some(addr), None) => {
             let local = descriptor::find().alive.into_iter().find(|agent| agent.addr == *addr);
             let Some(agent) = local else {
                 let what = format!("--addr {addr} needs --certs (no agent of yours on this machine listens there)");
                 return Err(CliError::new(Exit::Usage, what, "add --certs DIR with the identity to speak as"));
             };
-            (vec![addr.clone()], load(&agent.certs)?)
+            to(vec![addr.clone()], &agent.certs)
         }
         (None, certs) => {
             let agents = choose(descriptor::find(), global.agent.as_deref(), whom)?;
-            let identity = match certs {
-                Some(certs) => load(certs)?,
+            let (certs, identity) = match certs {
+                Some(certs) => (certs.clone(), load(certs)?),
                 None => load_any(&agents)?,
             };
-            (agents.into_iter().map(|agent| agent.addr).collect(), identity)
+            Ok(Route { addrs: agents.into_iter().map(|agent| agent.addr).collect(), certs, identity })
         }
-    };
+    }
+}
+
+/// A client for the agents that `--addr`, `--agent` or this machine name. Nothing is sent yet.
+pub(crate) fn client(global: &Global, whom: Whom) -> Result<Client, CliError> {
+    let Route { addrs, identity, .. } = route(global, whom)?;
     let options = ConnectOptions::new(addrs, Arc::new(identity)).timeout(global.timeout);
     let options = if whom == Whom::One { options.pinned() } else { options };
     Client::new(options).map_err(|e| CliError::from_sentence(Exit::Error, &e.to_string()))
@@ -53,11 +69,11 @@ fn load(certs: &Path) -> Result<Identity, CliError> {
 }
 
 /// Agents of one log may run as one user with different files; the first that can be read serves.
-fn load_any(agents: &[Descriptor]) -> Result<Identity, CliError> {
+fn load_any(agents: &[Descriptor]) -> Result<(PathBuf, Identity), CliError> {
     let mut last = None;
     for agent in agents {
         match Identity::load(&agent.certs) {
-            Ok(identity) => return Ok(identity),
+            Ok(identity) => return Ok((agent.certs.clone(), identity)),
             Err(error) => last = Some(error),
         }
     }

@@ -5,9 +5,11 @@
 mod agent;
 mod append;
 mod certs;
+mod cluster;
 mod demo;
 mod dev;
 mod find;
+mod home;
 mod leave;
 mod logging;
 mod members;

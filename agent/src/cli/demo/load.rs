@@ -2,8 +2,8 @@
 //!
 //! It never repeats an append: the demo wants to know what became of each.
 
-use super::cluster::Cluster;
 use crate::api::{Code, Effect};
+use crate::cli::cluster::Cluster;
 use crate::cli::find;
 use crate::cli::output::{CliError, Exit};
 use crate::client::{Client, ClientError};

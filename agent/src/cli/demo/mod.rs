@@ -3,21 +3,20 @@
 //! It never simulates: the agents are processes of this program with mutual TLS, killed with `kill -9`, and what is
 //! reported was measured from outside, through the client.
 
-mod cluster;
 mod load;
 mod story;
 mod verify;
 
 use super::Global;
+use super::cluster::{self, Cluster};
+use super::home::Home;
 use super::output::{CliError, Exit, Ui, thousands};
 use clap::Args;
-use cluster::Cluster;
 use load::Load;
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use story::Story;
-use tempfile::TempDir;
 use verify::Verdict;
 
 /// How long any single step may take before the demo gives up.
@@ -72,52 +71,13 @@ struct Report {
     seconds: f64,
 }
 
-/// Where everything lies; removed at the end unless it is to be kept.
-enum Home {
-    Temporary(TempDir),
-    Kept(PathBuf),
-}
-
-impl Home {
-    fn make(keep: Option<&Path>) -> Result<Self, CliError> {
-        let refused = |dir: &Path, why: &dyn std::fmt::Display| {
-            CliError::system(&format!("cannot use {}", dir.display()), why, "name a directory that does not exist yet")
-        };
-        match keep {
-            None => {
-                let dir = tempfile::Builder::new().prefix("quorate-demo-").tempdir();
-                let dir =
-                    dir.map_err(|e| CliError::system("cannot make a temporary directory", &e, "use --keep DIR"))?;
-                Ok(Self::Temporary(dir))
-            }
-            Some(dir) => {
-                std::fs::create_dir(dir).map_err(|e| refused(dir, &e))?;
-                let dir = std::path::absolute(dir).map_err(|e| refused(dir, &e))?;
-                Ok(Self::Kept(dir))
-            }
-        }
-    }
-
-    fn path(&self) -> &Path {
-        match self {
-            Self::Temporary(dir) => dir.path(),
-            Self::Kept(dir) => dir,
-        }
-    }
-
-    /// Leaves everything where it is, for whoever wants to know what went wrong.
-    fn keep(self) -> PathBuf {
-        match self {
-            Self::Temporary(dir) => dir.keep(),
-            Self::Kept(dir) => dir,
-        }
-    }
-}
-
 /// Runs the demo; ends well only if nothing acknowledged was lost or doubled and all replicas are identical.
 pub(crate) fn run(global: &Global, args: &DemoArgs, ui: &Ui) -> Result<(), CliError> {
     super::logging::start_client(global.log.as_deref())?;
-    let home = Home::make(args.keep.as_deref())?;
+    let home = match &args.keep {
+        Some(dir) => Home::keep_in(dir)?,
+        None => Home::temporary("quorate-demo-", None, "use --keep DIR")?,
+    };
     // A panic aborts without unwinding, so no destructor would end the agents.
     cluster::end_agents_on_panic(home.path());
     let story = Story::begin(ui);
@@ -125,7 +85,7 @@ pub(crate) fn run(global: &Global, args: &DemoArgs, ui: &Ui) -> Result<(), CliEr
         let mut cluster = Cluster::prepare(home.path(), args.nodes.into()).map_err(|e| (e, Vec::new()))?;
         let ended = tokio::select! {
             ended = perform(args, &mut cluster, &story) => ended,
-            signal = interrupted() => Err(CliError::new(
+            signal = cluster::interrupted() => Err(CliError::new(
                 Exit::Interrupted,
                 format!("interrupted ({signal})"),
                 "the agents were ended; run it again when you like",
@@ -160,22 +120,6 @@ pub(crate) fn run(global: &Global, args: &DemoArgs, ui: &Ui) -> Result<(), CliEr
             Err(CliError { hint: format!("logs, data and certificates are in {}", kept.display()), ..error })
         }
     }
-}
-
-/// Ctrl-C, or a polite request to end.
-async fn interrupted() -> &'static str {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            return tokio::select! {
-                _ = tokio::signal::ctrl_c() => "Ctrl-C",
-                _ = terminate.recv() => "SIGTERM",
-            };
-        }
-    }
-    let _ = tokio::signal::ctrl_c().await;
-    "Ctrl-C"
 }
 
 /// The story itself.

@@ -2,8 +2,8 @@
 //!
 //! It never trusts the agents' own accounts: it reads the log through the client, entry by entry.
 
-use super::cluster::Cluster;
 use super::load::{Attempt, Outcome, number};
+use crate::cli::cluster::Cluster;
 use crate::cli::find;
 use crate::cli::output::CliError;
 use crate::client::{Client, ReadLevel, TailFrom};

@@ -1,4 +1,4 @@
-//! The agents of the demo: their certificates, their processes, their addresses.
+//! A cluster of agents of its own on this machine: their certificates, their processes, their addresses.
 //!
 //! It ends only processes that it started, and never leaves one behind.
 
@@ -36,7 +36,7 @@ fn running() -> MutexGuard<'static, Vec<u32>> {
 }
 
 /// Before the process aborts, its agents are ended; the directory stays, as after every failure.
-pub(super) fn end_agents_on_panic(home: &Path) {
+pub(crate) fn end_agents_on_panic(home: &Path) {
     let home = home.to_owned();
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -74,7 +74,7 @@ struct Agent {
 }
 
 /// All agents, and an identity to ask them.
-pub(super) struct Cluster {
+pub(crate) struct Cluster {
     runtime: PathBuf,
     agents: Vec<Agent>,
     identity: Arc<Identity>,
@@ -86,7 +86,7 @@ fn certs_failed(error: &CertsError) -> CliError {
 
 impl Cluster {
     /// Makes directories and certificates below `home`; starts nothing.
-    pub(super) fn prepare(home: &Path, nodes: usize) -> Result<Self, CliError> {
+    pub(crate) fn prepare(home: &Path, nodes: usize) -> Result<Self, CliError> {
         let (runtime, certs) = (home.join("run"), home.join("certs"));
         let cluster = ClusterId::random().map_err(|e| certs_failed(&e))?;
         let authority = Authority::create(cluster).map_err(|e| certs_failed(&e))?;
@@ -102,27 +102,27 @@ impl Cluster {
             let (data, log) = (dir.join("data"), dir.join("log"));
             agents.push(Agent { name: agent, addr: None, child: None, pid: 0, killed: false, certs, data, log });
         }
-        let client = issue(Subject::client(cluster, Role::Append, name("demo")?))?;
+        let client = issue(Subject::client(cluster, Role::Append, name("app")?))?;
         let identity = Arc::new(Identity::load(&client).map_err(|e| certs_failed(&e))?);
         descriptor::usable(&runtime, true).map_err(|e| CliError::from_sentence(Exit::Error, &e.to_string()))?;
         Ok(Self { runtime, agents, identity })
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.agents.len()
     }
 
-    pub(super) fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         self.agents.iter().map(|agent| agent.name.clone()).collect()
     }
 
     fn at(&self, name: &str) -> Result<usize, CliError> {
         let at = self.agents.iter().position(|agent| agent.name == name);
-        at.ok_or_else(|| CliError::new(Exit::Error, format!("{} is no agent of the demo", printable(name)), ""))
+        at.ok_or_else(|| CliError::new(Exit::Error, format!("{} is no agent of this cluster", printable(name)), ""))
     }
 
     /// The first agent founds; when its address is known, the others join it.
-    pub(super) async fn start_all(&mut self, patience: Duration) -> Result<(), CliError> {
+    pub(crate) async fn start_all(&mut self, patience: Duration) -> Result<(), CliError> {
         self.spawn(0)?;
         self.wait_for_address(0, patience).await?;
         for i in 1..self.len() {
@@ -156,7 +156,7 @@ impl Cluster {
             command.arg("--join").arg(others.join(","));
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
-        // A Ctrl-C at the terminal is for the demo; it ends its agents itself, in order.
+        // A Ctrl-C at the terminal is for the command; it ends its agents itself, in order.
         #[cfg(unix)]
         command.process_group(0);
         let child = command.spawn().map_err(failed)?;
@@ -199,14 +199,14 @@ impl Cluster {
     }
 
     /// Ends one agent with `kill -9`; answers with the moment after which it cannot have done anything.
-    pub(super) fn kill(&mut self, name: &str) -> Result<Instant, CliError> {
+    pub(crate) fn kill(&mut self, name: &str) -> Result<Instant, CliError> {
         let i = self.at(name)?;
         self.signal(i)?;
         Ok(Instant::now())
     }
 
     /// Ends all agents with `kill -9`, one signal right after the other.
-    pub(super) fn kill_all(&mut self) -> Result<(), CliError> {
+    pub(crate) fn kill_all(&mut self) -> Result<(), CliError> {
         (0..self.len()).try_for_each(|i| self.signal(i))
     }
 
@@ -231,14 +231,14 @@ impl Cluster {
     }
 
     /// Starts a killed agent again, with its address and its data.
-    pub(super) async fn restart(&mut self, name: &str) -> Result<(), CliError> {
+    pub(crate) async fn restart(&mut self, name: &str) -> Result<(), CliError> {
         let i = self.at(name)?;
         self.reap(i).await?;
         self.spawn(i)
     }
 
     /// Starts all killed agents again.
-    pub(super) async fn restart_all(&mut self) -> Result<(), CliError> {
+    pub(crate) async fn restart_all(&mut self) -> Result<(), CliError> {
         for i in 0..self.len() {
             self.reap(i).await?;
         }
@@ -246,7 +246,7 @@ impl Cluster {
     }
 
     /// Ends all agents and waits until they are gone.
-    pub(super) async fn end(&mut self) {
+    pub(crate) async fn end(&mut self) {
         let _ = self.kill_all();
         for i in 0..self.len() {
             let _ = self.reap(i).await;
@@ -254,7 +254,7 @@ impl Cluster {
     }
 
     /// A client that begins at the agent number `first` (counted round) and may use all of them.
-    pub(super) fn client(&self, first: usize) -> Result<Client, CliError> {
+    pub(crate) fn client(&self, first: usize) -> Result<Client, CliError> {
         let mut addrs: Vec<_> = self.agents.iter().filter_map(|agent| agent.addr.clone()).collect();
         let by = first % addrs.len().max(1);
         addrs.rotate_left(by);
@@ -262,7 +262,7 @@ impl Cluster {
     }
 
     /// A client that speaks with this agent only.
-    pub(super) fn pinned(&self, name: &str) -> Result<Client, CliError> {
+    pub(crate) fn pinned(&self, name: &str) -> Result<Client, CliError> {
         let addrs = self.agents[self.at(name)?].addr.iter().cloned().collect();
         self.connect(addrs, true, Duration::from_secs(10))
     }
@@ -312,7 +312,7 @@ impl Cluster {
     }
 
     /// Waits until as many vote as the cluster grows to by itself.
-    pub(super) async fn wait_for_voters(&mut self, patience: Duration) -> Result<usize, CliError> {
+    pub(crate) async fn wait_for_voters(&mut self, patience: Duration) -> Result<usize, CliError> {
         let most = self.len().min(VOTERS_MAX);
         let target = if most.is_multiple_of(2) { most - 1 } else { most };
         self.until(patience, &format!("{target} voters"), |members| {
@@ -324,7 +324,7 @@ impl Cluster {
     }
 
     /// The name of the leader that an agent knows of.
-    pub(super) async fn leader(&mut self, patience: Duration) -> Result<String, CliError> {
+    pub(crate) async fn leader(&mut self, patience: Duration) -> Result<String, CliError> {
         let killed: Vec<_> = self.agents.iter().filter(|a| a.killed).map(|agent| agent.name.clone()).collect();
         self.until(patience, "a leader", |members| {
             let leader = members.iter().find(|m| m.raft == "leader" && !killed.contains(&m.name));
@@ -334,7 +334,7 @@ impl Cluster {
     }
 
     /// Waits until an agent that was started again votes and has committed what the cluster had when this began.
-    pub(super) async fn wait_until_caught_up(&mut self, name: &str, patience: Duration) -> Result<(), CliError> {
+    pub(crate) async fn wait_until_caught_up(&mut self, name: &str, patience: Duration) -> Result<(), CliError> {
         let give_up_at = Instant::now() + patience;
         let goal = self.client(self.at(name)? + 1)?.status().await.map_err(|e| find::error(e, false))?.committed_index;
         let votes = |s: &Status| s.raft == "voter" || s.raft == "leader";
@@ -358,7 +358,7 @@ impl Cluster {
     }
 
     /// The last lines of every agent's log.
-    pub(super) fn log_tails(&self, lines: usize) -> Vec<String> {
+    pub(crate) fn log_tails(&self, lines: usize) -> Vec<String> {
         let mut all = Vec::new();
         for agent in &self.agents {
             all.push(format!("--- the end of {}", agent.log.display()));
@@ -368,6 +368,22 @@ impl Cluster {
         }
         all
     }
+}
+
+/// Ctrl-C, or a polite request to end.
+pub(crate) async fn interrupted() -> &'static str {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            return tokio::select! {
+                _ = tokio::signal::ctrl_c() => "Ctrl-C",
+                _ = terminate.recv() => "SIGTERM",
+            };
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
+    "Ctrl-C"
 }
 
 fn picture(members: &[Member]) -> String {
