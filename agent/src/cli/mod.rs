@@ -4,6 +4,7 @@
 
 mod agent;
 mod append;
+mod bench;
 mod certs;
 mod cluster;
 mod demo;
@@ -96,6 +97,8 @@ enum Command {
     Tail(tail::TailArgs),
     /// Make an agent leave the cluster for good
     Leave,
+    /// Measure appends beside what the disk and the network could do at best
+    Bench(bench::BenchArgs),
     /// Make and check certificates
     #[command(subcommand)]
     Certs(certs::CertsCommand),
@@ -138,6 +141,7 @@ fn dispatch(cli: Cli, ui: &Ui) -> Result<(), CliError> {
         Command::Agent(args) => agent::run(&global, &args),
         Command::Certs(command) => certs::run(&global, command, ui),
         Command::Demo(args) => demo::run(&global, &args, ui),
+        Command::Bench(args) => bench::run(&global, &args, ui),
         command => {
             logging::start_client(global.log.as_deref())?;
             let runtime = runtime()?;
@@ -148,7 +152,7 @@ fn dispatch(cli: Cli, ui: &Ui) -> Result<(), CliError> {
                     Command::Append(args) => append::run(&global, args, ui).await,
                     Command::Tail(args) => tail::run(&global, &args, ui).await,
                     Command::Leave => leave::run(&global, ui).await,
-                    Command::Agent(_) | Command::Certs(_) | Command::Demo(_) => Ok(()),
+                    Command::Agent(_) | Command::Certs(_) | Command::Demo(_) | Command::Bench(_) => Ok(()),
                 }
             });
             // A resolver that hangs must not keep a command beyond its timeout.
@@ -233,6 +237,6 @@ mod tests {
     #[test]
     fn what_is_not_built_is_not_there() {
         let commands: Vec<_> = Cli::command().get_subcommands().map(|c| c.get_name().to_owned()).collect();
-        assert_eq!(commands, ["demo", "agent", "members", "status", "append", "tail", "leave", "certs"]);
+        assert_eq!(commands, ["demo", "agent", "members", "status", "append", "tail", "leave", "bench", "certs"]);
     }
 }
