@@ -193,6 +193,12 @@ pub(crate) fn dates(parsed: &X509Certificate<'_>) -> (Date, Date) {
     (Date::from_unix(validity.not_before.timestamp()), Date::from_unix(validity.not_after.timestamp()))
 }
 
+/// The last second at which a certificate is valid; `None` if it cannot be read. Proves nothing: its chain must have
+/// been verified by TLS before.
+pub fn not_after(certificate: &CertificateDer<'_>) -> Option<Date> {
+    X509Certificate::from_der(certificate).ok().map(|(_, parsed)| dates(&parsed).1)
+}
+
 /// SHA-256 of a certificate.
 pub(crate) fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
     let mut bytes = [0; 32];

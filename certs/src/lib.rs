@@ -21,7 +21,7 @@ mod tls;
 pub use authority::{Authority, Issued, Scope, VALIDITY_CA_DAYS, VALIDITY_LEAF_DAYS, Validity};
 pub use date::Date;
 pub use error::CertsError;
-pub use identity::Identity;
+pub use identity::{Identity, not_after};
 pub use inspect::{Finding, Inspection, Kind, Severity, inspect, verify};
 pub use name::{AgentName, ClusterId, NAME_BYTES_MAX, NameError, Role, valid_name};
 pub use refusal::Refusal;

@@ -15,7 +15,7 @@ use crate::greet::{self, gone, heard};
 use crate::inner::Inner;
 use crate::rpc::{self, RpcStream, RpcWelcome};
 use crate::table::Class;
-use crate::{Code, Event, Reason, Refused, connect, hello, socket};
+use crate::{Code, Event, Reason, Refused, connect, expiry, hello, socket};
 
 /// Above this share of the handshakes in use a stranger must prove its address first: one in so many.
 const RETRY_SHARE: usize = 4;
@@ -168,14 +168,19 @@ async fn serve(
     drop(permit);
     crate::tuning::trust(conn, &inner.limits);
     let id = inner.next_id();
-    while let Ok(streams) = conn.accept_bi().await {
+    let mut expired = std::pin::pin!(expiry::expired(conn));
+    loop {
+        let streams = tokio::select! {
+            streams = conn.accept_bi() => streams,
+            why = &mut expired => return Err(why),
+        };
+        let Ok(streams) = streams else { return Ok(()) };
         let max = inner.limits.rpc_frame_bytes_max;
         let stream = RpcStream::new(who.clone(), id, conn.clone(), streams, max, inner.guest_budget.clone());
         if !inner.events.send(Event::Rpc(stream), None, || true).await {
             return Err(Code::GoingAway.into());
         }
     }
-    Ok(())
 }
 
 fn welcome(inner: &Inner, conn: &Connection) -> RpcWelcome {

@@ -63,6 +63,7 @@ mod dial;
 mod endpoint;
 mod error;
 mod event;
+mod expiry;
 mod frame;
 mod greet;
 mod guests;

@@ -11,7 +11,7 @@ use crate::dial::write_frame;
 use crate::frame::{FrameError, FrameReader};
 use crate::inner::Inner;
 use crate::table::{Class, Link};
-use crate::{Code, Event, ExchangeError, Reason, Refused};
+use crate::{Code, Event, ExchangeError, Reason, Refused, expiry};
 
 /// The first byte of a stream besides the first one.
 const EXCHANGE: u8 = 1;
@@ -22,7 +22,14 @@ pub(crate) async fn live(inner: Arc<Inner>, link: Arc<Link>, send: SendStream, r
     let writer = tokio::spawn(write(link.clone(), send));
     let side = tokio::spawn(side_streams(inner.clone(), link.clone()));
     let datagrams = (link.class == Class::Peer).then(|| tokio::spawn(datagrams(inner.clone(), link.clone())));
-    let refused = read(&inner, &link, recv).await;
+    let refused = tokio::select! {
+        biased;
+        refused = read(&inner, &link, recv) => refused,
+        why = expiry::expired(&link.conn) => {
+            inner.refused(link.info.remote, why.clone(), None);
+            Some(why)
+        }
+    };
     if let Some(why) = &refused {
         link.end(why);
     }
