@@ -50,6 +50,7 @@ impl Data {
     /// Opens the directory, and makes it and its keys if it is new.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         create_dir(path).map_err(at("create data directory", path))?;
+        check_directory(path)?;
         let lock_path = path.join(LOCK);
         let lock = private().create(true).truncate(false).open(&lock_path).map_err(at("open", &lock_path))?;
         match lock.try_lock() {
@@ -59,6 +60,9 @@ impl Data {
         }
         if let Some(time) = read(&path.join(LEFT))? {
             finish_leaving(path, &String::from_utf8_lossy(&time))?;
+        }
+        for secret in [NODE_KEY, QUIC_KEY] {
+            refuse_loose(&path.join(secret))?;
         }
         let key = match read(&path.join(NODE_KEY))? {
             Some(pkcs8) => NodeKey::load(&pkcs8)?,
@@ -221,6 +225,60 @@ fn private() -> OpenOptions {
     options
 }
 
+/// A key that others may read proves nothing any more: whoever copied it is this node too.
+#[cfg(unix)]
+fn refuse_loose(path: &Path) -> Result<(), Error> {
+    match permissions(path)? {
+        Some(mode) if mode & 0o077 != 0 => Err(Error::Loose {
+            path: path.into(),
+            mode,
+            what: "is open to others than its owner",
+            next: format!(
+                "run: chmod 600 {}; if it may have been read, wipe the directory to join as a new node",
+                path.display()
+            ),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// A directory in which everybody may rename files is nobody's. One that others may only look into was made so by
+/// somebody (a service manager, a volume of a group), so it stays as it is: its files are private all the same.
+#[cfg(unix)]
+fn check_directory(path: &Path) -> Result<(), Error> {
+    let Some(mode) = permissions(path)? else { return Ok(()) };
+    let next = format!("run: chmod 700 {}", path.display());
+    if mode & 0o002 != 0 {
+        let what = "lets everybody replace its files";
+        return Err(Error::Loose { path: path.into(), mode, what, next });
+    }
+    if mode & 0o077 != 0 {
+        tracing::warn!("data directory {} is open to others than its owner ({mode:04o}); {next}", path.display());
+    }
+    Ok(())
+}
+
+/// The mode of what stands at `path`, links followed: what counts is who can reach the bytes.
+#[cfg(unix)]
+fn permissions(path: &Path) -> Result<Option<u32>, Error> {
+    use std::os::unix::fs::PermissionsExt;
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(Some(metadata.permissions().mode() & 0o7777)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(at("look at", path)(error)),
+    }
+}
+
+#[cfg(not(unix))]
+fn refuse_loose(_path: &Path) -> Result<(), Error> {
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn check_directory(_path: &Path) -> Result<(), Error> {
+    Ok(())
+}
+
 fn create_dir(path: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
@@ -286,6 +344,37 @@ mod tests {
             dir.path().join("left-then").join(LOG).exists() && dir.path().join("left-then").join(NODE_KEY).exists()
         );
         assert!(!dir.path().join(LEFT).exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn keys_and_directories_open_to_others_are_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let chmod = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        drop(Data::open(dir.path()).unwrap());
+        for name in [NODE_KEY, QUIC_KEY] {
+            let path = dir.path().join(name);
+            for loose in [0o640, 0o604, 0o620] {
+                chmod(&path, loose);
+                let error = Data::open(dir.path()).unwrap_err();
+                assert_eq!(error.exit_code(), 78);
+                let said = error.to_string();
+                assert!(
+                    said.contains(name) && said.contains(&format!("{loose:04o}")) && said.contains("chmod 600"),
+                    "{said}"
+                );
+            }
+            chmod(&path, 0o400);
+            drop(Data::open(dir.path()).unwrap());
+            chmod(&path, 0o600);
+        }
+        chmod(dir.path(), 0o777);
+        let error = Data::open(dir.path()).unwrap_err();
+        assert!(error.exit_code() == 78 && error.to_string().contains("chmod 700"), "{error}");
+        // What a group or a service manager set is only worth a line in the log.
+        chmod(dir.path(), 0o755);
+        drop(Data::open(dir.path()).unwrap());
     }
 
     #[test]

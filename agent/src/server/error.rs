@@ -26,6 +26,18 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// A file or directory is open to others, and must not be.
+    #[error("{} {what} (mode {mode:04o}); {next}", path.display())]
+    Loose {
+        /// The file or directory.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+        /// What is wrong with them.
+        what: &'static str,
+        /// What to do.
+        next: String,
+    },
     /// A file of the data directory does not hold what it should.
     #[error("{} {what}; {next}", path.display())]
     Foreign {
@@ -85,7 +97,7 @@ impl Error {
             Self::InUse { .. } => 75,
             Self::Corrupt { .. } => 11,
             Self::Certs(_) | Self::Options(_) | Self::Bind(_) | Self::Foreign { .. } | Self::Key(_) => 78,
-            Self::Data { .. } => 78,
+            Self::Data { .. } | Self::Loose { .. } => 78,
             Self::Log { .. } | Self::System { .. } | Self::Stopped(_) => 1,
         }
     }
