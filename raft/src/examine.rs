@@ -23,6 +23,7 @@ impl Raft {
         };
         match &message.body {
             Body::PreVote { last, .. } | Body::Vote { last, .. } | Body::TimeoutNow { last } => seen(*last),
+            Body::Missing { promised } => seen(*promised),
             Body::Append { prev, last, commit, .. } => {
                 seen(*prev);
                 seen(*last);

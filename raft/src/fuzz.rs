@@ -98,7 +98,7 @@ impl Liar {
     fn message(&mut self) -> Input {
         let mut entries = Vec::new();
         let number = self.number();
-        let body = match self.below(14) {
+        let body = match self.below(15) {
             0 => Body::PreVote { round: number, last: self.position() },
             1 => Body::PreVoteReply { round: self.below(6), granted: true },
             2 => Body::Vote { last: self.position(), transfer: number > 4 },
@@ -120,6 +120,7 @@ impl Liar {
             }
             11 => Body::StaleTerm,
             12 => Body::ReadIndex { id: number },
+            13 => Body::Missing { promised: self.position() },
             _ => match number % 2 {
                 0 => Body::ReadIndexReply { id: self.number(), index: Some(LogIndex(self.number())) },
                 _ => Body::TimeoutNow { last: self.position() },

@@ -176,20 +176,16 @@ impl Raft {
         if is_late || is_of_another_probe {
             return;
         }
-        let has_lost = last < progress.promised;
-        if has_lost {
-            progress.promised = LogIndex::ZERO;
-        }
+        let promised = (last < progress.promised).then_some(progress.promised);
+        let is_news = promised.is_some() && !progress.has_lost;
+        progress.has_lost |= promised.is_some();
         progress.probe_after(point);
         if progress.next <= start {
             progress.next = start.next();
             progress.mode = Mode::Behind;
         }
-        if has_lost {
-            self.alarm(
-                from,
-                "its log has lost entries that it acknowledged before it started; its disk cannot be trusted",
-            );
+        if let Some(promised) = promised.and_then(|promised| self.log.position(promised)) {
+            self.tell_missing(from, promised, is_news);
         }
     }
 

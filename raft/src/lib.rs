@@ -45,6 +45,7 @@ mod io;
 mod leader;
 mod log;
 mod message;
+mod missing;
 mod options;
 mod outbox;
 mod prng;

@@ -69,6 +69,9 @@ pub(crate) enum Body {
     /// Stand for election at once (§3.10), if your durable log reaches `last`.
     #[serde(rename = "t")]
     TimeoutNow { last: Position },
+    /// You have acknowledged entries up to here in an earlier life, and your log says that you lost some of them.
+    #[serde(rename = "m")]
+    Missing { promised: Position },
 }
 
 impl Message {
@@ -129,6 +132,7 @@ impl Message {
             Body::ReadIndex { .. } => "read-index",
             Body::ReadIndexReply { .. } => "read-index-reply",
             Body::TimeoutNow { .. } => "timeout-now",
+            Body::Missing { .. } => "missing",
         }
     }
 

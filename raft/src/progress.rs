@@ -28,6 +28,8 @@ pub(crate) struct Progress {
     pub(crate) matched: LogIndex,
     /// What it acknowledged in its life before this one, until it shows that it still has that.
     pub(crate) promised: LogIndex,
+    /// It said in this life that it has lost some of that.
+    pub(crate) has_lost: bool,
     /// The next index to send.
     pub(crate) next: LogIndex,
     pub(crate) mode: Mode,
@@ -54,6 +56,7 @@ impl Progress {
             admitted,
             matched: LogIndex::ZERO,
             promised: LogIndex::ZERO,
+            has_lost: false,
             next,
             mode: Mode::Probe { sent: false },
             heard: None,
@@ -71,6 +74,7 @@ impl Progress {
         self.matched = self.matched.max(matched);
         if self.matched >= self.promised {
             self.promised = LogIndex::ZERO;
+            self.has_lost = false;
         }
         let known = self.matched.max(verified);
         while self.batches.front().is_some_and(|&last| last <= self.matched) {
@@ -99,6 +103,7 @@ impl Progress {
     pub(crate) fn forget(&mut self) {
         self.promised = self.promised.max(self.matched);
         self.matched = LogIndex::ZERO;
+        self.has_lost = false;
         if self.promised > LogIndex::ZERO {
             self.next = self.promised.next();
         }

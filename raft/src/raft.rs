@@ -46,6 +46,8 @@ pub struct Raft {
     pub(crate) transfer: Option<Transfer>,
     pub(crate) pre_vote_round: u64,
     pub(crate) halted: Option<Halt>,
+    /// What a leader said that this disk has lost; it may hold it again by now.
+    pub(crate) lost: Option<Position>,
     /// Something was handled since sends were last planned.
     pub(crate) unplanned: bool,
 }
@@ -145,6 +147,7 @@ impl Raft {
             Body::ReadIndex { id } => self.on_read_index(from, fence, *id),
             Body::ReadIndexReply { id, index } => self.on_read_index_reply(from, *id, *index),
             Body::TimeoutNow { last } => self.on_timeout_now(from, *last),
+            Body::Missing { promised } => self.on_missing(from, *promised),
             // All it had to say was its term.
             Body::StaleTerm => {}
         }
@@ -193,7 +196,7 @@ impl Raft {
                 self.answer(from, message.fence, Body::VoteReply { granted: false });
                 return false;
             }
-            Body::Append { .. } | Body::ReadIndex { .. } | Body::TimeoutNow { .. } if older => {
+            Body::Append { .. } | Body::ReadIndex { .. } | Body::TimeoutNow { .. } | Body::Missing { .. } if older => {
                 self.answer(from, message.fence, Body::StaleTerm);
                 return false;
             }

@@ -52,6 +52,7 @@ impl Raft {
             transfer: None,
             pre_vote_round: 0,
             halted: None,
+            lost: None,
             unplanned: false,
         };
         if let Some(why) = halted {
@@ -170,10 +171,19 @@ impl Raft {
             peers: peers
                 .map(|(&peer, progress)| {
                     let replicating = progress.mode == Mode::Replicate;
-                    (peer, PeerStatus { matched: progress.matched, last_heard: progress.heard, replicating })
+                    (
+                        peer,
+                        PeerStatus {
+                            matched: progress.matched,
+                            last_heard: progress.heard,
+                            replicating,
+                            has_lost: progress.has_lost,
+                        },
+                    )
                 })
                 .collect(),
             pending: self.proposals.len() + self.forwards.len() + leader.map_or(0, |leader| leader.rounds.len()),
+            missing: self.missing().map(|lost| lost.index),
             halted: self.halted.clone(),
         }
     }

@@ -26,6 +26,8 @@ pub struct PeerStatus {
     pub last_heard: Option<Mono>,
     /// Is its log known to match up to `matched`, and entries flow.
     pub replicating: bool,
+    /// Its disk has lost what it acknowledged in an earlier life, and does not hold that again yet.
+    pub has_lost: bool,
 }
 
 /// A picture of the core.
@@ -61,6 +63,9 @@ pub struct Status {
     pub peers: BTreeMap<NodeId, PeerStatus>,
     /// Proposals and reads waiting.
     pub pending: usize,
+    /// This node's disk has lost what it acknowledged up to here: until it holds that again it does not stand for
+    /// election, and votes as if it held it.
+    pub missing: Option<LogIndex>,
     /// Stopped, and why.
     pub halted: Option<Halt>,
 }

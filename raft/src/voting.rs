@@ -24,7 +24,7 @@ impl Raft {
     /// again and again could keep all others from standing.
     pub(crate) fn on_pre_vote(&mut self, from: NodeId, message: &Message, round: u64, last: Position) {
         let granted = message.term >= self.hard_state.term
-            && last.is_at_least_as_up_to_date_as(self.log.last())
+            && last.is_at_least_as_up_to_date_as(self.bar_for_candidates())
             && !self.is_sticky_against(from);
         self.answer(from, message.fence, Body::PreVoteReply { round, granted });
     }
@@ -33,7 +33,8 @@ impl Raft {
     pub(crate) fn on_vote(&mut self, from: NodeId, fence: Fence, last: Position) {
         let HardState { term, vote } = self.hard_state;
         let is_free = vote.is_none_or(|vote| vote == from);
-        let granted = is_free && self.leader().is_none() && last.is_at_least_as_up_to_date_as(self.log.last());
+        let granted =
+            is_free && self.leader().is_none() && last.is_at_least_as_up_to_date_as(self.bar_for_candidates());
         if granted {
             if vote.is_none() {
                 self.set_hard_state(HardState { term, vote: Some(from) });

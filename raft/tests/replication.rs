@@ -3,6 +3,7 @@
 use quorate_raft::*;
 
 use crate::cluster::*;
+use crate::machine::Disk;
 
 /// R1, Figure 3.6: logs that lack, have more, or have other entries are found to part in one round trip each.
 #[test]
@@ -284,6 +285,72 @@ fn a_peer_that_lost_what_it_acknowledged_is_named_and_repaired() {
     c.settle();
     assert_eq!(c.machines[&leader].alarms.len(), 1, "{:?}", c.machines[&leader].alarms);
     assert_eq!(c.raft(victim).durable(), c.raft(leader).last().index);
+}
+
+/// The disk of a voter is put back to what it was before its last acknowledgements.
+fn roll_back(c: &mut Cluster, victim: NodeId, to: Disk) {
+    c.crash(victim);
+    c.machine(victim).disk.log = to.log.clone();
+    c.machine(victim).log = to.log;
+    c.restart(victim);
+}
+
+/// Two of three acknowledged, and one of the two lost it: with its vote the third one could win, and what was committed
+/// would be gone (§3.6.1). The voter was told by the leader what it lacks, so that vote is not to be had.
+#[test]
+fn a_rolled_back_voter_elects_nobody_who_lacks_what_it_lost() {
+    let mut c = Cluster::of(3);
+    let leader = c.elect();
+    c.settle();
+    let (behind, victim) = (c.others(leader)[0], c.others(leader)[1]);
+    let kept = c.machines[&victim].disk.clone();
+    c.isolate(behind);
+    let acked: Vec<Ticket> = (0..5).map(|_| c.propose(leader)).collect();
+    c.until("committed by two", |c| acked.iter().all(|ticket| c.is_committed(*ticket)));
+    // It is told, and before it is given anything back the leader is gone.
+    c.hold_back(leader, victim, "append");
+    roll_back(&mut c, victim, kept);
+    c.until("it knows what it lost", |c| c.raft(victim).status().missing.is_some());
+    assert!(c.raft(leader).status().peers[&victim].has_lost);
+    c.crash(leader);
+    c.captured.clear();
+    c.capture.clear();
+    c.heal();
+    c.run(5_000 * MS);
+    assert_eq!(c.leader(), None, "{}", c.picture());
+    assert_eq!(c.raft(victim).role(), Role::Follower, "it does not stand either");
+    // The one disk that holds everything makes the group whole again; the witness has seen that nothing acked is gone.
+    c.restart(leader);
+    c.until("the one that has it all", |c| c.stable_leader() == Some(leader));
+    c.settle();
+    assert_eq!(c.raft(victim).status().missing, None);
+    assert_eq!((c.raft(victim).last(), c.raft(behind).last()), (c.raft(leader).last(), c.raft(leader).last()));
+}
+
+/// The same voter keeps nobody waiting who holds what it lost: it votes as if it held that itself.
+#[test]
+fn a_rolled_back_voter_elects_one_who_holds_what_it_lost() {
+    let mut c = Cluster::of(3);
+    let leader = c.elect();
+    c.settle();
+    let (whole, victim) = (c.others(leader)[0], c.others(leader)[1]);
+    let kept = c.machines[&victim].disk.clone();
+    for _ in 0..5 {
+        c.propose(leader);
+    }
+    c.settle();
+    c.hold_back(leader, victim, "append");
+    roll_back(&mut c, victim, kept);
+    c.until("it knows what it lost", |c| c.raft(victim).status().missing.is_some());
+    c.crash(leader);
+    c.captured.clear();
+    c.capture.clear();
+    c.until("another leader", |c| c.stable_leader().is_some());
+    assert_eq!(c.leader(), Some(whole));
+    let later = c.propose(whole);
+    c.until("it serves", |c| c.is_committed(later));
+    c.until("whole again", |c| c.raft(victim).status().missing.is_none());
+    assert_eq!(c.machines[&victim].alarms.len(), 1, "{:?}", c.machines[&victim].alarms);
 }
 
 /// R12. No answer ever names an index that is not durable: not for heartbeats, not for duplicates, not for empty ones.

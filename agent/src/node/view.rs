@@ -106,6 +106,12 @@ impl Node {
         if let Some(why) = self.raft.status().halted {
             problems.push(format!("Raft of this agent has stopped ({why:?}); restart it"));
         }
+        if let Some(until) = self.raft.status().missing {
+            problems.push(format!(
+                "the disk of this agent has lost what it had acknowledged up to entry {until}; it does not lead before it \
+                 holds that again, and votes only for who does; check the disk"
+            ));
+        }
         problems.extend(self.applied.trouble().map(str::to_owned));
         problems.extend(self.formation_problem());
         if self.log_id.is_some() && self.leader().is_none() {
@@ -123,6 +129,9 @@ impl Node {
             if !self.is_healthy_majority(now.mono, &status, &status.configuration.voters) {
                 problems.push("this leader does not hear a majority of the voters".into());
             }
+            let lossy = status.peers.iter().filter(|(_, peer)| peer.has_lost).map(|(node, _)| self.name_of(node.get()));
+            problems
+                .extend(lossy.map(|name| format!("the disk of {name} has lost what it had acknowledged; check it")));
             let newcomers = self.peers.up().filter_map(|p| Some((p, self.autopilot.waiting(p.node)?)));
             problems.extend(newcomers.map(|(p, why)| format!("{} is not admitted: {why}", self.name_of(p.node))));
         }
