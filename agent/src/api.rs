@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// An append as it travels.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +15,7 @@ pub struct Append {
     /// 0 from a client, 1 from an agent that forwards; an agent never forwards a forwarded one.
     pub hops: u8,
     /// The client that an agent vouches for; empty from a client itself.
-    pub on_behalf_of: String,
+    pub on_behalf_of: Arc<str>,
     /// The batch, as [`crate::record`] lays it out.
     pub batch: Bytes,
 }
@@ -169,6 +170,37 @@ pub struct Status {
     pub problems: Vec<String>,
     /// The largest value of a record in this log, in bytes.
     pub record_bytes_max: u64,
+    /// Where the time of recent appends went at this agent.
+    #[serde(default)]
+    pub append: AppendStages,
+}
+
+/// Where the time of appends goes, over the last 30 to 60 seconds. All but `fsync` are the leader's to tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppendStages {
+    /// From the arrival of an append until its entry is proposed.
+    pub queue: Latency,
+    /// Of one write to this agent's own disk, from when it is handed over until it is synced.
+    pub fsync: Latency,
+    /// From the proposal of an entry until a quorum has it on disk.
+    pub replicate: Latency,
+    /// From the arrival of an append until it is answered.
+    pub total: Latency,
+}
+
+/// The distribution of one kind of delay. Microseconds, to a percent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Latency {
+    /// Samples.
+    pub count: u64,
+    /// Half took at most this long.
+    pub p50_us: u64,
+    /// Nine of ten.
+    pub p90_us: u64,
+    /// Ninety-nine of a hundred.
+    pub p99_us: u64,
+    /// The longest.
+    pub max_us: u64,
 }
 
 /// Why a request failed, in one word that scripts may compare.

@@ -82,29 +82,9 @@ impl Record {
 
     /// Do all parts keep their limits? `value_max` is the cluster's largest value.
     pub fn check(&self, value_max: usize) -> Result<(), Illegal> {
-        limits::check_stream(&self.stream)?;
-        limits::check_key(&self.key)?;
-        limits::check_label("type", &self.kind)?;
-        limits::check_label("correlation id", &self.correlation)?;
-        limits::check_label("causation id", &self.causation)?;
-        if self.headers.len() > limits::HEADERS_MAX {
-            let why = format!("at most {}, these are {}", limits::HEADERS_MAX, self.headers.len());
-            return Err(Illegal { what: "headers", shown: String::new(), why });
-        }
-        for (name, value) in &self.headers {
-            limits::check_header(name, value)?;
-        }
-        let overhead = self.encoded_len() - self.value.len();
-        if overhead > limits::RECORD_OVERHEAD_MAX {
-            let why =
-                format!("headers and names take at most {} bytes, these take {overhead}", limits::RECORD_OVERHEAD_MAX);
-            return Err(Illegal { what: "record", shown: String::new(), why });
-        }
-        if self.value.len() > value_max {
-            let why = format!("at most {value_max} bytes, this has {}", self.value.len());
-            return Err(Illegal { what: "value", shown: String::new(), why });
-        }
-        Ok(())
+        let headers = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let Self { stream, key, kind, correlation, causation, value, .. } = self;
+        Parts { stream, key, kind, correlation, causation, headers, value }.check(value_max)
     }
 
     /// Bytes of this record in a batch.
@@ -250,37 +230,109 @@ impl Outline<'_> {
         text(self.body.get(start..start + self.lens[1]).ok_or(Malformed::Length)?)
     }
 
-    /// The whole record; `batch` is the buffer it was found in, which the value goes on sharing.
-    pub fn read(&self, batch: &Bytes) -> Result<Stored, Malformed> {
+    /// The parts of the record, where they lie.
+    fn parts(&self) -> Result<Parts<'_>, Malformed> {
         let mut rest = self.body;
-        let mut take = |len: usize| -> Result<&[u8], Malformed> {
-            let (head, tail) = rest.split_at_checked(len).ok_or(Malformed::Length)?;
-            rest = tail;
-            Ok(head)
-        };
-        let stream = text(take(self.lens[0])?)?.to_owned();
-        let key = text(take(self.lens[1])?)?.to_owned();
-        let kind = text(take(self.lens[2])?)?.to_owned();
-        let correlation = text(take(self.lens[3])?)?.to_owned();
-        let causation = text(take(self.lens[4])?)?.to_owned();
+        let stream = text(take(&mut rest, self.lens[0])?)?;
+        let key = text(take(&mut rest, self.lens[1])?)?;
+        let kind = text(take(&mut rest, self.lens[2])?)?;
+        let correlation = text(take(&mut rest, self.lens[3])?)?;
+        let causation = text(take(&mut rest, self.lens[4])?)?;
         if self.lens[5] > limits::HEADERS_MAX {
             return Err(Malformed::Limit);
         }
         let mut headers = Vec::with_capacity(self.lens[5]);
         for _ in 0..self.lens[5] {
-            let lens = take(4)?;
+            let lens = take(&mut rest, 4)?;
             let (n, v) = (u16::from_le_bytes([lens[0], lens[1]]), u16::from_le_bytes([lens[2], lens[3]]));
-            let name = text(take(n.into())?)?.to_owned();
-            headers.push((name, text(take(v.into())?)?.to_owned()));
+            let name = text(take(&mut rest, n.into())?)?;
+            headers.push((name, text(take(&mut rest, v.into())?)?));
         }
-        let record = Record { stream, key, kind, headers, correlation, causation, value: batch.slice_ref(rest) };
+        Ok(Parts { stream, key, kind, correlation, causation, headers, value: rest })
+    }
+
+    /// The whole record; `batch` is the buffer it was found in, which the value goes on sharing.
+    pub fn read(&self, batch: &Bytes) -> Result<Stored, Malformed> {
+        let Parts { stream, key, kind, correlation, causation, headers, value } = self.parts()?;
+        let record = Record {
+            stream: stream.into(),
+            key: key.into(),
+            kind: kind.into(),
+            headers: headers.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
+            correlation: correlation.into(),
+            causation: causation.into(),
+            value: batch.slice_ref(value),
+        };
         Ok(Stored { seq: self.seq, record })
     }
+}
+
+/// A record where it lies in a batch; of a record without headers nothing is copied.
+struct Parts<'a> {
+    stream: &'a str,
+    key: &'a str,
+    kind: &'a str,
+    correlation: &'a str,
+    causation: &'a str,
+    headers: Vec<(&'a str, &'a str)>,
+    value: &'a [u8],
+}
+
+impl Parts<'_> {
+    fn check(&self, value_max: usize) -> Result<(), Illegal> {
+        limits::check_stream(self.stream)?;
+        limits::check_key(self.key)?;
+        limits::check_label("type", self.kind)?;
+        limits::check_label("correlation id", self.correlation)?;
+        limits::check_label("causation id", self.causation)?;
+        if self.headers.len() > limits::HEADERS_MAX {
+            let why = format!("at most {}, these are {}", limits::HEADERS_MAX, self.headers.len());
+            return Err(Illegal { what: "headers", shown: String::new(), why });
+        }
+        for (name, value) in &self.headers {
+            limits::check_header(name, value)?;
+        }
+        let headers: usize = self.headers.iter().map(|(n, v)| 4 + n.len() + v.len()).sum();
+        let texts = [self.stream, self.key, self.kind, self.correlation, self.causation];
+        let overhead = RECORD_HEADER_BYTES + headers + texts.iter().map(|text| text.len()).sum::<usize>();
+        if overhead > limits::RECORD_OVERHEAD_MAX {
+            let why =
+                format!("headers and names take at most {} bytes, these take {overhead}", limits::RECORD_OVERHEAD_MAX);
+            return Err(Illegal { what: "record", shown: String::new(), why });
+        }
+        if self.value.len() > value_max {
+            let why = format!("at most {value_max} bytes, this has {}", self.value.len());
+            return Err(Illegal { what: "value", shown: String::new(), why });
+        }
+        Ok(())
+    }
+}
+
+fn take<'a>(rest: &mut &'a [u8], len: usize) -> Result<&'a [u8], Malformed> {
+    let (head, tail) = rest.split_at_checked(len).ok_or(Malformed::Length)?;
+    *rest = tail;
+    Ok(head)
 }
 
 /// All records of a batch; values share its buffer.
 pub fn decode_batch(batch: &Bytes) -> Result<Vec<Stored>, Malformed> {
     outlines(batch)?.map(|outline| outline?.read(batch)).collect()
+}
+
+/// Adds the records of `batch` to those of `whole`, which becomes a batch if it was empty. How many they are; the
+/// caller keeps the bounds.
+pub fn join(whole: &mut BytesMut, batch: &[u8]) -> Result<u32, Malformed> {
+    let more = count(batch)?;
+    if whole.is_empty() {
+        whole.extend_from_slice(batch);
+        return Ok(more);
+    }
+    let here = count(whole)?;
+    whole.extend_from_slice(batch.get(BATCH_HEADER_BYTES..).ok_or(Malformed::Length)?);
+    if let Some(field) = whole.get_mut(4..8) {
+        field.copy_from_slice(&here.saturating_add(more).to_le_bytes());
+    }
+    Ok(more)
 }
 
 /// Is every record of this batch within its limits? What an agent asks before it lets a stranger's batch in.
@@ -290,7 +342,7 @@ pub fn check_batch(batch: &Bytes, value_max: usize) -> Result<u32, Malformed> {
     }
     let mut n = 0;
     for outline in outlines(batch)? {
-        outline?.read(batch)?.record.check(value_max).map_err(|_| Malformed::Limit)?;
+        outline?.parts()?.check(value_max).map_err(|_| Malformed::Limit)?;
         n += 1;
     }
     Ok(n)
@@ -321,6 +373,19 @@ mod tests {
         assert_eq!(back.iter().map(|s| &s.record).collect::<Vec<_>>(), records.iter().collect::<Vec<_>>());
         assert_eq!(check_batch(&batch, 5), Ok(2));
         assert_eq!(check_batch(&batch, 4), Err(Malformed::Limit));
+    }
+
+    /// What a leader gathers reads back as what its clients sent, in order.
+    #[test]
+    fn batches_join_to_one_batch() {
+        let (one, two) =
+            (encode_batch([some()].iter()).unwrap(), encode_batch([Record::of("x"), some()].iter()).unwrap());
+        let mut whole = BytesMut::new();
+        assert_eq!(join(&mut whole, &one), Ok(1));
+        assert_eq!(join(&mut whole, &two), Ok(2));
+        let records: Vec<_> = decode_batch(&whole.freeze()).unwrap().into_iter().map(|s| s.record).collect();
+        assert_eq!(records, [some(), Record::of("x"), some()]);
+        assert!(join(&mut BytesMut::new(), b"junk").is_err());
     }
 
     #[test]

@@ -134,6 +134,13 @@ impl Assembly {
         self.expected
     }
 
+    /// Does `chunk` begin with a whole legal frame?
+    fn is_whole(&self, chunk: &Bytes, max: usize) -> bool {
+        let Some((header, body)) = chunk.split_first_chunk::<HEADER_BYTES>() else { return false };
+        let length = u32::from_be_bytes(*header) as usize;
+        (1..=max).contains(&length) && length <= body.len()
+    }
+
     fn begun(&self) -> bool {
         self.expected.is_some() || !self.header.is_empty()
     }
@@ -184,6 +191,15 @@ impl FrameReader {
             }
             self.more().await?;
         }
+    }
+
+    /// The next frame if all of it is here. What is no frame is left for [`next`](Self::next) to find again.
+    pub(crate) fn ready(&mut self) -> Option<Frame> {
+        if self.assembly.begun() || !self.assembly.is_whole(&self.chunk, self.max) {
+            return None;
+        }
+        let bytes = self.assembly.feed(&mut self.chunk, self.max).ok().flatten()?;
+        Some(Frame { bytes, share: self.share.take() })
     }
 
     /// Waits for more bytes of a frame that has begun, within its budget and its deadline.

@@ -89,6 +89,11 @@ impl RpcRecv {
         }
     }
 
+    /// The next frame if it has arrived as a whole. An error is left for [`recv`](Self::recv) to tell.
+    pub fn ready(&mut self) -> Option<Bytes> {
+        self.reader.ready().map(|frame| frame.bytes)
+    }
+
     /// Tells the other side that nothing more will be read.
     pub fn stop(&mut self, code: Code) {
         self.reader.stop(code);
@@ -132,6 +137,17 @@ impl RpcSend {
                 self.pending.push(part);
             }
         }
+        Ok(())
+    }
+
+    /// The same for a short frame in one piece, which is copied.
+    pub fn queue_copied(&mut self, frame: &[u8]) -> Result<(), RpcError> {
+        let header = match u32::try_from(frame.len()) {
+            Ok(header) if header > 0 && frame.len() <= self.max => header,
+            _ => return Err(RpcError::Length { bytes: frame.len(), max: self.max }),
+        };
+        self.small.put_u32(header);
+        self.small.extend_from_slice(frame);
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use super::Global;
 use super::find::{self, Whom};
 use super::output::{self, CliError, Exit, Ui, thousands};
 use super::switch;
+use crate::api::{AppendStages, Latency};
 use crate::client::Status;
 use crate::limits::printable;
 use clap::Args;
@@ -33,6 +34,32 @@ struct StatusObject<'a> {
     tolerates: u32,
     log: LogObject,
     problems: &'a [String],
+    append: AppendObject,
+}
+
+/// Microseconds, over the last 30 to 60 seconds.
+#[derive(Serialize)]
+struct AppendObject {
+    queue: LatencyObject,
+    fsync: LatencyObject,
+    replicate: LatencyObject,
+    total: LatencyObject,
+}
+
+#[derive(Serialize)]
+struct LatencyObject {
+    count: u64,
+    p50_us: u64,
+    p90_us: u64,
+    p99_us: u64,
+    max_us: u64,
+}
+
+impl From<&Latency> for LatencyObject {
+    fn from(latency: &Latency) -> Self {
+        let Latency { count, p50_us, p90_us, p99_us, max_us } = *latency;
+        Self { count, p50_us, p90_us, p99_us, max_us }
+    }
 }
 
 #[derive(Serialize)]
@@ -88,7 +115,28 @@ fn object(status: &Status) -> StatusObject<'_> {
             bytes: status.bytes,
         },
         problems: &status.problems,
+        append: AppendObject {
+            queue: (&status.append.queue).into(),
+            fsync: (&status.append.fsync).into(),
+            replicate: (&status.append.replicate).into(),
+            total: (&status.append.total).into(),
+        },
     }
+}
+
+/// Where the time of appends went, in one line; nothing if this agent led none lately.
+fn appends(stages: &AppendStages) -> Option<String> {
+    let ms = |us: u64| us as f64 / 1e3;
+    let total = Some(&stages.total).filter(|total| total.count > 0)?;
+    let (queue, fsync, replicate) = (&stages.queue, &stages.fsync, &stages.replicate);
+    Some(format!(
+        "p50 {:.1} ms, p99 {:.1} ms  (queue {:.1}, own fsync {:.1}, replicate {:.1} ms at p50)",
+        ms(total.p50_us),
+        ms(total.p99_us),
+        ms(queue.p50_us),
+        ms(fsync.p50_us),
+        ms(replicate.p50_us),
+    ))
 }
 
 fn screen(status: &Status) -> Vec<String> {
@@ -130,6 +178,7 @@ fn screen(status: &Status) -> Vec<String> {
     lines.push(row("log", format!("{place}, {} on disk", output::bytes(status.bytes))));
     let (committed, applied) = (thousands(status.committed_index), thousands(status.applied_index));
     lines.push(row("index", format!("committed {committed}, applied {applied}")));
+    lines.extend(appends(&status.append).map(|line| row("appends", line)));
     match status.problems.as_slice() {
         [] => lines.push(row("problems", "none".into())),
         problems => {
@@ -165,6 +214,7 @@ mod tests {
             bytes: 2_048,
             problems: vec![],
             record_bytes_max: 1 << 20,
+            append: AppendStages::default(),
         }
     }
 
@@ -184,6 +234,9 @@ problems  none";
         let ill = Status { healthy: false, problems: vec!["c is silent\u{1b}[2J".into()], next: 0, ..status() };
         let said = screen(&ill).join("\n");
         assert!(said.contains("NOT HEALTHY") && said.contains("no record yet"), "{said}");
+        let total = Latency { count: 1, p50_us: 900, p99_us: 2_300, ..Latency::default() };
+        let busy = Status { append: AppendStages { total, ..AppendStages::default() }, ..status() };
+        assert!(screen(&busy).join("\n").contains("appends   p50 0.9 ms, p99 2.3 ms  (queue 0.0"), "{busy:?}");
         assert!(said.ends_with("problems\n  - c is silent\\u{1b}[2J"), "{said}");
     }
 
@@ -192,7 +245,7 @@ problems  none";
         let said = serde_json::to_string(&object(&status())).unwrap();
         assert_eq!(
             said,
-            r#"{"v":1,"cluster":"c0ffee","log_id":"10","name":"a","leader":"b","term":3,"healthy":true,"voters":["a","b","c"],"learners":[],"tolerates":1,"log":{"first":0,"next":1234,"committed_index":9,"applied_index":8,"bytes":2048},"problems":[]}"#
+            r#"{"v":1,"cluster":"c0ffee","log_id":"10","name":"a","leader":"b","term":3,"healthy":true,"voters":["a","b","c"],"learners":[],"tolerates":1,"log":{"first":0,"next":1234,"committed_index":9,"applied_index":8,"bytes":2048},"problems":[],"append":{"queue":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0},"fsync":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0},"replicate":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0},"total":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0}}}"#
         );
     }
 }

@@ -26,7 +26,7 @@ impl Client {
         let batch = encode(records, self.value_max(records).await)?;
         let frame = |id: u64, left: Duration| {
             let append =
-                Append { timeout_ms: answer_within(left), hops: 0, on_behalf_of: String::new(), batch: batch.clone() };
+                Append { timeout_ms: answer_within(left), hops: 0, on_behalf_of: "".into(), batch: batch.clone() };
             Request::Append(append).encode(id)
         };
         match self.request(frame, deadline, false).await? {

@@ -1,14 +1,12 @@
-//! Appends in flight: admitted here, proposed or forwarded, and ended exactly once.
+//! Appends in flight: admitted here, gathered and proposed or forwarded, and ended exactly once.
 //!
 //! What is surely not in the log may be tried again until its deadline; what may be in it is never tried again.
 
+use super::gather::{Gathered, Part};
 use super::{Class, Node, Output, PeerMessage, Reply, Waiting, not_applied};
 use crate::api::{Append, Appended, Code, Effect, Failure};
-use crate::limits::BATCH_BYTES_MAX;
-use crate::machine::log::Refused;
 use crate::record;
-use bytes::BytesMut;
-use quorate_raft::wal::EntryKind;
+use quorate_raft::wal::EntryHeader;
 use quorate_raft::{Mono, Now, Outcome, Reject};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -24,7 +22,7 @@ const ORPHANED_FOR: Duration = Duration::from_millis(150);
 
 /// Who waits for the end of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Origin {
+pub(super) enum Origin {
     /// A client of this agent.
     Client(u64),
     /// Another agent that forwards; it tries again itself.
@@ -33,10 +31,21 @@ enum Origin {
 
 /// One append that has not ended.
 #[derive(Debug)]
-struct InHand {
-    origin: Origin,
-    append: Append,
-    deadline: Mono,
+pub(super) struct InHand {
+    pub(super) origin: Origin,
+    pub(super) append: Append,
+    /// When it came.
+    pub(super) since: Mono,
+    pub(super) deadline: Mono,
+}
+
+/// One entry of ours on its way to a commit, and the appends that travel in it.
+#[derive(Debug)]
+struct Proposed {
+    parts: Vec<Part>,
+    since: Mono,
+    /// As it was sealed; `None` if the core did not take it at once.
+    header: Option<EntryHeader>,
 }
 
 /// All appends that have not ended.
@@ -45,8 +54,10 @@ pub(super) struct Appends {
     /// Wait for a leader, or for the next attempt.
     waiting: VecDeque<(Mono, InHand)>,
     waiting_bytes: usize,
+    /// Travel in the next entry.
+    pub(super) gathered: Gathered,
     /// Proposed to our own core, by ticket.
-    proposed: Waiting<(InHand, Option<Appended>)>,
+    proposed: Waiting<Proposed>,
     /// Sent to a leader, by our id: to whom, and when to give up.
     forwarded: Waiting<(InHand, u64, Mono)>,
 }
@@ -59,13 +70,13 @@ impl Node {
                 not_applied(Code::Invalid, what, format!("values take at most {} bytes", self.record_bytes_max));
             return self.emit(Output::Answer { request, result: Err(failure) });
         }
-        self.try_append(now, InHand { origin: Origin::Client(request), append, deadline });
+        self.try_append(now, InHand { origin: Origin::Client(request), append, since: now.mono, deadline });
     }
 
     /// An append that another agent forwards. It is proposed here or it fails; it never travels on.
     pub(super) fn forwarded_append(&mut self, now: Now, node: u64, id: u64, append: Append) {
         let deadline = now.mono.after(Duration::from_millis(append.timeout_ms.into()));
-        let in_hand = InHand { origin: Origin::Agent { node, id }, append, deadline };
+        let in_hand = InHand { origin: Origin::Agent { node, id }, append, since: now.mono, deadline };
         // Checked again: the other agent may be of another mind about the limits.
         if let Err(error) = record::check_batch(&in_hand.append.batch, self.record_bytes_max) {
             let failure = not_applied(Code::Invalid, format!("the batch was refused: {error}"), "");
@@ -74,7 +85,7 @@ impl Node {
         self.try_append(now, in_hand);
     }
 
-    fn try_append(&mut self, now: Now, in_hand: InHand) {
+    pub(super) fn try_append(&mut self, now: Now, in_hand: InHand) {
         // Its end is due at its deadline, not at the next round of the policies.
         self.next_reconcile = self.next_reconcile.min(in_hand.deadline);
         if self.leave.is_under_way() && matches!(in_hand.origin, Origin::Client(_)) {
@@ -82,7 +93,7 @@ impl Node {
             return self.end_append(in_hand.origin, Err(failure));
         }
         if self.is_ready_leader() {
-            return self.propose_append(now, in_hand);
+            return self.gather(now, in_hand);
         }
         // Its first entry is on its way to being applied, and what waits is tried then.
         if self.raft.is_leader() {
@@ -113,8 +124,9 @@ impl Node {
     /// When the earliest append must have ended.
     pub(super) fn next_append_deadline(&self) -> Option<Mono> {
         let waiting = self.appends.waiting.iter().map(|(_, h)| h.deadline);
-        let proposed = self.appends.proposed.values().map(|(h, _)| h.deadline);
-        waiting.chain(proposed).chain(self.appends.forwarded.values().map(|(_, _, g)| *g)).min()
+        let proposed = self.appends.proposed.values().flat_map(|p| &p.parts).map(|part| part.in_hand.deadline);
+        let gathered = self.appends.gathered.parts().map(|part| part.in_hand.deadline);
+        waiting.chain(gathered).chain(proposed).chain(self.appends.forwarded.values().map(|(_, _, g)| *g)).min()
     }
 
     fn forward(&mut self, now: Now, leader: u64, in_hand: InHand) {
@@ -127,43 +139,34 @@ impl Node {
         self.send(leader, Class::Bulk, PeerMessage::Forward { id, append });
     }
 
-    fn propose_append(&mut self, now: Now, in_hand: InHand) {
-        let mut batch = BytesMut::with_capacity(in_hand.append.batch.len().min(BATCH_BYTES_MAX));
-        batch.extend_from_slice(&in_hand.append.batch);
-        let count = match record::count(&batch) {
-            Ok(count) => count,
-            Err(error) => {
-                return self.end_append(in_hand.origin, Err(not_applied(Code::Invalid, error.to_string(), "")));
-            }
-        };
-        let numbers = match self.in_flight.number(&self.log, &mut batch) {
-            Ok(numbers) => numbers,
-            Err(error) => {
-                let code = if matches!(error, Refused::TooManyStreams) { Code::Refused } else { Code::Invalid };
-                return self.end_append(in_hand.origin, Err(not_applied(code, error.to_string(), "")));
-            }
-        };
-        let ticket = self.token();
-        self.appends.proposed.insert(ticket, (in_hand, None));
-        let sealed = self.propose(now, ticket, EntryKind::Normal, batch.freeze(), count);
-        let Some(header) = sealed else { return };
-        self.in_flight.keep(numbers);
-        if let Some((_, appended)) = self.appends.proposed.get_mut(&ticket) {
-            let first = header.base_offset;
-            *appended = Some(Appended {
-                first,
-                last: first + u64::from(count) - 1,
-                term: header.term.0,
-                time: header.time.0,
-                lamport: header.lamport,
-                deduped: false,
-            });
+    /// How many entries of ours are on their way to a commit.
+    pub(super) fn entries_in_flight(&self) -> usize {
+        self.appends.proposed.len()
+    }
+
+    /// These appends are about to be proposed as one entry under `ticket`.
+    pub(super) fn expect(&mut self, now: Now, ticket: u64, parts: Vec<Part>) {
+        self.appends.proposed.insert(ticket, Proposed { parts, since: now.mono, header: None });
+    }
+
+    /// The entry under `ticket` stands in our log like this.
+    pub(super) fn sealed(&mut self, ticket: u64, header: EntryHeader) {
+        if let Some(proposed) = self.appends.proposed.get_mut(&ticket) {
+            proposed.header = Some(header);
         }
     }
 
-    fn append_committed(&mut self, ticket: u64) {
-        let Some((in_hand, Some(appended))) = self.appends.proposed.remove(&ticket) else { return };
-        self.end_append(in_hand.origin, Ok(appended));
+    fn append_committed(&mut self, now: Now, ticket: u64) {
+        let Some(Proposed { parts, since, header }) = self.appends.proposed.remove(&ticket) else { return };
+        let header = header.expect("what is committed was sealed when it was proposed");
+        self.stages.committed(now.mono, since, parts.iter().map(|part| part.in_hand.since));
+        let (term, time, lamport) = (header.term.0, header.time.0, header.lamport);
+        for Part { in_hand, first, count } in parts {
+            let first = header.base_offset + u64::from(first);
+            let last = first + u64::from(count) - 1;
+            let appended = Appended { first, last, term, time, lamport, deduped: false };
+            self.end_append(in_hand.origin, Ok(appended));
+        }
     }
 
     /// The end of a proposal, if `ticket` is one of an append.
@@ -172,7 +175,7 @@ impl Node {
             return false;
         }
         match outcome {
-            Outcome::Committed { .. } => self.append_committed(ticket),
+            Outcome::Committed { .. } => self.append_committed(now, ticket),
             Outcome::Lost => self.not_appended(now, ticket, None),
             Outcome::Rejected(reject) => self.not_appended(now, ticket, Some(reject)),
         }
@@ -181,7 +184,7 @@ impl Node {
 
     /// It is surely not in the log: a client's append is tried again, a forwarded one goes back.
     fn not_appended(&mut self, now: Now, ticket: u64, reject: Option<Reject>) {
-        let Some((in_hand, _)) = self.appends.proposed.remove(&ticket) else { return };
+        let Some(Proposed { parts, .. }) = self.appends.proposed.remove(&ticket) else { return };
         let failure = match reject {
             Some(Reject::Overloaded) => not_applied(Code::Busy, "too much waits for commit", "retry later"),
             Some(Reject::Halted) => {
@@ -189,9 +192,11 @@ impl Node {
             }
             _ => not_applied(Code::NoQuorum, "the leader changed or has no quorum", "retry"),
         };
-        match (in_hand.origin, failure.code) {
-            (Origin::Client(_), Code::NoQuorum) => self.wait_with(now.mono.after(RETRY_AFTER), in_hand),
-            (origin, _) => self.end_append(origin, Err(failure)),
+        for Part { in_hand, .. } in parts {
+            match (in_hand.origin, failure.code) {
+                (Origin::Client(_), Code::NoQuorum) => self.wait_with(now.mono.after(RETRY_AFTER), in_hand),
+                (origin, _) => self.end_append(origin, Err(failure.clone())),
+            }
         }
     }
 
@@ -259,20 +264,19 @@ impl Node {
                 continue;
             }
             self.appends.waiting_bytes -= in_hand.append.batch.len();
-            let failure = not_applied(
-                Code::NoQuorum,
-                self.why_no_leader(),
-                "it was not appended; retry when `quorate status` shows a leader",
-            );
-            self.end_append(in_hand.origin, Err(failure));
+            self.end_append(in_hand.origin, Err(self.never_proposed()));
         }
         let late = |deadline: Mono| deadline <= now.mono;
-        let proposed: Vec<u64> =
-            self.appends.proposed.iter().filter(|(_, (h, _))| late(h.deadline)).map(|(t, _)| *t).collect();
-        for ticket in proposed {
-            if let Some((in_hand, _)) = self.appends.proposed.remove(&ticket) {
-                self.end_append(in_hand.origin, Err(unknown("it was written, and no quorum confirmed it in time")));
-            }
+        for part in self.appends.gathered.take_late(now.mono) {
+            self.end_append(part.in_hand.origin, Err(self.never_proposed()));
+        }
+        let mut unconfirmed = Vec::new();
+        for proposed in self.appends.proposed.values_mut() {
+            unconfirmed.extend(proposed.parts.extract_if(.., |part| late(part.in_hand.deadline)));
+        }
+        for part in unconfirmed {
+            let failure = unknown("it was written, and no quorum confirmed it in time");
+            self.end_append(part.in_hand.origin, Err(failure));
         }
         let forwarded: Vec<u64> =
             self.appends.forwarded.iter().filter(|(_, (_, _, g))| late(*g)).map(|(id, _)| *id).collect();
@@ -283,7 +287,13 @@ impl Node {
         }
     }
 
-    fn end_append(&mut self, origin: Origin, result: Result<Appended, Failure>) {
+    /// Its time is over, and it never left this agent's memory.
+    fn never_proposed(&self) -> Failure {
+        let hint = "it was not appended; retry when `quorate status` shows a leader";
+        not_applied(Code::NoQuorum, self.why_no_leader(), hint)
+    }
+
+    pub(super) fn end_append(&mut self, origin: Origin, result: Result<Appended, Failure>) {
         match origin {
             Origin::Client(request) => {
                 self.emit(Output::Answer { request, result: result.map(Reply::Appended) });

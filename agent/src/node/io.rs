@@ -116,7 +116,7 @@ pub struct Request {
     /// Names it in `Answer`.
     pub id: u64,
     /// Who asks, for people: `client ci (append)`.
-    pub who: String,
+    pub who: Arc<str>,
     /// When the asker stops waiting.
     pub deadline: Mono,
     /// What is asked.

@@ -9,6 +9,7 @@ mod apply;
 mod autopilot;
 mod clock;
 mod formation;
+mod gather;
 mod gossip;
 mod io;
 mod leave;
@@ -17,6 +18,7 @@ mod options;
 mod peers;
 mod questions;
 mod replication;
+mod stages;
 mod tail_cache;
 mod view;
 
@@ -70,6 +72,7 @@ pub struct Node {
     applied: apply::Applied,
 
     appends: appends::Appends,
+    stages: stages::Stages,
     questions: questions::Questions,
     autopilot: autopilot::Autopilot,
     formation: formation::State,
@@ -86,6 +89,8 @@ pub struct Node {
     /// What was noted about whom, and when.
     noted: BTreeMap<(u64, String), Mono>,
     outputs: VecDeque<Output>,
+    /// Something was heard since the cores had their turn, last at this moment.
+    heard: Option<Now>,
 }
 
 impl Node {
@@ -124,6 +129,7 @@ impl Node {
             in_flight: InFlight::default(),
             applied: apply::Applied::default(),
             appends: appends::Appends::default(),
+            stages: stages::Stages::default(),
             questions: questions::Questions::default(),
             autopilot: autopilot::Autopilot::default(),
             formation: formation::State::new(&options.formation, &boot, now.mono),
@@ -138,6 +144,7 @@ impl Node {
             published: Arc::default(),
             noted: BTreeMap::new(),
             outputs: VecDeque::new(),
+            heard: None,
             options,
         };
         node.read_founding(&boot.control);
@@ -145,8 +152,10 @@ impl Node {
         Ok(node)
     }
 
-    /// The world speaks.
+    /// The world speaks. What follows from it is worked out when the outputs are taken, so that inputs that come
+    /// together cost one turn of the cores, and appends among them travel in one entry.
     pub fn handle(&mut self, now: Now, input: Input) {
+        self.heard = Some(now);
         match input {
             Input::Timeout => {}
             Input::PeerUp(peer) => self.peer_up(now, peer),
@@ -157,22 +166,27 @@ impl Node {
             Input::ExchangeReply { node, bytes } => self.gossip_reply(now, node, bytes),
             Input::SeedAnswered { seed, node } => self.seed_answered(&seed, node),
             Input::SeedFailed { seed, why } => self.seed_failed(now, seed, why),
-            Input::Written { ticket } => self.raft.handle(now, quorate_raft::Input::Persisted { ticket }),
+            Input::Written { ticket } => self.written(now, ticket),
             Input::WriteRefused { why } => self.write_refused(why),
             Input::Fetched { token, entries } => self.fetched(now, token, entries),
             Input::Request(request) => self.request(now, request),
         }
-        self.pump(now);
     }
 
     /// What the agent asks of the world, in order.
     pub fn poll_output(&mut self) -> Option<Output> {
+        if let Some(now) = self.heard.take() {
+            self.pump(now);
+        }
         self.outputs.pop_front()
     }
 
     /// When to call [`handle`](Self::handle) with [`Input::Timeout`] if nothing else happens.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Mono> {
+        if self.heard.is_some() {
+            return Some(Mono(0));
+        }
         let gossip = self.members.poll_timeout().map(|m| Mono(m.0));
         let work = if self.applied.has_more() { Some(Mono(0)) } else { None };
         let mine = [gossip, self.raft.poll_timeout(), work, Some(self.next_reconcile)];
@@ -194,12 +208,16 @@ impl Node {
         }
         self.drain_raft(now);
         self.drain_gossip(now);
+        // Last, since a commit that came in this turn makes room for the next entry.
+        self.send_gathered(now);
+        self.drain_raft(now);
         self.publish(now);
     }
 
     /// The level-triggered policies: they look at what is, not at what happened.
     fn tick(&mut self, now: Now) {
         self.turned = true;
+        self.stages.turn(now.mono);
         self.form(now);
         self.keep_peers();
         self.reconcile(now);

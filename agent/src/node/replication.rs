@@ -212,6 +212,9 @@ impl Node {
         let log_id = if self.log_id_unwritten { self.log_id } else { None };
         self.log_id_unwritten = false;
         self.cache.trim(self.raft.durable().min(self.applied.index()));
+        if !append.is_empty() {
+            self.stages.writes(now.mono, persist.ticket);
+        }
         let batch = Batch { hard_state: persist.hard_state, log_id, truncate_from: persist.truncate_from, append };
         self.emit(Output::Write { ticket: persist.ticket, batch });
     }

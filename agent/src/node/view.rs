@@ -97,6 +97,7 @@ impl Node {
             bytes: 0,
             problems,
             record_bytes_max: self.record_bytes_max as u64,
+            append: self.stages.picture(),
         }
     }
 

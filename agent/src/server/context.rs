@@ -8,7 +8,7 @@ use crate::wire::rpc::Response;
 use quorate_transport::Endpoint;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 /// What every stream may use.
 #[derive(Debug, Clone)]
@@ -20,35 +20,37 @@ pub(super) struct Context {
     pub(super) stop: watch::Receiver<bool>,
 }
 
-/// One request on its way to the node.
+/// Requests on their way to the node, read off one stream together.
 #[derive(Debug)]
 pub(super) struct Asked {
-    pub(super) who: String,
+    pub(super) who: Arc<str>,
+    pub(super) replies: Replies,
+    pub(super) requests: Vec<One>,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(super) struct One {
+    /// As its asker named it.
+    pub(super) id: u64,
     pub(super) patience: Duration,
     pub(super) what: What,
-    pub(super) reply: Replier,
 }
 
-/// Where the answer of one request goes. Dropping it answers nothing.
-#[derive(Debug)]
-pub(super) struct Replier {
-    id: u64,
-    out: mpsc::UnboundedSender<(u64, Response, OwnedSemaphorePermit)>,
-    permit: OwnedSemaphorePermit,
-}
+/// Where the answers of one stream go. Dropping it answers nothing.
+#[derive(Debug, Clone)]
+pub(super) struct Replies(mpsc::UnboundedSender<(u64, Response)>);
 
-impl Replier {
-    pub(super) fn new(
-        id: u64,
-        out: mpsc::UnboundedSender<(u64, Response, OwnedSemaphorePermit)>,
-        permit: OwnedSemaphorePermit,
-    ) -> Self {
-        Self { id, out, permit }
+impl Replies {
+    /// The sending end, and where the answers come out. Their number is bounded by who lets the requests in.
+    pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<(u64, Response)>) {
+        let (sender, answers) = mpsc::unbounded_channel();
+        (Self(sender), answers)
     }
 
-    /// Sends the answer; a client that is gone does not hear it.
-    pub(super) fn send(self, response: Response) {
-        let _ = self.out.send((self.id, response, self.permit));
+    /// Sends one answer; a client that is gone does not hear it.
+    pub(super) fn send(&self, id: u64, response: Response) {
+        let _ = self.0.send((id, response));
     }
 }
 

@@ -1,6 +1,6 @@
 //! The one task that owns the node: inputs in, outputs out, next deadline. It takes no decision.
 
-use super::context::{self, Asked, Context, Replier};
+use super::context::{self, Asked, Context, Replies};
 use super::data;
 use super::disk::{Disk, Done, Job, Read};
 use super::network::{self, SharedGate};
@@ -76,7 +76,8 @@ pub(super) struct EventLoop {
     pub(super) gate: Arc<SharedGate>,
     pub(super) published: watch::Sender<Arc<Published>>,
     pub(super) face: watch::Sender<Face>,
-    pub(super) waiters: BTreeMap<u64, Replier>,
+    /// By our number of a request: where its answer goes, and its asker's number.
+    pub(super) waiters: BTreeMap<u64, (Replies, u64)>,
     pub(super) next_request: u64,
     pub(super) exchanges: BTreeMap<u64, oneshot::Sender<Bytes>>,
     pub(super) inputs: mpsc::UnboundedSender<Input>,
@@ -168,11 +169,14 @@ impl EventLoop {
     }
 
     fn asked(&mut self, asked: Asked) {
-        self.next_request += 1;
-        let id = self.next_request;
-        self.waiters.insert(id, asked.reply);
-        let deadline = self.clock.now().mono.after(asked.patience);
-        self.input(Input::Request(Request { id, who: asked.who, deadline, what: asked.what }));
+        let now = self.clock.now();
+        for one in asked.requests {
+            self.next_request += 1;
+            let id = self.next_request;
+            self.waiters.insert(id, (asked.replies.clone(), one.id));
+            let deadline = now.mono.after(one.patience);
+            self.node.handle(now, Input::Request(Request { id, who: asked.who.clone(), deadline, what: one.what }));
+        }
     }
 
     fn event(&mut self, event: Event) -> Option<Ended> {
@@ -256,12 +260,13 @@ impl EventLoop {
     }
 
     fn answer(&mut self, request: u64, result: Result<Reply, Failure>) {
-        let Some(waiter) = self.waiters.remove(&request) else { return };
-        waiter.send(match result {
+        let Some((replies, id)) = self.waiters.remove(&request) else { return };
+        let response = match result {
             Ok(Reply::Appended(appended)) => Response::Appended(appended),
             Ok(Reply::Answer(answer)) => Response::Answer(self.completed(answer)),
             Err(failure) => Response::Failed(failure),
-        });
+        };
+        replies.send(id, response);
     }
 
     /// Adds what only the shell knows.

@@ -2,7 +2,7 @@
 //!
 //! Only what the node has published as readable ever leaves; an agent without a log fetches from one that has it.
 
-use super::context::{Asked, Context, Replier, stopped};
+use super::context::{Asked, Context, One, Replies, stopped};
 use crate::api::{Answer, Ask, Code, Effect, Failure, ReadLevel, Start, TailFrom};
 use crate::node::{Published, What};
 use crate::record;
@@ -14,7 +14,7 @@ use quorate_transport::rpc::RpcSend;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::watch;
 
 /// Bytes of one read, and about the size of one frame.
 const FRAME_BYTES: usize = 256 << 10;
@@ -110,15 +110,14 @@ async fn settle(context: &mut Context) -> Result<(), Failure> {
 
 /// Asks the node on behalf of this tail.
 async fn ask(context: &Context, ask: Ask) -> Result<u64, Failure> {
-    let (out, mut answers) = mpsc::unbounded_channel();
-    let permit = Arc::new(Semaphore::new(1)).acquire_owned().await;
+    let (replies, mut answers) = Replies::new();
     let gone = || failure(Code::Unavailable, "this agent is stopping", "continue with another agent");
-    let reply = Replier::new(0, out, permit.map_err(|_| gone())?);
-    let asked = Asked { who: "tail".into(), patience: READ_PATIENCE, what: What::Ask(ask), reply };
+    let request = One { id: 0, patience: READ_PATIENCE, what: What::Ask(ask) };
+    let asked = Asked { who: "tail".into(), replies, requests: vec![request] };
     context.requests.send(asked).await.map_err(|_| gone())?;
     match answers.recv().await {
-        Some((_, Response::Answer(Answer::Readable { next }), _)) => Ok(next),
-        Some((_, Response::Failed(failure), _)) => Err(failure),
+        Some((_, Response::Answer(Answer::Readable { next }))) => Ok(next),
+        Some((_, Response::Failed(failure))) => Err(failure),
         _ => Err(gone()),
     }
 }

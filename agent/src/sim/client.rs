@@ -57,7 +57,7 @@ impl Kind {
                 let records: Vec<Record> = (first..first + count).map(|v| record(v, bytes)).collect();
                 let batch = encode_batch(records.iter()).unwrap_or_default();
                 let timeout_ms = u32::try_from(timeout_us / MS).unwrap_or(u32::MAX);
-                What::Append(Append { timeout_ms, hops: 0, on_behalf_of: String::new(), batch })
+                What::Append(Append { timeout_ms, hops: 0, on_behalf_of: "".into(), batch })
             }
             Self::Read => What::Ask(Ask::Barrier),
             Self::Await { next } => What::Ask(Ask::Await { next }),

@@ -2,7 +2,7 @@
 
 use super::Malformed;
 use crate::api::Appended;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// What is left of a frame that is being decoded.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ impl Fields {
     }
     fn take<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         let chunk = *self.rest.first_chunk::<N>().ok_or(Malformed(self.what))?;
-        self.rest = self.rest.slice(N..);
+        self.rest.advance(N);
         Ok(chunk)
     }
     pub(super) fn u8(&mut self) -> Result<u8, Malformed> {

@@ -106,7 +106,7 @@ pub fn decode_peer(frame: Bytes) -> Result<PeerMessage, Malformed> {
             let id = fields.u64()?;
             let timeout_ms = fields.u32()?;
             let len = fields.u8()?.into();
-            let on_behalf_of = fields.text(len)?;
+            let on_behalf_of = fields.text(len)?.into();
             let append = Append { timeout_ms, hops: 1, on_behalf_of, batch: fields.rest() };
             Ok(PeerMessage::Forward { id, append })
         }

@@ -111,7 +111,7 @@ impl Request {
                 let timeout_ms = fields.u32()?;
                 let hops = fields.u8()?;
                 let len = fields.u8()?.into();
-                let on_behalf_of = fields.text(len)?;
+                let on_behalf_of = fields.text(len)?.into();
                 Self::Append(Append { timeout_ms, hops, on_behalf_of, batch: fields.rest() })
             }
             ASK => Self::Ask(decode(&fields.rest(), "question")?),
@@ -123,6 +123,16 @@ impl Request {
 }
 
 impl Response {
+    /// Lays the answer to an append out in `out`, which saves its frame a buffer of its own. False, with nothing
+    /// written, for any other response.
+    pub fn put_small(&self, id: u64, out: &mut BytesMut) -> bool {
+        let Self::Appended(appended) = self else { return false };
+        out.put_u8(APPENDED);
+        out.put_u64_le(id);
+        appended.put(out);
+        true
+    }
+
     /// The frame in parts, so that entries are not copied.
     #[must_use]
     pub fn encode(&self, id: u64) -> Vec<Bytes> {

@@ -85,8 +85,11 @@ fn members_and_status_keep_their_shapes() {
             "tolerates",
             "log",
             "problems",
+            "append",
         ]);
         assert_eq!(keys(&status), expected);
+        assert_eq!(keys(&status["append"]), sorted(["queue", "fsync", "replicate", "total"]));
+        assert_eq!(keys(&status["append"]["fsync"]), sorted(["count", "p50_us", "p90_us", "p99_us", "max_us"]));
         assert_eq!(keys(&status["log"]), sorted(["first", "next", "committed_index", "applied_index", "bytes"]));
         assert_eq!(status["cluster"], cluster.id().to_string());
         assert_eq!((&status["name"], &status["voters"]), (&json!(name), &json!(["n1", "n2", "n3"])));

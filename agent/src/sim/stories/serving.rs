@@ -2,6 +2,7 @@
 
 use super::plan;
 use crate::api::{Code, Effect};
+use crate::node::Reply;
 use crate::sim::client::{End, Kind};
 use crate::sim::plan::{Action, MS, SECOND};
 use crate::sim::world::World;
@@ -22,6 +23,45 @@ fn an_append_that_outlives_its_client_is_committed_in_silence() {
     w.act(&Action::Heal);
     w.must("it stands", 5 * SECOND, |w| w.witness.offset_of(0).is_some());
     w.appends(leader);
+}
+
+/// What a log costs it costs per entry: appends that come while others are on their way share one, and each of them
+/// still hears its own offset.
+#[test]
+fn appends_that_come_together_travel_together() {
+    let mut w = World::formed(3);
+    let leader = w.leader().expect("one leads");
+    let before = w.witness.standing();
+    let many: Vec<usize> = (0..50).map(|_| w.begin_append(leader, SECOND)).collect();
+    w.must("all end", SECOND, |w| many.iter().all(|o| w.is_over(*o)));
+    let offsets: Vec<u64> = many
+        .iter()
+        .map(|o| match w.end(*o) {
+            End::Answered(Ok(Reply::Appended(appended))) if appended.first == appended.last => appended.first,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert!(offsets.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{offsets:?}");
+    let entries = w.witness.standing() - before;
+    assert!(entries <= 5, "{entries} entries for 50 appends");
+}
+
+/// What waits for the next entry has surely not been appended when its time is over, and is told so; what was proposed
+/// before it is not known.
+#[test]
+fn what_was_only_gathered_is_surely_not_appended() {
+    let mut w = World::formed(3);
+    let leader = w.leader().expect("one leads");
+    for other in (0..3).filter(|o| *o != leader) {
+        w.act(&Action::Cut { from: other, to: leader });
+    }
+    let many: Vec<usize> = (0..6).map(|_| w.begin_append(leader, 50 * MS)).collect();
+    w.must("they end", 100 * MS, |w| many.iter().all(|o| w.is_over(*o)));
+    let words: Vec<&str> = many.iter().map(|o| w.end(*o).word()).collect();
+    assert_eq!(words, ["unknown", "unknown", "not-applied", "not-applied", "not-applied", "not-applied"]);
+    w.act(&Action::Heal);
+    w.appends(leader);
+    w.witness.all_acked_stand();
 }
 
 /// A batch that the leader refuses must not leave a hole in the numbering of its stream: every agent would halt there.
