@@ -7,6 +7,30 @@
 //! | Ready | kind (3) |
 //! | rpc Hello, rpc Welcome | kind (4 or 5), MessagePack map |
 //!
+//! A frame of the greeting is the first on its stream, which is the first that the dialler opens. On `peer` and `bulk`
+//! that stream stays and carries what follows; on `rpc` the client may end its side after Hello, and the agent ends its
+//! own after Welcome. The limit of each frame is `Limits::hello_bytes_max` (4 KiB), its deadline `hello_deadline` (2 s).
+//!
+//! The maps have these keys, in any order:
+//!
+//! | key | value | Hello, Welcome | rpc Hello | rpc Welcome |
+//! |---|---|---|---|---|
+//! | `min`, `max` | the protocol versions spoken, u16 | yes | yes | yes |
+//! | `version` | the program's version, text of at most 64 bytes | yes | yes | yes |
+//! | `features` | bits, u64 | yes | yes | yes |
+//! | `cluster` | the cluster id, 16 bytes (`bin`) | yes | | yes |
+//! | `name` | the name in the certificate, text | yes | | yes |
+//! | `key` | the node key, 32 bytes (`bin`) | yes | | |
+//! | `node` | the node id, u64 | | | yes |
+//! | `boot_epoch` | count of starts, u64 | yes | | |
+//! | `boot_id` | random for each start, u64 | yes | | yes |
+//! | `log_id` | the history, 16 bytes (`bin`), or nil | yes | | yes |
+//! | `advertised` | where to dial the sender, an address or nil | yes | | |
+//! | `port` | the sender's UDP port, u16 | yes | | |
+//! | `observed` | the other side's address as the sender sees it | yes | | yes |
+//!
+//! An address is a map of one entry: `{"V4": [[a, b, c, d], port]}`, or `"V6"` with 16 bytes as integers.
+//!
 //! The signature is over 64 bytes of the TLS exporter with the label `EXPORTER-quorate-hello`, whose context is the
 //! kind and the map as sent: it binds every field to this one connection and to the sender's side of it. Unknown keys
 //! of the map are skipped, so a newer version may say more; the keys `min` and `max` never change.

@@ -18,7 +18,13 @@
 //! 68 ENTRIES   u64 committed end, then whole entries as they stand on disk; the reader checks their CRCs
 //! 69 END       u64 next offset: the tail has reached where it was to stop
 //! ```
-//! Integers are little-endian.
+//! Integers are little-endian. An answer has the id of its request; a FAILED to bytes that are no request has the id 0
+//! and ends the stream, not the connection. What a client says about hops and the name it speaks for is not believed.
+//!
+//! MessagePack here is positional: a struct is the array of its fields in the order of [`crate::api`], all of them. An
+//! enum's variant without fields is its name (`"Status"`); one with fields is a map of one entry from the name to its
+//! field (`{"Offset": 7}`), or to the array of its fields if they have names (`{"Await": [7]}`). No field is left out:
+//! an absent option is nil. A batch is laid out as in [`crate::record`], an entry as in `quorate_raft::wal`.
 
 use super::fields::Fields;
 pub use crate::api::*;
