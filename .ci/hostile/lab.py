@@ -71,9 +71,19 @@ class Lab:
         return answered.kind == protocol.ANSWER and answered.number == 7
 
 
+# Side by side at one time: below what an agent lets in of strangers, or the rows would refuse each other.
+TOGETHER_MAX = 16
+
+
 async def together(*jobs):
     """Rows that only wait wait side by side."""
-    return await asyncio.gather(*jobs)
+    room = asyncio.Semaphore(TOGETHER_MAX)
+
+    async def one(job):
+        async with room:
+            return await job
+
+    return await asyncio.gather(*(one(job) for job in jobs))
 
 
 __all__ = ["BULK", "PEER", "ROWS", "RPC", "Lab", "row", "together"]
