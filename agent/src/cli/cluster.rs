@@ -3,10 +3,10 @@
 //! It ends only processes that it started, and never leaves one behind.
 
 use crate::api::{Member, Status};
-use crate::cli::find;
+use crate::cli::find::{self, Route};
 use crate::cli::output::{CliError, Exit};
 use crate::client::{Client, ConnectOptions};
-use crate::descriptor;
+use crate::descriptor::{self, Descriptor};
 use crate::limits::printable;
 use quorate_certs::{AgentName, Authority, CertsError, ClusterId, Identity, Role, Subject, Validity};
 use std::fs::{File, OpenOptions};
@@ -77,6 +77,7 @@ struct Agent {
 pub(crate) struct Cluster {
     runtime: PathBuf,
     agents: Vec<Agent>,
+    client: PathBuf,
     identity: Arc<Identity>,
 }
 
@@ -105,7 +106,7 @@ impl Cluster {
         let client = issue(Subject::client(cluster, Role::Append, name("app")?))?;
         let identity = Arc::new(Identity::load(&client).map_err(|e| certs_failed(&e))?);
         descriptor::usable(&runtime, true).map_err(|e| CliError::from_sentence(Exit::Error, &e.to_string()))?;
-        Ok(Self { runtime, agents, identity })
+        Ok(Self { runtime, agents, client, identity })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -251,6 +252,18 @@ impl Cluster {
         for i in 0..self.len() {
             let _ = self.reap(i).await;
         }
+    }
+
+    /// How any command would find the agents, as a client that may append.
+    pub(crate) fn route(&self) -> Result<Route, CliError> {
+        let identity = Identity::load(&self.client).map_err(|e| certs_failed(&e))?;
+        let addrs = self.agents.iter().filter_map(|agent| agent.addr.clone()).collect();
+        Ok(Route { addrs, certs: self.client.clone(), identity })
+    }
+
+    /// What the agents that run say of themselves.
+    pub(crate) fn running(&self) -> Vec<Descriptor> {
+        descriptor::alive_in(&self.runtime)
     }
 
     /// A client that begins at the agent number `first` (counted round) and may use all of them.

@@ -2,7 +2,7 @@
 //!
 //! It never uses a directory that was there before.
 
-use super::output::CliError;
+use super::output::{CliError, Ui};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -45,6 +45,16 @@ impl Home {
             Self::Temporary(dir) => dir.path(),
             Self::Kept(dir) => dir,
         }
+    }
+
+    /// What to say of a command that failed with its agents here: everything stays for whoever wants to know why, unless
+    /// nothing went wrong.
+    pub(crate) fn after_failure(self, error: CliError, logs: &[String], ui: &Ui) -> CliError {
+        logs.iter().for_each(|line| ui.note(line));
+        if error.is_quiet() {
+            return error;
+        }
+        CliError { hint: format!("logs, data and certificates are in {}", self.keep().display()), ..error }
     }
 
     /// Leaves everything where it is, for whoever wants to know what went wrong.

@@ -129,6 +129,11 @@ impl CliError {
         Self { outcome, ..self }
     }
 
+    /// Did the command end early because somebody wanted it to, rather than because something went wrong?
+    pub(crate) fn is_quiet(&self) -> bool {
+        matches!(self.exit, Exit::Interrupted | Exit::Ok)
+    }
+
     /// The line for people, without `error: `.
     fn line(&self) -> String {
         let text = if self.hint.is_empty() { self.message.clone() } else { format!("{}; {}", self.message, self.hint) };

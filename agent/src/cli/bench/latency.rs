@@ -3,7 +3,7 @@
 //! It never averages percentiles: histograms are merged, then asked.
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// The finest step, in nanoseconds; nothing here is faster.
@@ -13,8 +13,9 @@ const HIGHEST_NS: u64 = 120_000_000_000;
 /// Significant decimal digits of every figure.
 const DIGITS: u8 = 3;
 
-/// Latencies of one kind.
-#[derive(Clone, Debug)]
+/// Latencies of one kind. Between processes they travel as pairs of nanoseconds and count.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(from = "Vec<(u64, u64)>", into = "Vec<(u64, u64)>")]
 pub(super) struct Latencies(Histogram<u64>);
 
 /// Percentiles, in microseconds.
@@ -48,10 +49,6 @@ impl Latencies {
         let _ = self.0.add(&other.0);
     }
 
-    pub(super) fn len(&self) -> u64 {
-        self.0.len()
-    }
-
     pub(super) fn percentiles(&self) -> Percentiles {
         if self.0.is_empty() {
             return Percentiles::default();
@@ -75,17 +72,19 @@ impl Latencies {
         let interval = self.0.value_at_quantile(0.5);
         Self(self.0.clone_correct(interval))
     }
+}
 
-    /// The histogram as pairs of nanoseconds and count, for another process.
-    pub(super) fn counts(&self) -> Vec<(u64, u64)> {
-        self.0.iter_recorded().map(|at| (at.value_iterated_to(), at.count_at_value())).collect()
+impl From<Latencies> for Vec<(u64, u64)> {
+    fn from(all: Latencies) -> Self {
+        all.0.iter_recorded().map(|at| (at.value_iterated_to(), at.count_at_value())).collect()
     }
+}
 
-    /// The histogram that another process wrote as [`counts`](Self::counts).
-    pub(super) fn of_counts(counts: &[(u64, u64)]) -> Self {
+impl From<Vec<(u64, u64)>> for Latencies {
+    fn from(counts: Vec<(u64, u64)>) -> Self {
         let mut all = Self::default();
         for (value, count) in counts {
-            all.0.saturating_record_n(*value, *count);
+            all.0.saturating_record_n(value, count);
         }
         all
     }
@@ -129,11 +128,11 @@ mod tests {
     #[test]
     fn what_another_process_measured_arrives_whole() {
         let here = of((1..=500).map(|i| Duration::from_micros(i * 37)));
-        let there = Latencies::of_counts(&here.counts());
-        assert_eq!(there.percentiles().p99_us, here.percentiles().p99_us);
+        let there: Latencies = serde_json::from_str(&serde_json::to_string(&here).unwrap()).unwrap();
+        assert_eq!(there.percentiles(), here.percentiles());
         let mut both = here.clone();
         both.add(&there);
-        assert_eq!(both.len(), 1_000);
+        assert_eq!(both.percentiles().samples, 1_000);
     }
 
     #[test]

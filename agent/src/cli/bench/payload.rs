@@ -3,7 +3,7 @@
 //! It never makes two records alike, so that a lost, doubled or altered one can be told.
 
 use crate::limits::RECORD_BYTES_MAX_CEILING;
-use crate::record::Record;
+use crate::record::{BATCH_HEADER_BYTES, RECORD_HEADER_BYTES, Record};
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// The stream that is written.
@@ -14,6 +14,12 @@ pub(super) const SIZE_MIN: usize = 32;
 pub(super) const SIZE_MAX: usize = RECORD_BYTES_MAX_CEILING;
 /// Where in the filling a value begins follows from its number, so that neighbours differ. A prime.
 const SHIFTS: u64 = 251;
+
+/// Bytes of an append of `batch` records with values of `size` bytes, as it goes to the disk, without the entry's header.
+pub(super) fn batch_bytes(size: u32, batch: u32) -> u64 {
+    let record = u64::from(size) + (RECORD_HEADER_BYTES + STREAM.len()) as u64;
+    BATCH_HEADER_BYTES as u64 + u64::from(batch) * record
+}
 
 /// How the records of one load look.
 #[derive(Clone, Debug)]
@@ -50,11 +56,20 @@ impl Payload {
         Record { stream: STREAM.into(), ..Record::of(value.freeze()) }
     }
 
+    /// The load.
+    pub(super) fn run(&self) -> u64 {
+        self.run
+    }
+
+    /// The load that a record says it is of.
+    pub(super) fn run_of(record: &Record) -> Option<u64> {
+        get_hex(record.value.get(..16)?)
+    }
+
     /// The number of a record of this load: `None` if it is of no load, or of another one.
     pub(super) fn number(&self, record: &Record) -> Option<u64> {
-        let run = get_hex(record.value.get(..16)?)?;
         let number = get_hex(record.value.get(16..SIZE_MIN)?)?;
-        (record.stream == STREAM && run == self.run).then_some(number)
+        (record.stream == STREAM && Self::run_of(record) == Some(self.run)).then_some(number)
     }
 }
 
@@ -71,6 +86,16 @@ fn get_hex(digits: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_batch_has_the_bytes_that_are_said() {
+        for (size, batch) in [(32, 1), (256, 3), (4096, 7)] {
+            let payload = Payload::new(7, size as usize);
+            let records: Vec<_> = (0..u64::from(batch)).map(|n| payload.record(n)).collect();
+            let encoded = crate::record::encode_batch(records.iter()).unwrap();
+            assert_eq!(encoded.len() as u64, batch_bytes(size, batch));
+        }
+    }
 
     #[test]
     fn a_record_has_its_size_and_carries_its_number() {

@@ -6,8 +6,10 @@ use crate::api::Member;
 use crate::cli::find::{self, Route};
 use crate::cli::output::{CliError, Exit};
 use crate::client::{Client, ConnectOptions};
+use crate::descriptor::Descriptor;
 use crate::limits::printable;
 use quorate_certs::Identity;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,23 +23,41 @@ pub(super) enum Via {
     Given,
 }
 
+/// An agent that runs on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Local {
+    pub(super) name: String,
+    pub(super) pid: u32,
+    pub(super) data: PathBuf,
+}
+
 /// What is measured.
 pub(super) struct Target {
     /// `HOST:PORT`, where a connection begins first.
     pub(super) addrs: Vec<String>,
     pub(super) certs: PathBuf,
-    identity: Arc<Identity>,
-    timeout: Duration,
-    /// Cluster id, hex.
-    pub(super) cluster: String,
+    pub(super) identity: Arc<Identity>,
+    pub(super) timeout: Duration,
     pub(super) leader: String,
     pub(super) version: String,
-    pub(super) members: Vec<Member>,
+    /// How many agents vote.
+    pub(super) voters: usize,
+    /// Those of them that run here.
+    pub(super) local: Vec<Local>,
+    /// Do all that vote listen on loopback?
+    pub(super) loopback: bool,
+    /// Median round trip between the answering agent and the others that vote, as it measures it, in microseconds.
+    pub(super) round_trip_us: Option<f64>,
 }
 
 impl Target {
-    /// Looks at the cluster behind `route`. It must have a leader.
-    pub(super) async fn look(route: Route, via: Via, timeout: Duration) -> Result<Self, CliError> {
+    /// Looks at the cluster behind `route`, which must have a leader. `running`: the agents on this machine.
+    pub(super) async fn look(
+        route: Route,
+        via: Via,
+        timeout: Duration,
+        running: &[Descriptor],
+    ) -> Result<Self, CliError> {
         let Route { mut addrs, certs, identity } = route;
         let identity = Arc::new(identity);
         let client = connect(addrs.clone(), &identity, timeout)?;
@@ -47,7 +67,7 @@ impl Target {
         let status = client.status().await.map_err(failed)?;
         let members = client.members().await.map_err(failed)?;
         client.close().await;
-        let Some(leader) = status.leader.clone() else {
+        let Some(leader) = status.leader else {
             let what = format!("{} knows no leader (one was lost just now)", printable(&status.name));
             return Err(CliError::new(Exit::NoQuorum, what, "run it again"));
         };
@@ -57,8 +77,28 @@ impl Target {
             addrs.retain(|addr| *addr != member.addr);
             addrs.insert(0, member.addr.clone());
         }
-        let (cluster, version) = (status.cluster, status.version);
-        Ok(Self { addrs, certs, identity, timeout, cluster, leader, version, members })
+        let voting: Vec<_> = members.iter().filter(|m| m.raft == "voter" || m.raft == "leader").collect();
+        let is_local = |member: &&&Member| {
+            let node = format!("{:016x}", member.id);
+            running.iter().find(|here| here.node == node && here.cluster == status.cluster)
+        };
+        let local = voting.iter().filter_map(|member| is_local(&member)).map(|here| Local {
+            name: here.name.clone(),
+            pid: here.pid,
+            data: here.data.clone(),
+        });
+        Ok(Self {
+            local: local.collect(),
+            loopback: voting.iter().all(|member| is_loopback(&member.addr)),
+            round_trip_us: median_round_trip_us(&voting),
+            voters: voting.len(),
+            addrs,
+            certs,
+            identity,
+            timeout,
+            leader,
+            version: status.version,
+        })
     }
 
     /// A client on a connection of its own.
@@ -66,32 +106,30 @@ impl Target {
         connect(self.addrs.clone(), &self.identity, self.timeout)
     }
 
-    /// How many agents hold the log and vote.
-    pub(super) fn voters(&self) -> usize {
-        self.members.iter().filter(|member| member.raft == "voter" || member.raft == "leader").count()
+    /// Do all agents that vote run on this machine?
+    pub(super) fn is_local(&self) -> bool {
+        self.local.len() == self.voters
     }
 }
 
-fn connect(addrs: Vec<String>, identity: &Arc<Identity>, timeout: Duration) -> Result<Client, CliError> {
+fn is_loopback(addr: &str) -> bool {
+    addr.parse::<SocketAddr>().is_ok_and(|addr| addr.ip().to_canonical().is_loopback())
+}
+
+fn median_round_trip_us(voting: &[&Member]) -> Option<f64> {
+    let mut told: Vec<_> = voting.iter().filter_map(|member| member.rtt_ms).filter(|ms| *ms > 0.0).collect();
+    told.sort_by(f64::total_cmp);
+    told.get(told.len() / 2).map(|ms| ms * 1e3)
+}
+
+/// A client that begins at the first of `addrs`.
+pub(super) fn connect(addrs: Vec<String>, identity: &Arc<Identity>, timeout: Duration) -> Result<Client, CliError> {
     Client::new(ConnectOptions::new(addrs, identity.clone()).timeout(timeout))
         .map_err(|e| CliError::from_sentence(Exit::Error, &e.to_string()))
 }
 
-/// Which agent a connection speaks with, and which one leads.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Spoken {
-    agent: String,
-    leader: Option<String>,
-}
-
-impl Spoken {
-    pub(super) async fn with(client: &Client) -> Result<Self, CliError> {
-        let status = client.status().await.map_err(|e| find::error(e, false))?;
-        Ok(Self { agent: status.name, leader: status.leader })
-    }
-
-    /// Does the agent pass on what it is given?
-    pub(super) fn is_forwarding(&self) -> bool {
-        self.leader.as_ref() != Some(&self.agent)
-    }
+/// Does the agent that `client` speaks with pass on what it is given?
+pub(super) async fn is_forwarding(client: &Client) -> Result<bool, CliError> {
+    let status = client.status().await.map_err(|e| find::error(e, false))?;
+    Ok(status.leader.as_ref() != Some(&status.name))
 }

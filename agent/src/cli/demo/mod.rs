@@ -93,7 +93,7 @@ pub(crate) fn run(global: &Global, args: &DemoArgs, ui: &Ui) -> Result<(), CliEr
         };
         cluster.end().await;
         let logs = match &ended {
-            Err(error) if error.exit != Exit::Interrupted && error.exit != Exit::Ok => cluster.log_tails(LOG_LINES),
+            Err(error) if !error.is_quiet() => cluster.log_tails(LOG_LINES),
             _ => Vec::new(),
         };
         ended.map_err(|error| (error, logs))
@@ -109,16 +109,7 @@ pub(crate) fn run(global: &Global, args: &DemoArgs, ui: &Ui) -> Result<(), CliEr
             }
             Ok(())
         }
-        Err((error, logs)) => {
-            for line in logs {
-                ui.note(&line);
-            }
-            if matches!(error.exit, Exit::Interrupted | Exit::Ok) {
-                return Err(error);
-            }
-            let kept = home.keep();
-            Err(CliError { hint: format!("logs, data and certificates are in {}", kept.display()), ..error })
-        }
+        Err((error, logs)) => Err(home.after_failure(error, &logs, ui)),
     }
 }
 
