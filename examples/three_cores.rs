@@ -127,7 +127,7 @@ impl World {
                 }
                 Output::Done { ticket, outcome } => println!("{:5} ms  {ticket:?} ended: {outcome:?}", self.clock),
                 Output::Accepted { .. } | Output::ReadReady { .. } | Output::ConfigurationChanged => {}
-                Output::Alarm { from, what } => println!("{from:?} {what}"),
+                Output::Alarm { from, what, .. } => println!("{from:?} {what}"),
                 Output::Halted(why) => println!("{id:?} stopped: {why:?}"),
             }
         }

@@ -65,6 +65,19 @@ impl Configuration {
         (next.is_legal() && !self.is_joint()).then_some(next)
     }
 
+    /// May `next` be the configuration after this one, whoever wrote it? One legal step (§4.3): to the joint phase, out
+    /// of it, or to other learners. Any legal one may be the first of a log.
+    pub(crate) fn may_precede(&self, next: &Self) -> bool {
+        if self.voters.is_empty() {
+            return !next.is_joint();
+        }
+        if self.is_joint() {
+            *next == self.leave()
+        } else {
+            self.toward(next.voters.clone(), next.learners.clone()).as_ref() == Some(next)
+        }
+    }
+
     /// What follows the joint phase (§4.3).
     pub(crate) fn leave(&self) -> Self {
         Self { voters: self.voters.clone(), outgoing: BTreeSet::new(), learners: self.learners.clone() }
@@ -100,6 +113,11 @@ impl Configurations {
     pub(crate) fn current(&self) -> &Configured {
         // Never empty: made with one, and neither `revert` nor `forget_before` takes the first that is left.
         &self.kept[self.kept.len() - 1]
+    }
+
+    /// The one in force just before `index`, if it is still known.
+    pub(crate) fn before(&self, index: LogIndex) -> Option<&Configuration> {
+        self.kept.iter().rev().find(|c| c.index < index).map(|c| &c.configuration)
     }
 
     /// In force from the moment it is appended (§4.1).

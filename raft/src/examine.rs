@@ -8,6 +8,11 @@ use crate::{BootId, EntryKind, EntryShape, LogIndex, Message, NodeId, Position, 
 /// No honest counter comes near it (at a billion a second it takes a century); beyond it, sums could overflow.
 const COUNTER_MAX: u64 = u64::MAX / 4;
 
+/// How far ahead of this node's own term a message may be. An honest cluster needs more than thirty years of elections,
+/// four a second, to get there while this node was away; a liar needs as many fsyncs of this node for one such step as it
+/// sends messages, and cannot use up the range of terms, after which nobody could ever be elected again.
+pub(crate) const TERM_AHEAD_MAX: u64 = 1 << 32;
+
 impl Raft {
     pub(crate) fn examine(&self, from: NodeId, message: &Message, entries: &[EntryShape]) -> Result<(), &'static str> {
         if from == self.node {
@@ -43,10 +48,20 @@ impl Raft {
         if index.0 > COUNTER_MAX || term.0 > COUNTER_MAX {
             return Err("names an index or a term beyond all reason");
         }
+        if message.term.0 > self.hard_state.term.0.saturating_add(TERM_AHEAD_MAX) {
+            return Err("names a term further ahead than any cluster gets in a lifetime");
+        }
         if term > message.term {
             return Err("names entries of a term later than its own");
         }
         match &message.body {
+            Body::AppendReply { matched, verified, .. } if matched > verified => {
+                Err("acknowledges more than it has verified")
+            }
+            Body::TimeoutNow { .. } | Body::Missing { .. } if message.term > self.hard_state.term => {
+                // A leader says that only to who has answered it in its term.
+                Err("speaks as a leader to whom this node has answered, of a term that it never took part in")
+            }
             Body::Append { prev, last, .. } => examine_entries(*prev, *last, entries),
             _ if !entries.is_empty() => Err("brought entries with a message that announces none"),
             Body::Conflict { last, runs, .. } => self.examine_runs(*last, runs),

@@ -11,6 +11,10 @@ use crate::{EntryKind, EntryShape, Halt, LogIndex, NodeId, Position, Raft};
 impl Raft {
     /// An append of this term came from `from`: it leads. False if that cannot be.
     pub(crate) fn follow(&mut self, from: NodeId, fence: Fence, round: u64) -> bool {
+        if self.contradicted == Some((from, self.hard_state.term)) {
+            // Its word was refused, with an alarm; nothing that it says in this term can be right.
+            return false;
+        }
         let known = match &mut self.role {
             RoleState::Leader(_) => {
                 self.alarm(from, "leads in the very term in which this node leads; its vote or ours was given twice");
@@ -91,7 +95,7 @@ impl Raft {
         let (leader, verified, round) = (following.leader, following.verified, following.round);
         let fence = Fence { admitted: following.admitted, from_boot: following.leader_boot, ..Fence::default() };
         if prev.index <= self.committed {
-            return self.halt(Halt::ConflictBelowCommit { index: prev.index });
+            return self.contradict(leader, prev.index);
         }
         if prev.index <= verified {
             return self.alarm_leader("tells two histories in one term");
@@ -117,13 +121,19 @@ impl Raft {
         let truncate_from = (first <= self.log.last().index).then_some(first);
         if let Some(from) = truncate_from {
             if from <= self.committed {
-                self.halt(Halt::ConflictBelowCommit { index: from });
+                self.contradict_leader(from);
                 return false;
             }
             if from <= self.verified() {
                 self.alarm_leader("tells two histories in one term");
                 return false;
             }
+        }
+        if !self.is_legal_chain(first, &new) {
+            self.alarm_leader("sent a configuration that does not follow from the one before it");
+            return false;
+        }
+        if let Some(from) = truncate_from {
             self.log.truncate(from);
             self.configurations.revert(from);
         }
@@ -135,6 +145,37 @@ impl Raft {
         }
         self.persist(None, truncate_from, new);
         true
+    }
+
+    /// Is each configuration among these entries one step from the one before it (§4.3)? Else a majority of one could
+    /// decide without any member of another.
+    fn is_legal_chain(&self, first: LogIndex, entries: &[EntryShape]) -> bool {
+        let mut before = self.configurations.before(first);
+        entries.iter().all(|entry| match &entry.kind {
+            EntryKind::Configuration(next) => before.replace(next).is_none_or(|before| before.may_precede(next)),
+            EntryKind::Normal | EntryKind::Noop => true,
+        })
+    }
+
+    /// A leader contradicts what is committed here. Leader completeness (§3.6.3) says that no leader can: it lies, or
+    /// this node's own state is wrong. One member's word does not decide that: it is refused, and is no leader of this
+    /// node in this term. When a second member says the same, this node stops.
+    fn contradict(&mut self, leader: NodeId, index: LogIndex) {
+        match self.contradicted {
+            Some((first, _)) if first != leader => self.halt(Halt::ConflictBelowCommit { index }),
+            _ => {
+                self.contradicted = Some((leader, self.hard_state.term));
+                self.alarm(leader, "contradicts, as a leader, what is committed here; its log or this node's is wrong");
+                self.leader_heard = None;
+                self.become_follower(None);
+            }
+        }
+    }
+
+    fn contradict_leader(&mut self, index: LogIndex) {
+        if let Some(leader) = self.leader() {
+            self.contradict(leader, index);
+        }
     }
 
     /// Up to here this log equals that of the leader it follows.

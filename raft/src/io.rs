@@ -197,7 +197,8 @@ pub enum Reject {
 /// Why this node's Raft stopped: its own state can no longer be trusted. The agent lives on and says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Halt {
-    /// A leader's log conflicts with an entry that is committed here.
+    /// The logs of two members, each in a term that it led, conflict with an entry that is committed here. (One alone could
+    /// be a lie, and is refused with an alarm.)
     ConflictBelowCommit {
         /// The first index in conflict.
         index: LogIndex,
@@ -257,6 +258,9 @@ pub enum Output {
         from: NodeId,
         /// What was wrong, for the log.
         what: &'static str,
+        /// No honest peer says this, whatever happened to either of the two: the connection it came on is best closed.
+        /// Else one of the two is wrong, and nobody can say which.
+        proof: bool,
     },
     /// This node's Raft has stopped for good in this life.
     Halted(Halt),

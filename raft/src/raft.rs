@@ -48,6 +48,9 @@ pub struct Raft {
     pub(crate) halted: Option<Halt>,
     /// What a leader said that this disk has lost; it may hold it again by now.
     pub(crate) lost: Option<Position>,
+    /// A member that, as a leader, contradicted what is committed here, and the term in which it did. One member can lie;
+    /// the second one that says the same makes it this node's own state that cannot be trusted.
+    pub(crate) contradicted: Option<(NodeId, Term)>,
     /// Something was handled since sends were last planned.
     pub(crate) unplanned: bool,
 }
@@ -124,7 +127,7 @@ impl Raft {
 
     fn on_message(&mut self, from: NodeId, message: &Message, entries: alloc::vec::Vec<EntryShape>) {
         if let Err(what) = self.examine(from, message, &entries) {
-            return self.outbox.push(Output::Alarm { from, what });
+            return self.outbox.push(Output::Alarm { from, what, proof: from != self.node });
         }
         if !self.is_of_this_life(from, message) || !self.obey_term(from, message) {
             return;
@@ -180,6 +183,13 @@ impl Raft {
             Body::PreVoteReply { granted: true, .. } => return !newer,
             // Whoever hears a live leader does not listen to candidates (§4.2.3), and so cannot be disturbed.
             Body::Vote { transfer: false, .. } if newer && self.is_sticky_against(from) => return false,
+            // Whom the leader asked to stand has a vote, and so has whoever leads. The configuration of this node may lag
+            // behind both, so it is no lie, and counts only while a leader is heard: an honest one waits that long.
+            Body::Vote { .. } | Body::Append { .. }
+                if newer && self.is_sticky_against(from) && !self.could_lead(from) =>
+            {
+                return false;
+            }
             Body::PreVoteReply { .. }
             | Body::VoteReply { .. }
             | Body::AppendReply { .. }
@@ -207,6 +217,12 @@ impl Raft {
             self.adopt(message.term);
         }
         true
+    }
+
+    /// Has it a vote in the group, as far as this node knows? A node that knows no group yet cannot tell.
+    fn could_lead(&self, peer: NodeId) -> bool {
+        let configuration = &self.configurations.current().configuration;
+        configuration.voters.is_empty() || configuration.is_voter(peer)
     }
 
     /// Enter a newer term, as a follower that does not know its leader yet.
@@ -271,7 +287,7 @@ impl Raft {
         let is_fresh = self.log.last() == Position::ZERO && self.hard_state == HardState::default();
         if !is_fresh {
             let what = "asked to found a log where one has begun; start with an empty data directory instead";
-            return self.outbox.push(Output::Alarm { from: self.node, what });
+            return self.alarm(self.node, what);
         }
         self.set_hard_state(HardState { term: Term(1), vote: Some(self.node) });
         self.become_leader(EntryKind::Configuration(Configuration::sole(self.node)));
@@ -353,7 +369,7 @@ impl Raft {
     }
 
     pub(crate) fn alarm(&mut self, from: NodeId, what: &'static str) {
-        self.outbox.push(Output::Alarm { from, what });
+        self.outbox.push(Output::Alarm { from, what, proof: false });
     }
 
     /// Stop for good in this life. Requests that promise nothing are refused; proposals stay open, since only the

@@ -53,6 +53,7 @@ impl Raft {
             pre_vote_round: 0,
             halted: None,
             lost: None,
+            contradicted: None,
             unplanned: false,
         };
         if let Some(why) = halted {
@@ -184,6 +185,7 @@ impl Raft {
                 .collect(),
             pending: self.proposals.len() + self.forwards.len() + leader.map_or(0, |leader| leader.rounds.len()),
             missing: self.missing().map(|lost| lost.index),
+            contradicted_by: self.contradicted.map(|(member, _)| member),
             halted: self.halted.clone(),
         }
     }
