@@ -41,6 +41,12 @@ pub(crate) struct Entry {
     pub(crate) seen: Option<Seen>,
     pub(crate) record: Option<Record>,
     pub(crate) contact: Option<Contact>,
+    /// The Lamport time of the latest record that came on its own connection, and the life it was of.
+    pub(crate) own_word: Option<(Life, u64)>,
+    /// No connection has ever proven that it exists.
+    pub(crate) is_hearsay: bool,
+    /// Against whose quota it counts: who told of it, until it is proven, or found to be gone.
+    pub(crate) introduced_by: Option<u64>,
     /// It is here, but users have not heard of it; the instant at which they do at the latest.
     pub(crate) introduction: Option<(Introduction, Mono)>,
     /// When anything was last heard of it.
@@ -73,11 +79,27 @@ impl Entry {
             proven: false,
             connected: false,
         };
-        Self { member, seen: None, record: None, contact: None, introduction: None, touched: now.mono }
+        Self {
+            member,
+            seen: None,
+            record: None,
+            contact: None,
+            own_word: None,
+            is_hearsay: false,
+            introduced_by: None,
+            introduction: None,
+            touched: now.mono,
+        }
     }
 
     pub(crate) fn life(&self) -> Option<Life> {
         self.seen.map(|seen| seen.identity.life)
+    }
+
+    /// It told so itself: its latest record came on its own connection.
+    pub(crate) fn has_said_that_it_leaves(&self) -> bool {
+        let said = self.record.as_ref().filter(|record| record.leaving).map(|record| (record.life, record.lamport));
+        said.is_some() && said == self.own_word
     }
 
     /// foca knows it, and not as down.

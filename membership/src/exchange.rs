@@ -80,9 +80,10 @@ impl TableBuilder {
 
 pub(crate) fn decode(mut bytes: &[u8]) -> wire::Result<Message> {
     if wire::get_u8(&mut bytes)? != VERSION {
-        return Err(Malformed("unknown version of the exchange protocol"));
+        return Err(wire::OTHER_VERSION);
     }
     match wire::get_u8(&mut bytes)? {
+        0 if bytes.has_remaining() => Err(Malformed("bytes after nothing")),
         0 => Ok(Message::Nothing),
         1 => {
             let mut rows = Vec::new();

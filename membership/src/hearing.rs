@@ -2,7 +2,9 @@
 //!
 //! It never trusts a datagram for more than the connection that it came on.
 
-use crate::io::Output;
+use crate::entry::Seen;
+use crate::hearsay::{Worth, is_beyond};
+use crate::io::{Lie, Output};
 use crate::membership::Membership;
 use crate::packet::{self, FocaPacket};
 use foca::{Message, State};
@@ -20,11 +22,12 @@ impl Membership {
         }
         let mut packet = match packet::decode(bytes) {
             Ok(packet) => packet,
-            Err(malformed) => return self.alarm(from, malformed.0),
+            Err(malformed) => return self.accuse(from, malformed.0, malformed.lie()),
         };
         let src = packet.foca.header.src;
         if src.node != from {
-            return self.alarm(from, "a datagram that speaks for another node than its connection");
+            let what = "a datagram that speaks for another node than its connection";
+            return self.accuse(from, what, Some(Lie::OtherNode));
         }
         let contact = self.roster.get(from).and_then(|entry| entry.contact.as_ref());
         match contact.map(|contact| src.life.cmp(&contact.life)) {
@@ -39,6 +42,8 @@ impl Membership {
             }
         }
         self.counters.datagrams_received += 1;
+        let incarnation = packet.foca.header.src_incarnation;
+        self.hear_own_word(from, &Seen { identity: src, incarnation, liveness: State::Alive });
         // Records first: then a member that foca is about to announce is known by name.
         for record in std::mem::take(&mut packet.records) {
             self.hear_record(from, record, true);
@@ -70,16 +75,22 @@ impl Membership {
         if packet.header.message == Message::TurnUndead && packet.header.dst == me && !self.may_renew() {
             return None;
         }
+        let mut changed = self.weigh_hearsay(from, packet);
         let count = packet.members.len();
-        let (mut impostor, mut bump) = (false, None);
-        let may_renew = self.may_renew();
-        let (roster, mut room) = (&self.roster, self.room());
+        let (mut impostor, mut bump, mut beyond) = (false, None, false);
+        let (may_renew, myself) = (self.may_renew(), self.swim.me());
+        let (roster, mut room) = (&self.roster, self.roster.quota());
         packet.members.retain(|member| {
             let id = member.id();
             if id.node == me.node {
                 impostor |= id.life > me.life;
                 bump = bump.max((id.life == me.life && id.bump > me.bump).then_some(id.bump));
                 // Of former identities foca would keep an entry, of ours it hears what it must refute.
+                let told = Seen { identity: *id, incarnation: member.incarnation(), liveness: member.state() };
+                if is_beyond(&myself, &told) {
+                    beyond = true;
+                    return false;
+                }
                 return *id == me && (member.state() != State::Down || may_renew);
             }
             if roster.is_contradicted(id.node, id.life) {
@@ -88,6 +99,11 @@ impl Membership {
             if roster.get(id.node).is_some() {
                 return true;
             }
+            // A packet does not say for how long somebody has been gone: those who forgot it would remember it afresh, and
+            // remind each other for ever. Tables say.
+            if member.state() == State::Down {
+                return false;
+            }
             let fits = room > 0;
             room = room.saturating_sub(1);
             fits
@@ -95,10 +111,36 @@ impl Membership {
         if impostor {
             self.alarm(from, "somebody speaks for a later life of this node: is its data directory in use twice?");
         }
-        if let Some(bump) = bump {
+        if beyond {
+            self.alarm(from, "word of this node from further ahead than it can be");
+            self.speak_for_itself(from);
+        } else if let Some(bump) = bump {
             self.outbid(bump);
         }
-        Some(packet.members.len() != count)
+        changed |= packet.members.len() != count;
+        Some(changed)
+    }
+
+    /// Makes of third-party news about known members what it is worth; says whether that is less than was told.
+    fn weigh_hearsay(&mut self, from: u64, packet: &mut FocaPacket) -> bool {
+        let (mut changed, mut beyond) = (false, false);
+        let mut kept = Vec::with_capacity(packet.members.len());
+        for member in packet.members.drain(..) {
+            let told = Seen { identity: *member.id(), incarnation: member.incarnation(), liveness: member.state() };
+            let worth = if told.identity.node == self.me { Worth::Told } else { self.worth(from, &told) };
+            changed |= worth != Worth::Told;
+            match worth {
+                Worth::Told => kept.push(member),
+                Worth::Suspicion => kept.extend(self.suspect(&told)),
+                Worth::Nothing => {}
+                Worth::Beyond => beyond = true,
+            }
+        }
+        packet.members = kept;
+        if beyond {
+            self.alarm(from, "word of a member from further ahead than it can be");
+        }
+        changed
     }
 
     /// Nobody but this node counts its renewals; yet who holds a higher count does not hear it until it is outbid.
@@ -108,11 +150,6 @@ impl Membership {
             let effects = self.swim.outbid(bump);
             self.carry_out(effects);
         }
-    }
-
-    /// How many more members there is room for.
-    pub(crate) fn room(&self) -> usize {
-        self.options.members_max.saturating_sub(self.roster.len())
     }
 
     pub(crate) fn may_renew(&self) -> bool {

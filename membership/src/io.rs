@@ -66,6 +66,16 @@ pub enum Input {
     },
 }
 
+impl Input {
+    /// Whose words these are.
+    pub(crate) fn speaker(&self) -> Option<u64> {
+        match self {
+            Self::Datagram { from, .. } | Self::Exchange { from, .. } | Self::ExchangeReply { from, .. } => Some(*from),
+            _ => None,
+        }
+    }
+}
+
 /// The core asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
@@ -117,7 +127,19 @@ pub enum Output {
         from: u64,
         /// What was wrong, for the log.
         what: &'static str,
+        /// What no honest peer says: the connection it came on is best closed. `None`: it may only repeat what another
+        /// one made up, or be of another version.
+        lie: Option<Lie>,
     },
+}
+
+/// What a peer has proven against itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lie {
+    /// It spoke for another node than its connection proves.
+    OtherNode,
+    /// Bytes that no honest peer makes.
+    Malformed,
 }
 
 /// What happened among the members, this node included once it is one. Each carries the member as it stands now.

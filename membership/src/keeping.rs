@@ -50,6 +50,7 @@ impl Membership {
                 Due::Reconnect => self.reconnect(),
                 Due::Introduce => self.introduce_overdue(),
                 Due::Leave => self.leave_further(),
+                Due::Doubt => self.end_doubts(),
                 Due::Reap => self.reap(),
             }
         }

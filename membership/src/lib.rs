@@ -29,6 +29,7 @@ mod entry;
 mod error;
 mod exchange;
 mod hearing;
+mod hearsay;
 mod identity;
 mod io;
 mod keeping;
@@ -48,7 +49,7 @@ mod wire;
 
 pub use bounds::{KEY_BYTES_MAX, TAGS_BYTES_MAX, TAGS_MAX, VALUE_BYTES_MAX};
 pub use error::Error;
-pub use io::{Event, Input, Output};
+pub use io::{Event, Input, Lie, Output};
 pub use member::{Member, NAME_BYTES_MAX, State, VERSION_BYTES_MAX};
 pub use membership::{Local, Membership};
 pub use options::Options;

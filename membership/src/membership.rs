@@ -5,12 +5,13 @@
 use crate::broadcast::Broadcasts;
 use crate::entry::{Contact, is_dialable};
 use crate::error::Error;
+use crate::hearsay::Doubt;
 use crate::identity::Identity;
-use crate::io::{Event, Input, Output};
+use crate::io::{Event, Input, Lie, Output};
 use crate::member::{Member, State, is_name, is_version};
 use crate::options::{EXCHANGE_WAIT_MIN, Options};
 use crate::packet;
-use crate::record::{LAMPORT_LIMIT, Record};
+use crate::record::{LAMPORT_HEARD_MAX, LAMPORT_LIMIT, RECORD_JUMP_MAX, Record};
 use crate::roster::{Merge, Roster};
 use crate::status::{Counters, Counts, Phase, Status};
 use crate::swim::{Effects, Swim};
@@ -72,6 +73,10 @@ pub struct Membership {
     pub(crate) renew_wait: Duration,
     /// The same for false counts of its renewals; apart, because only outbidding ends the renewals.
     pub(crate) outbid_from: Mono,
+    /// Not before this does it tell again, unasked, what it really says of itself.
+    pub(crate) speak_from: Mono,
+    /// Members that others have declared failed and this node only suspects; at most one each.
+    pub(crate) doubts: BTreeMap<u64, Doubt>,
     pub(crate) last_gossip: Option<Mono>,
     /// The next wait between two exchanges: short after joining, when everybody's table still fills.
     pub(crate) exchange_wait: Duration,
@@ -116,7 +121,7 @@ impl Membership {
         broadcasts.push(&record, options.transmissions(1));
         let contact = Contact { life, name: local.name, addr: local.addr, version: local.version };
         roster.contact(local.node, contact, now);
-        roster.merge(record, now);
+        roster.merge(record, true, now);
         roster.observe(swim.me(), now);
         // Users need not be told that they are here.
         roster.drain_events();
@@ -137,6 +142,8 @@ impl Membership {
             renew_from: Mono(0),
             renew_wait: Duration::ZERO,
             outbid_from: Mono(0),
+            speak_from: Mono(0),
+            doubts: BTreeMap::new(),
             last_gossip: None,
             exchange_wait: EXCHANGE_WAIT_MIN,
             table_cursor: 0,
@@ -157,6 +164,7 @@ impl Membership {
             return;
         }
         self.forgive_own_sleep();
+        self.roster.listen_to(input.speaker());
         match input {
             Input::Timeout => {}
             Input::Datagram { from, bytes } => self.hear(from, &bytes),
@@ -171,6 +179,7 @@ impl Membership {
             Input::Leave => self.leave(),
             Input::Witness { lamport } => self.witness(lamport),
         }
+        self.roster.listen_to(None);
         self.run_due();
         self.tell();
         self.arm();
@@ -255,7 +264,15 @@ impl Membership {
     }
 
     pub(crate) fn alarm(&mut self, from: u64, what: &'static str) {
+        self.accuse(from, what, None);
+    }
+
+    /// An alarm about what only a liar says is never left out: whoever owns the connection closes it.
+    pub(crate) fn accuse(&mut self, from: u64, what: &'static str, lie: Option<Lie>) {
         self.counters.refused += 1;
+        if lie.is_some() {
+            return self.outbox.push_back(Output::Alarm { from, what, lie });
+        }
         let now = self.now.mono;
         if self.alarmed.get(&(from, what)).is_some_and(|last| now < last.after(ALARM_INTERVAL)) {
             return;
@@ -263,7 +280,7 @@ impl Membership {
         self.alarmed.retain(|_, last| now < last.after(ALARM_INTERVAL));
         if self.alarmed.len() < ALARMS_MAX {
             self.alarmed.insert((from, what), now);
-            self.outbox.push_back(Output::Alarm { from, what });
+            self.outbox.push_back(Output::Alarm { from, what, lie });
         }
     }
 
@@ -335,17 +352,22 @@ impl Membership {
     }
 
     pub(crate) fn witness(&mut self, lamport: u64) {
-        self.lamport = self.lamport.max(lamport.min(LAMPORT_LIMIT - 2));
+        self.lamport = self.lamport.max(lamport.min(LAMPORT_HEARD_MAX));
     }
 
     /// Changes this node's own record and spreads it.
     pub(crate) fn publish(&mut self, change: impl FnOnce(&mut Record)) {
+        self.publish_after(0, change);
+    }
+
+    /// The same, later than what somebody says this node has said at the time `heard`.
+    fn publish_after(&mut self, heard: u64, change: impl FnOnce(&mut Record)) {
         let Some(mut record) = self.roster.get(self.me).and_then(|entry| entry.record.clone()) else { return };
-        self.lamport = (self.lamport + 1).min(LAMPORT_LIMIT - 1);
-        record.lamport = self.lamport;
+        record.lamport = (self.lamport.max(record.lamport).max(heard) + 1).min(LAMPORT_LIMIT - 1);
+        self.witness(record.lamport);
         change(&mut record);
         self.broadcasts.push(&record, self.options.transmissions(self.roster.present()));
-        self.roster.merge(record, self.now);
+        self.roster.merge(record, true, self.now);
     }
 
     /// A record from a peer, of whomever; `spread`: pass it on if it is news. Says whether it was.
@@ -358,7 +380,8 @@ impl Membership {
             return false;
         }
         let (lamport, copy) = (record.lamport, spread.then(|| record.clone()));
-        match self.roster.merge(record, self.now) {
+        let own = record.node == from;
+        match self.roster.merge(record, own, self.now) {
             Merge::News => {
                 self.witness(lamport);
                 if let Some(record) = copy {
@@ -382,8 +405,12 @@ impl Membership {
         } else if record.life == mine.life
             && (record.lamport > mine.lamport || (record.lamport == mine.lamport && record != mine))
         {
-            self.witness(record.lamport);
-            self.publish(|_| {});
+            if record.lamport > mine.lamport.saturating_add(RECORD_JUMP_MAX) {
+                // Outbidding that would use up the range. Whoever hears this node itself believes it over others.
+                self.alarm(from, "a record of this node from further ahead than it can be");
+                return self.speak_for_itself(from);
+            }
+            self.publish_after(record.lamport, |_| {});
         }
     }
 

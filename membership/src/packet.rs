@@ -66,7 +66,7 @@ pub(crate) fn decode(mut bytes: &[u8]) -> wire::Result<Packet> {
         return Err(Malformed("datagram of more than 1150 bytes"));
     }
     if wire::get_u8(&mut bytes)? != VERSION {
-        return Err(Malformed("unknown version of the gossip protocol"));
+        return Err(wire::OTHER_VERSION);
     }
     let len = usize::from(wire::get_u16(&mut bytes)?);
     if bytes.len() < len {

@@ -17,6 +17,11 @@ use std::net::SocketAddr;
 
 /// Lamport times from here on are refused: a liar must not be able to stop every clock at its end.
 pub(crate) const LAMPORT_LIMIT: u64 = 1 << 62;
+/// What is heard moves no clock beyond this: half of the range is left for what members say of themselves.
+pub(crate) const LAMPORT_HEARD_MAX: u64 = 1 << 61;
+/// How far a member's record may be ahead of its own latest word, said on its own connection, to be believed of others.
+/// No honest clock gets there in between: it is a million a second for half a year.
+pub(crate) const RECORD_JUMP_MAX: u64 = 1 << 44;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Record {

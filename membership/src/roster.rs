@@ -6,7 +6,7 @@ use crate::entry::{Contact, Entry, Introduction, Seen};
 use crate::identity::Identity;
 use crate::io::Event;
 use crate::member::{Member, State};
-use crate::record::Record;
+use crate::record::{RECORD_JUMP_MAX, Record};
 use crate::types::{Life, Mono, Now};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,6 +15,12 @@ use std::time::Duration;
 const STRANGERS_MAX: usize = 1024;
 /// How long such a record is kept.
 pub(crate) const STRANGER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How many members that no connection has proven one peer may have told of, until probes have found them gone: a liar can
+/// invent members, and each costs probes that real ones need. A newcomer to a large cluster hears of it from many.
+const INTRODUCED_MAX: usize = 256;
+/// How long a member that is gone is remembered if no connection ever proved that it existed.
+pub(crate) const UNPROVEN_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// What became of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,10 +44,14 @@ struct Log {
     addresses_changed: bool,
     introduce_at: Option<Mono>,
     gone: bool,
+    /// How many unproven members each peer has told of.
+    introduced: BTreeMap<u64, usize>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Roster {
+    /// Who is being listened to.
+    speaker: Option<u64>,
     entries: BTreeMap<u64, Entry>,
     log: Log,
     me: u64,
@@ -67,6 +77,18 @@ fn soonest(slot: &mut Option<Mono>, at: Mono) {
 }
 
 impl Log {
+    /// A member that this peer told of exists, or is gone.
+    fn proven(&mut self, introduced_by: Option<u64>) {
+        if let Some(speaker) = introduced_by
+            && let Some(count) = self.introduced.get_mut(&speaker)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.introduced.remove(&speaker);
+            }
+        }
+    }
+
     /// Derives events and indexes from one changed entry.
     fn compare(&mut self, me: u64, before: &Before, entry: &mut Entry, now: Now, patience: Duration) {
         let node = entry.member.node;
@@ -170,7 +192,7 @@ impl Log {
 
 impl Roster {
     pub(crate) fn new(me: u64, members_max: usize, patience: Duration) -> Self {
-        Self { entries: BTreeMap::new(), log: Log::default(), me, members_max, patience }
+        Self { speaker: None, entries: BTreeMap::new(), log: Log::default(), me, members_max, patience }
     }
 
     pub(crate) fn get(&self, node: u64) -> Option<&Entry> {
@@ -203,12 +225,20 @@ impl Roster {
         std::mem::take(&mut self.log.gone)
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
     pub(crate) fn is_full(&self) -> bool {
         self.entries.len() >= self.members_max
+    }
+
+    /// New members are from now on told of by this peer.
+    pub(crate) fn listen_to(&mut self, speaker: Option<u64>) {
+        self.speaker = speaker;
+    }
+
+    /// How many more unknown members the present speaker may tell of.
+    pub(crate) fn quota(&self) -> usize {
+        let room = self.members_max.saturating_sub(self.entries.len());
+        let used = self.speaker.map(|speaker| self.log.introduced.get(&speaker).copied().unwrap_or(0));
+        used.map_or(room, |used| room.min(INTRODUCED_MAX.saturating_sub(used)))
     }
 
     pub(crate) fn drain_events(&mut self) -> Vec<Event> {
@@ -237,9 +267,13 @@ impl Roster {
     /// Changes one entry, making it first if need be, and derives what follows.
     fn change<R>(&mut self, node: u64, now: Now, change: impl FnOnce(&mut Entry) -> R) -> R {
         let log = &mut self.log;
+        let speaker = self.speaker.filter(|speaker| *speaker != node);
         let entry = self.entries.entry(node).or_insert_with(|| {
             log.strangers += 1;
-            Entry::stranger(node, now)
+            if let Some(speaker) = speaker {
+                *log.introduced.entry(speaker).or_default() += 1;
+            }
+            Entry { is_hearsay: speaker.is_some(), introduced_by: speaker, ..Entry::stranger(node, now) }
         });
         let before = Before::of(entry);
         let result = change(entry);
@@ -247,6 +281,10 @@ impl Roster {
         entry.refresh(now);
         if !before.visible && entry.seen.is_some() {
             log.strangers -= 1;
+        }
+        if before.present && !entry.is_present() {
+            // Its inventor, if it was invented, has had it probed in vain; a newcomer may take its place.
+            log.proven(entry.introduced_by.take());
         }
         log.compare(self.me, &before, entry, now, self.patience);
         result
@@ -262,8 +300,11 @@ impl Roster {
 
     /// A connection with it is up.
     pub(crate) fn contact(&mut self, node: u64, contact: Contact, now: Now) {
+        let introduced_by = self.entries.get_mut(&node).and_then(|entry| entry.introduced_by.take());
+        self.log.proven(introduced_by);
         self.change(node, now, |entry| {
             entry.member.connected = true;
+            entry.is_hearsay = false;
             // What is proven ends what was only said.
             entry.record.take_if(|record| record.life > contact.life);
             entry.contact = Some(contact);
@@ -286,9 +327,19 @@ impl Roster {
     }
 
     /// A record of another node, or of this one when this node made it.
-    pub(crate) fn merge(&mut self, record: Record, now: Now) -> Merge {
-        match self.entries.get(&record.node) {
+    ///
+    /// `own`: it came on the connection of its member, which counts for more than what others say of it.
+    pub(crate) fn merge(&mut self, record: Record, own: bool, now: Now) -> Merge {
+        let life = record.life;
+        let no_room = self.is_full() || self.log.strangers >= STRANGERS_MAX || self.quota() == 0;
+        match self.entries.get_mut(&record.node) {
             Some(entry) => {
+                let word = entry.own_word.filter(|(of, _)| *of == life).map(|(_, lamport)| lamport);
+                if own {
+                    entry.own_word = Some((life, record.lamport.max(word.unwrap_or(0))));
+                } else if word.is_some_and(|word| record.lamport > word.saturating_add(RECORD_JUMP_MAX)) {
+                    return Merge::Refused("a record of a member from further ahead than it can be");
+                }
                 if let Some(contact) = entry.contact.as_ref() {
                     if record.life < contact.life {
                         return Merge::Stale;
@@ -300,11 +351,14 @@ impl Roster {
                 if entry.life().is_some_and(|life| record.life < life) {
                     return Merge::Stale;
                 }
-                if entry.record.as_ref().is_some_and(|known| record.rank() <= known.rank()) {
+                let overrules = |known: &Record| {
+                    own && known.life == life && known.lamport > record.lamport.saturating_add(RECORD_JUMP_MAX)
+                };
+                if entry.record.as_ref().is_some_and(|known| record.rank() <= known.rank() && !overrules(known)) {
                     return Merge::Stale;
                 }
             }
-            None if self.is_full() || self.log.strangers >= STRANGERS_MAX => return Merge::Stale,
+            None if no_room => return Merge::Stale,
             None => {}
         }
         self.change(record.node, now, |entry| entry.record = Some(record));
@@ -347,6 +401,7 @@ impl Roster {
                 _ if *node == self.me || entry.is_present() => continue,
                 (None, true) => continue,
                 (None, false) => entry.touched.after(STRANGER_TIMEOUT),
+                (Some(_), _) if entry.is_hearsay => entry.member.since.after(timeout.min(UNPROVEN_TIMEOUT)),
                 (Some(_), _) => entry.member.since.after(timeout),
             };
             if deadline <= now.mono {
@@ -370,6 +425,7 @@ impl Roster {
 
     fn forget(&mut self, node: u64) -> Option<Identity> {
         let entry = self.entries.remove(&node)?;
+        self.log.proven(entry.introduced_by);
         let Some(seen) = entry.seen else {
             self.log.strangers -= 1;
             return None;

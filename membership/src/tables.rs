@@ -4,6 +4,7 @@
 
 use crate::entry::is_dialable;
 use crate::exchange::{self, Message, Row, TableBuilder};
+use crate::hearsay::{Worth, is_beyond};
 use crate::io::Output;
 use crate::membership::Membership;
 use crate::timers::Due;
@@ -92,7 +93,7 @@ impl Membership {
         match exchange::decode(bytes) {
             Ok(message) => Some(message),
             Err(malformed) => {
-                self.alarm(from, malformed.0);
+                self.accuse(from, malformed.0, malformed.lie());
                 None
             }
         }
@@ -106,7 +107,7 @@ impl Membership {
         let mut tombstones = Vec::new();
         let mut records = Vec::new();
         let mut hints = Vec::new();
-        let mut room = self.room();
+        let mut room = self.roster.quota();
         for row in rows {
             let node = row.seen.identity.node;
             let known = self.roster.get(node).is_some();
@@ -140,7 +141,10 @@ impl Membership {
         for (node, age) in tombstones {
             let since = self.now.mono.before(age);
             self.roster.backdate(node, since);
-            self.timers.set_at_latest(Due::Reap, since.after(self.options.tombstone_timeout));
+            self.timers.set_at_latest(
+                Due::Reap,
+                since.after(crate::roster::UNPROVEN_TIMEOUT.min(self.options.tombstone_timeout)),
+            );
         }
         for node in hints.into_iter().take(HINTS_MAX) {
             self.retry(node);
@@ -166,6 +170,11 @@ impl Membership {
         let as_told = Some(Member::new(id, row.seen.incarnation, liveness));
         if id.node == self.me {
             let me = *self.swim.identity();
+            if is_beyond(&self.swim.me(), &row.seen) {
+                self.alarm(from, "word of this node from further ahead than it can be");
+                self.speak_for_itself(from);
+                return None;
+            }
             if id.life == me.life {
                 self.outbid(id.bump);
             } else if id.life > me.life {
@@ -179,10 +188,23 @@ impl Membership {
         let age = Duration::from_secs(row.age_s.into());
         let Some(known) = self.roster.get(id.node).and_then(|entry| entry.seen) else {
             // Else those who forgot it already would remember it again.
-            return as_told.filter(|_| liveness != State::Down || age < self.options.tombstone_timeout);
+            let remembered = self.options.tombstone_timeout.min(crate::roster::UNPROVEN_TIMEOUT);
+            return as_told.filter(|_| liveness != State::Down || age < remembered);
         };
+        if id.node == from {
+            self.hear_own_word(from, &row.seen);
+        }
         if known == row.seen || known.identity.rank() > id.rank() {
             return None;
+        }
+        match self.worth(from, &row.seen) {
+            Worth::Told => {}
+            Worth::Suspicion => return self.suspect(&row.seen),
+            Worth::Nothing => return None,
+            Worth::Beyond => {
+                self.alarm(from, "word of a member from further ahead than it can be");
+                return None;
+            }
         }
         if liveness != State::Down || id.node == from || known.identity != id {
             return as_told.filter(|_| known.liveness != State::Down || known.identity != id);

@@ -22,6 +22,8 @@ pub(crate) enum Due {
     Introduce,
     /// The next step of leaving.
     Leave,
+    /// End a suspicion that came of others' word.
+    Doubt,
     /// Forget old tombstones.
     Reap,
 }

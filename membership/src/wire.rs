@@ -2,6 +2,7 @@
 //!
 //! It never panics on what a peer sent, and never allocates more than the bytes it was given.
 
+use crate::io::Lie;
 use bytes::{Buf, BufMut};
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,6 +10,16 @@ use std::net::{IpAddr, SocketAddr};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed: {0}")]
 pub(crate) struct Malformed(pub(crate) &'static str);
+
+/// The one reason that an honest peer of another version may give.
+pub(crate) const OTHER_VERSION: Malformed = Malformed("another version of the gossip protocol");
+
+impl Malformed {
+    /// What that says of its sender.
+    pub(crate) fn lie(self) -> Option<Lie> {
+        (self != OTHER_VERSION).then_some(Lie::Malformed)
+    }
+}
 
 pub(crate) type Result<T> = std::result::Result<T, Malformed>;
 

@@ -274,7 +274,7 @@ impl Cluster {
                     self.agents.get_mut(&node).unwrap().events.push((now, event));
                 }
                 Output::LeaveDone => self.agents.get_mut(&node).unwrap().left = true,
-                Output::Alarm { from, what } => self.agents.get_mut(&node).unwrap().alarms.push((from, what)),
+                Output::Alarm { from, what, .. } => self.agents.get_mut(&node).unwrap().alarms.push((from, what)),
                 Output::SaveMembers => {}
             }
         }
