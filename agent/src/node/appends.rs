@@ -3,6 +3,7 @@
 //! What is surely not in the log may be tried again until its deadline; what may be in it is never tried again.
 
 use super::gather::{Gathered, Part};
+use super::questions::AGENT_PATIENCE_MAX;
 use super::{Class, Node, Output, PeerMessage, Reply, Waiting, not_applied};
 use crate::api::{Append, Appended, Code, Effect, Failure};
 use crate::record;
@@ -75,7 +76,8 @@ impl Node {
 
     /// An append that another agent forwards. It is proposed here or it fails; it never travels on.
     pub(super) fn forwarded_append(&mut self, now: Now, node: u64, id: u64, append: Append) {
-        let deadline = now.mono.after(Duration::from_millis(append.timeout_ms.into()));
+        let patience = Duration::from_millis(append.timeout_ms.into()).min(AGENT_PATIENCE_MAX);
+        let deadline = now.mono.after(patience);
         let in_hand = InHand { origin: Origin::Agent { node, id }, append, since: now.mono, deadline };
         // Checked again: the other agent may be of another mind about the limits.
         if let Err(error) = record::check_batch(&in_hand.append.batch, self.record_bytes_max) {

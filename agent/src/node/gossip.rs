@@ -1,6 +1,6 @@
 //! The gossip core and the node: what goes in, what comes out, and what its events mean to the rest.
 
-use super::{Level, Node, Output, Peer};
+use super::{Level, Node, Offence, Output, Peer};
 use quorate_membership as gossip;
 use quorate_raft::Now;
 use std::net::SocketAddr;
@@ -87,7 +87,7 @@ impl Node {
             gossip::Output::ExchangeReply { .. } => {}
             // Once each time: gossip paces itself, and a disk that is gone for good must not be dialled for ever.
             gossip::Output::Reconnect { node, addr } => {
-                if !self.peers.is_up(node) && !addr.ip().is_unspecified() {
+                if !self.peers.is_up(node) && self.may_dial(time, node, addr) {
                     self.emit(Output::DialSeed { seed: addr.to_string() });
                 }
             }
@@ -95,8 +95,13 @@ impl Node {
             // Remembered from the status, by `remember_peers`.
             gossip::Output::SaveMembers => {}
             gossip::Output::LeaveDone => self.gossip_left(),
-            gossip::Output::Alarm { from, what } => {
-                self.note_about(time, from, &format!("its gossip was refused: {what}"));
+            gossip::Output::Alarm { from, what, lie } => {
+                let what = format!("its gossip was refused: {what}");
+                match lie {
+                    Some(gossip::Lie::OtherNode) => self.cut_off(time, from, Offence::Identity, &what),
+                    Some(gossip::Lie::Malformed) => self.cut_off(time, from, Offence::Malformed, &what),
+                    None => self.note_about(time, from, &what),
+                }
             }
             gossip::Output::Event(event) => self.on_gossip_event(time, &event),
         }

@@ -26,6 +26,13 @@ pub enum Input {
         /// What.
         message: PeerMessage,
     },
+    /// An agent sent a frame that does not decode.
+    Malformed {
+        /// Who, proven by the connection.
+        node: u64,
+        /// What was wrong, in words of ours.
+        what: &'static str,
+    },
     /// A gossip packet.
     Datagram {
         /// Who sent it, proven by the connection.
@@ -210,6 +217,13 @@ pub enum Output {
     Unkeep {
         /// Whom.
         node: u64,
+    },
+    /// Close every connection with this node, and tell it why: it has lied beyond doubt.
+    CutOff {
+        /// Which.
+        node: u64,
+        /// What it did.
+        offence: super::Offence,
     },
     /// Read entries from the log; answer `Fetched`.
     Fetch {

@@ -9,6 +9,8 @@ use quorate_raft::{Mono, NodeId, Now};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// Questions of one agent about its removal that are answered: it asks again and again, and means only the latest.
+const REMOVAL_ASKERS_MAX: usize = 16;
 /// How long the gossip of a leaver may take before the agent stops without it.
 const GOSSIP_PATIENCE: Duration = Duration::from_secs(3);
 /// Between two requests to be removed.
@@ -235,7 +237,12 @@ impl Node {
             return self.end_question(now, asker, Err(failure));
         }
         let deadline = deadline.min(now.mono.after(ASK_MAX));
-        self.leave.removals.entry(node).or_default().push((asker, deadline));
+        let askers = self.leave.removals.entry(node).or_default();
+        if askers.len() >= REMOVAL_ASKERS_MAX {
+            // It has asked before and gave up waiting: only its latest questions are worth an answer.
+            askers.remove(0);
+        }
+        askers.push((asker, deadline));
         self.hurry(now);
     }
 

@@ -13,6 +13,7 @@ mod gather;
 mod gossip;
 mod io;
 mod leave;
+mod lies;
 mod message;
 mod options;
 mod peers;
@@ -25,6 +26,7 @@ mod view;
 pub use admission::{Denied, Gate};
 pub use formation::{Formation, LOOK_FOR_DEFAULT};
 pub use io::*;
+pub use lies::Offence;
 pub use message::*;
 pub use options::{Boot, Founding, GROWTH_PATIENCE_DEFAULT, NAME_HOLD_DEFAULT, Options, REPLICAS_MAX_DEFAULT};
 
@@ -161,6 +163,7 @@ impl Node {
             Input::PeerUp(peer) => self.peer_up(now, peer),
             Input::PeerDown { node } => self.peer_down(now, node),
             Input::Peer { node, message } => self.peer_message(now, node, message),
+            Input::Malformed { node, what } => self.cut_off(now, node, Offence::Malformed, what),
             Input::Datagram { node, bytes } => self.gossip_datagram(now, node, bytes),
             Input::Exchange { node, token, bytes } => self.gossip_exchange(now, node, token, bytes),
             Input::ExchangeReply { node, bytes } => self.gossip_reply(now, node, bytes),
@@ -219,7 +222,7 @@ impl Node {
         self.turned = true;
         self.stages.turn(now.mono);
         self.form(now);
-        self.keep_peers();
+        self.keep_peers(now);
         self.reconcile(now);
         self.expire_appends(now);
         self.expire_questions(now);
@@ -248,20 +251,6 @@ impl Node {
     fn note(&mut self, level: Level, text: impl Into<String>) {
         let text = text.into();
         self.emit(Output::Note { level, text });
-    }
-
-    /// A note about what a peer does: once a reason and half a minute, so that nobody can fill a disk with our log.
-    fn note_about(&mut self, now: Now, node: u64, what: &str) {
-        if self.noted.len() >= NOTED_MAX {
-            self.noted.clear();
-        }
-        let key = (node, what.to_owned());
-        if self.noted.get(&key).is_some_and(|at| now.mono.since(*at) < NOTE_AGAIN) {
-            return;
-        }
-        self.noted.insert(key, now.mono);
-        let name = self.name_of(node);
-        self.note(Level::Warn, format!("agent {name}: {what}"));
     }
 
     fn send(&mut self, node: u64, class: Class, message: PeerMessage) {

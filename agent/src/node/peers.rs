@@ -9,6 +9,12 @@ use std::time::Duration;
 /// A full mesh up to this many agents; beyond it only the group and whoever is talked to.
 const MESH_MAX: usize = 64;
 
+/// How many agents that nobody has proven to exist are dialled at one time.
+const HINTS_MAX: usize = 8;
+
+/// How long each of them is tried, before others have their turn.
+const HINTS_FOR: Duration = Duration::from_secs(10);
+
 /// How long the end of a connection is remembered.
 const FORGET_AFTER: Duration = Duration::from_secs(86_400);
 
@@ -126,9 +132,14 @@ impl Node {
     }
 
     /// Connections wanted: every living agent in a small cluster; the group, always.
-    pub(super) fn keep_peers(&mut self) {
-        let living = || self.members.members().filter(|m| gossip_wants(m.state)).map(|m| m.node);
-        let mut wanted: BTreeSet<u64> = living().take(MESH_MAX).collect();
+    pub(super) fn keep_peers(&mut self, now: Now) {
+        let living = |proven| self.members.members().filter(move |m| gossip_wants(m.state) && m.proven == proven);
+        let mut wanted: BTreeSet<u64> = living(true).map(|m| m.node).take(MESH_MAX).collect();
+        // Of whom only others tell is a hint: dialled, a few at a time, never instead of somebody who is known.
+        let hints: Vec<u64> = living(false).map(|m| m.node).collect();
+        let turn = (now.mono.since(Mono(0)).as_micros() / HINTS_FOR.as_micros()) as usize;
+        let first = turn.wrapping_mul(HINTS_MAX) % hints.len().max(1);
+        wanted.extend(hints.iter().cycle().skip(first).take(HINTS_MAX.min(hints.len())));
         let configuration = self.raft.configuration();
         let group = [&configuration.voters, &configuration.outgoing, &configuration.learners];
         wanted.extend(group.into_iter().flatten().map(|id| id.get()));
@@ -141,8 +152,8 @@ impl Node {
         }
         for node in wanted {
             if let Some(addr) = self.addr_of(node)
-                && !addr.ip().is_unspecified()
                 && self.peers.kept.get(&node) != Some(&addr)
+                && self.may_dial(now, node, addr)
             {
                 self.peers.kept.insert(node, addr);
                 self.emit(Output::Keep { node, addr });

@@ -8,6 +8,10 @@ use std::time::Duration;
 
 /// Questions that may wait at once.
 const WAITING_MAX: usize = 16_384;
+/// Questions of one other agent among them: none can take the room of all.
+const WAITING_PER_AGENT_MAX: usize = 4_096;
+/// The longest that another agent may let this one wait on its behalf; no client of ours is that patient.
+pub(super) const AGENT_PATIENCE_MAX: Duration = Duration::from_secs(600);
 
 /// Who waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +44,8 @@ pub(super) struct Questions {
     /// Asked of a leader, by our id.
     asked: Waiting<(Open, u64)>,
     count: usize,
+    /// Of those, how many each other agent asks.
+    of_agents: BTreeMap<u64, usize>,
 }
 
 impl Node {
@@ -70,15 +76,30 @@ impl Node {
 
     fn end(&mut self, now: Now, open: Open, result: Result<LeaderAnswer, Failure>) {
         self.questions.count = self.questions.count.saturating_sub(1);
+        if let Asker::Agent { node, .. } = open.asker
+            && let Some(count) = self.questions.of_agents.get_mut(&node)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.questions.of_agents.remove(&node);
+            }
+        }
         self.end_question(now, open.asker, result);
     }
 
     fn open(&mut self, now: Now, open: Open) -> bool {
-        if self.questions.count >= WAITING_MAX {
+        let of_agent = match open.asker {
+            Asker::Agent { node, .. } => self.questions.of_agents.get(&node).copied().unwrap_or(0),
+            Asker::Client(_) | Asker::Leave => 0,
+        };
+        if self.questions.count >= WAITING_MAX || of_agent >= WAITING_PER_AGENT_MAX {
             self.end_question(now, open.asker, Err(not_applied(Code::Busy, "too many requests wait", "retry later")));
             return false;
         }
         self.questions.count += 1;
+        if let Asker::Agent { node, .. } = open.asker {
+            *self.questions.of_agents.entry(node).or_default() += 1;
+        }
         self.next_reconcile = self.next_reconcile.min(open.deadline);
         true
     }
@@ -168,7 +189,7 @@ impl Node {
 
     pub(super) fn leader_asked(&mut self, now: Now, node: u64, id: u64, timeout_ms: u32, ask: LeaderAsk) {
         let asker = Asker::Agent { node, id };
-        let deadline = now.mono.after(Duration::from_millis(timeout_ms.into()));
+        let deadline = now.mono.after(Duration::from_millis(timeout_ms.into()).min(AGENT_PATIENCE_MAX));
         match ask {
             LeaderAsk::Barrier => {
                 if self.raft.is_leader() {

@@ -179,8 +179,13 @@ impl Node {
                 RaftOutput::ReadReady { ticket, index } => self.read_ready(now, ticket.0, index),
                 RaftOutput::RoleChanged => self.role_changed(now),
                 RaftOutput::ConfigurationChanged => self.hurry(now),
-                RaftOutput::Alarm { from, what } => {
-                    self.note_about(now, from.get(), &format!("a Raft message of it was refused: {what}"));
+                RaftOutput::Alarm { from, what, proof } => {
+                    let what = format!("a Raft message of it was refused: {what}");
+                    if proof {
+                        self.cut_off(now, from.get(), super::Offence::Malformed, &what)
+                    } else {
+                        self.note_about(now, from.get(), &what)
+                    }
                 }
                 RaftOutput::Halted(why) => {
                     let text =

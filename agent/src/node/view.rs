@@ -113,6 +113,12 @@ impl Node {
                  holds that again, and votes only for who does; check the disk"
             ));
         }
+        if let Some(member) = self.raft.status().contradicted_by {
+            let name = self.name_of(member.get());
+            problems.push(format!(
+                "{name}, as a leader, contradicted what is committed here; one of the two logs is wrong, and only one member says so"
+            ));
+        }
         problems.extend(self.applied.trouble().map(str::to_owned));
         problems.extend(self.formation_problem());
         if self.log_id.is_some() && self.leader().is_none() {

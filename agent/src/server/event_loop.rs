@@ -187,9 +187,7 @@ impl EventLoop {
                 self.input(Input::PeerDown { node });
             }
             Event::PeerFrame { node, bytes } | Event::BulkFrame { node, bytes } => {
-                if let Some(input) = network::frame(node, bytes) {
-                    self.input(input);
-                }
+                self.input(network::frame(node, bytes));
             }
             Event::Datagram { node, bytes } => self.input(Input::Datagram { node, bytes: bytes.to_vec() }),
             Event::Exchange { node, request, reply } => {
@@ -242,6 +240,7 @@ impl EventLoop {
             }
             Output::Keep { node, addr } => self.endpoint.keep(node, addr),
             Output::Unkeep { node } => self.endpoint.unkeep(node),
+            Output::CutOff { node, offence } => self.endpoint.disconnect(node, &network::refused(offence)),
             Output::Fetch { token, from, to, bytes_max } => self.disk.read(Read::Fetch { token, from, to, bytes_max }),
             Output::Answer { request, result } => self.answer(request, result),
             Output::Published(published) => network::publish(&self.gate, &self.published, published),

@@ -1,6 +1,6 @@
 //! Between the transport and the node: events to inputs, outputs to sends. It decides nothing.
 
-use crate::node::{Class, FEATURE_FOUNDER, Gate as NodeGate, Input, Peer, PeerMessage, Published};
+use crate::node::{Class, FEATURE_FOUNDER, Gate as NodeGate, Input, Offence, Peer, PeerMessage, Published};
 use crate::wire::peer::{decode_peer, encode_peer};
 use bytes::Bytes;
 use quorate_transport::{Code, DialError, Endpoint, Gate, PeerHello, PeerInfo, Refused};
@@ -39,6 +39,10 @@ impl Gate for SharedGate {
 pub(super) fn peer(info: &PeerInfo) -> Peer {
     let remote = SocketAddr::new(info.remote.ip().to_canonical(), info.remote.port());
     let addr = match info.advertised {
+        // Loopback as somebody from elsewhere means it is another host than this one.
+        Some(addr) if addr.ip().to_canonical().is_loopback() && !remote.ip().is_loopback() => {
+            SocketAddr::new(remote.ip(), addr.port())
+        }
         Some(addr) if !addr.ip().is_unspecified() => addr,
         Some(addr) => SocketAddr::new(remote.ip(), addr.port()),
         None => remote,
@@ -56,14 +60,11 @@ pub(super) fn peer(info: &PeerInfo) -> Peer {
     }
 }
 
-/// A frame of a peer as an input; `None` if it does not decode, which is worth a line in the log.
-pub(super) fn frame(node: u64, bytes: Bytes) -> Option<Input> {
+/// A frame of a peer as an input.
+pub(super) fn frame(node: u64, bytes: Bytes) -> Input {
     match decode_peer(bytes) {
-        Ok(message) => Some(Input::Peer { node, message }),
-        Err(error) => {
-            tracing::warn!("frame of node {node:016x} refused: {error}");
-            None
-        }
+        Ok(message) => Input::Peer { node, message },
+        Err(error) => Input::Malformed { node, what: error.0 },
     }
 }
 
@@ -84,6 +85,14 @@ pub(super) fn send(endpoint: &Endpoint, node: u64, class: Class, message: &PeerM
             None
         }
         (Ok(()), _) => None,
+    }
+}
+
+/// What a peer is told that has lied.
+pub(super) fn refused(offence: Offence) -> Refused {
+    match offence {
+        Offence::Identity => Code::IdentityMismatch.into(),
+        Offence::Malformed => Code::Malformed.into(),
     }
 }
 

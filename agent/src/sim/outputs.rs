@@ -45,6 +45,10 @@ impl World {
             }
             Output::Keep { node, addr } => self.keep(machine, node, addr),
             Output::Unkeep { node } => self.unkeep(machine, node),
+            Output::CutOff { node, offence } => {
+                let text = format!("{} cut off node {node:016x}, which is honest: {offence:?}", letter(machine));
+                self.witness.blame(text);
+            }
             Output::Fetch { token, from, to, bytes_max } => {
                 // One thread reads: the answers come in the order of the questions.
                 let done = process.reading_until.max(at) + self.random.between(100, 5_000);
