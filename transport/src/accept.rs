@@ -1,5 +1,5 @@
 //! The accepting side: how many strangers may knock at one time, how long each has, and which protocol it may speak.
-//! Never limits by an address that was not proven: a forger could lock out its victim.
+//! Never lets those who knock keep the others waiting: their handshakes are begun a few at a time.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,18 +7,20 @@ use std::sync::Arc;
 use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
 use quinn::{Connection, ConnectionError, Incoming};
 use quorate_certs::{Refusal, Subject, Verdict};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
+use crate::admission::{Entry, Knock, Slot};
 use crate::dial::{alert, peer_subject, write_frame};
 use crate::frame::FrameReader;
 use crate::greet::{self, gone, heard};
 use crate::inner::Inner;
+use crate::place::Place;
 use crate::rpc::{self, RpcStream, RpcWelcome};
 use crate::table::Class;
-use crate::{Code, Event, Reason, Refused, connect, expiry, hello, socket};
+use crate::{Code, Event, Reason, Refused, connect, expiry, hello, socket, tuning};
 
-/// Above this share of the handshakes in use a stranger must prove its address first: one in so many.
-const RETRY_SHARE: usize = 4;
+/// First packets that are looked at before others get a turn: each costs some 10 to 200 us.
+const TOGETHER_MAX: usize = 4;
 
 /// Our ALPNs in order of preference.
 pub(crate) fn alpns() -> [&'static [u8]; 3] {
@@ -27,8 +29,15 @@ pub(crate) fn alpns() -> [&'static [u8]; 3] {
 
 /// Accepts until the endpoint is closed.
 pub(crate) async fn accept(inner: Arc<Inner>) {
+    let mut together = 0;
     while let Some(incoming) = inner.quinn.accept().await {
         admit(&inner, incoming);
+        // A thousand first packets may be waiting; heartbeats must not wait for all of them.
+        together += 1;
+        if together == TOGETHER_MAX {
+            together = 0;
+            tokio::task::yield_now().await;
+        }
     }
     if !inner.closing() {
         let why = "the QUIC endpoint stopped by itself (its socket or its driver failed)".to_owned();
@@ -38,29 +47,29 @@ pub(crate) async fn accept(inner: Arc<Inner>) {
 
 /// Decides about a first packet, without waiting.
 fn admit(inner: &Arc<Inner>, incoming: Incoming) {
-    let limits = &inner.limits;
-    let free = inner.handshakes.available_permits();
-    let busy = limits.handshakes_max.saturating_sub(free);
-    if busy > limits.handshakes_max / RETRY_SHARE && !incoming.remote_address_validated() && incoming.may_retry() {
-        // It fails only where `may_retry` said no.
-        let _ = incoming.retry();
-        return;
+    let from = incoming.remote_address();
+    let refuse = |incoming: Incoming, why: Refused| {
+        incoming.refuse();
+        inner.refused(from, why, None);
+    };
+    if inner.quinn.open_connections() >= inner.limits.connections_max {
+        return refuse(incoming, Refused::new(Code::Busy, "too many connections, try again in 1 s"));
     }
-    let room = inner.quinn.open_connections() < limits.connections_max;
-    match inner.handshakes.clone().try_acquire_owned() {
-        Ok(permit) if room => {
-            tokio::spawn(handshake(inner.clone(), incoming, permit));
+    let proven = incoming.remote_address_validated() || !incoming.may_retry();
+    let knock = Knock { place: Place::of(from), proven, known: inner.knows(from.ip()) };
+    match inner.admission.enter(Instant::now(), knock) {
+        Entry::Slot(slot) => drop(tokio::spawn(handshake(inner.clone(), incoming, slot))),
+        Entry::Prove => {
+            inner.count_retry();
+            // It fails only where `may_retry` said no.
+            let _ = incoming.retry();
         }
-        _ => {
-            let from = incoming.remote_address();
-            incoming.refuse();
-            inner.refused(from, Code::Busy.into(), None);
-        }
+        Entry::Refuse(why) => refuse(incoming, why),
     }
 }
 
 /// One handshake and greeting, each with its deadline; whoever fails is reported once.
-async fn handshake(inner: Arc<Inner>, incoming: Incoming, permit: OwnedSemaphorePermit) {
+async fn handshake(inner: Arc<Inner>, incoming: Incoming, mut slot: Slot) {
     let from = socket::canonical(incoming.remote_address());
     let verdict = Verdict::new();
     let deadline = inner.limits.handshake_deadline;
@@ -69,7 +78,11 @@ async fn handshake(inner: Arc<Inner>, incoming: Incoming, permit: OwnedSemaphore
         Ok(Err((why, refusal))) => return inner.refused(from, why, refusal),
         Err(_) => return inner.refused(from, Refused::new(Code::Deadline, "the handshake took too long"), None),
     };
-    let Err(why) = greet(&inner, &conn, permit).await else { return };
+    let greeted = match slot.prove(Instant::now(), Place::of(from)) {
+        Ok(()) => greet(&inner, &conn, slot).await,
+        Err(why) => Err(why),
+    };
+    let Err(why) = greeted else { return };
     // Sends nothing if the other side closed already.
     conn.close(why.code.var(), why.wire());
     inner.refused(from, why, None);
@@ -129,7 +142,7 @@ fn code_of(refusal: &Refusal) -> Code {
 }
 
 /// The matrix of roles and protocols, and then the greeting of the protocol.
-async fn greet(inner: &Arc<Inner>, conn: &Connection, permit: OwnedSemaphorePermit) -> Result<(), Refused> {
+async fn greet(inner: &Arc<Inner>, conn: &Connection, slot: Slot) -> Result<(), Refused> {
     let data = conn.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
     let alpn = data.and_then(|data| data.protocol).unwrap_or_default();
     let subject = peer_subject(conn).ok_or(Refused::from(Code::AuthRequired))?;
@@ -138,48 +151,57 @@ async fn greet(inner: &Arc<Inner>, conn: &Connection, permit: OwnedSemaphorePerm
             Err(Refused::new(Code::RoleForbidden, "a client's certificate may only use quorate-rpc/1"))
         }
         Some(class) => {
-            let greeted = greet::accepted(inner, class, conn, &subject).await?;
-            drop(permit);
+            let seat = inner.agents.enter(&subject)?;
+            let greeted = greet::accepted(inner, class, conn, &subject, seat).await?;
+            drop(slot);
             connect::register(inner, greeted).await
         }
-        None if alpn == rpc::ALPN => serve(inner, conn, subject, permit).await,
+        None if alpn == rpc::ALPN => serve(inner, conn, subject, slot).await,
         None => Err(Refused::new(Code::Version, "no protocol in common")),
     }
 }
 
 /// A client's connection: Hello, Welcome, and then its streams until it goes.
-async fn serve(
-    inner: &Arc<Inner>,
-    conn: &Connection,
-    who: Subject,
-    permit: OwnedSemaphorePermit,
-) -> Result<(), Refused> {
-    let _guest = inner.guests.enter(&who, inner.limits.connections_per_client_max)?;
+async fn serve(inner: &Arc<Inner>, conn: &Connection, who: Subject, slot: Slot) -> Result<(), Refused> {
+    let seat = inner.guests.enter(&who)?;
     let late = |_| Refused::new(Code::Deadline, "no greeting came in time");
     let greeting = async {
         let (mut send, recv) = conn.accept_bi().await.map_err(|e| gone(crate::frame::FrameError::Lost(e)))?;
-        let mut recv = FrameReader::new(recv, inner.limits.hello_bytes_max, inner.guest_budget.clone());
+        let mut recv = FrameReader::new(recv, inner.limits.hello_bytes_max, seat.frames.clone());
         hello::open_rpc_hello(&heard(&mut recv).await?)?;
         let welcome = hello::rpc_welcome(&welcome(inner, conn))?;
         write_frame(&mut send, &welcome).await.map_err(gone)?;
         send.finish().map_err(|_| Refused::from(Code::GoingAway))
     };
     tokio::time::timeout(inner.limits.hello_deadline, greeting).await.map_err(late)??;
-    drop(permit);
-    crate::tuning::trust(conn, &inner.limits);
+    drop(slot);
+    tuning::trust(conn, inner.limits.streams_max, seat.window);
     let id = inner.next_id();
-    let mut expired = std::pin::pin!(expiry::expired(conn));
-    loop {
-        let streams = tokio::select! {
-            streams = conn.accept_bi() => streams,
-            why = &mut expired => return Err(why),
-        };
-        let Ok(streams) = streams else { return Ok(()) };
-        let max = inner.limits.rpc_frame_bytes_max;
-        let stream = RpcStream::new(who.clone(), id, conn.clone(), streams, max, inner.guest_budget.clone());
-        if !inner.events.send(Event::Rpc(stream), None, || true).await {
-            return Err(Code::GoingAway.into());
+    let streams = async {
+        while let Ok(streams) = conn.accept_bi().await {
+            let Some(place) = seat.streams.take(1).await else { break };
+            let max = inner.limits.rpc_frame_bytes_max;
+            let mut stream = RpcStream::new(who.clone(), id, conn.clone(), streams, max, seat.frames.clone());
+            stream.holds(place);
+            if !inner.events.stream(stream).await {
+                return Err(Code::GoingAway.into());
+            }
         }
+        Ok(())
+    };
+    tokio::select! {
+        ended = streams => ended,
+        why = no_datagrams(conn) => Err(why),
+        why = expiry::expired(conn) => Err(why),
+    }
+}
+
+/// Datagrams belong to `quorate-peer/1`. Where nobody reads them they would fill a buffer of each connection.
+pub(crate) async fn no_datagrams(conn: &Connection) -> Refused {
+    match conn.read_datagram().await {
+        Ok(_) => Refused::new(Code::Malformed, "a datagram on a protocol that has none"),
+        // The end of the connection is somebody else's to report.
+        Err(_) => std::future::pending().await,
     }
 }
 

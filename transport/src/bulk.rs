@@ -8,8 +8,8 @@ use bytes::Bytes;
 
 use crate::inner::Inner;
 use crate::lock::lock;
-use crate::table::Class;
-use crate::{SendError, connect};
+use crate::table::{Class, Link};
+use crate::{Event, SendError, connect};
 
 /// Queues one frame; the first one dials.
 pub(crate) fn send(inner: &Arc<Inner>, node: u64, parts: &[Bytes]) -> Result<(), SendError> {
@@ -29,15 +29,23 @@ pub(crate) fn send(inner: &Arc<Inner>, node: u64, parts: &[Bytes]) -> Result<(),
 
 async fn open(inner: Arc<Inner>, node: u64, addr: SocketAddr) {
     let dialled = connect::dial(&inner, addr, Some(node), Class::Bulk).await;
+    if queued(&inner, node, dialled.ok().as_deref()) {
+        return;
+    }
+    let lost = Event::FramesLost { node, bulk: true };
+    // A peer that is gone as a whole was, or will be, said to be down.
+    inner.events.send(lost, None, || inner.table().link(node, Class::Peer).is_some()).await;
+}
+
+/// Queues what waited for `node`; false if something of it was lost.
+fn queued(inner: &Inner, node: u64, link: Option<&Link>) -> bool {
     // Held until all is queued, so that no later frame comes first.
     let mut waiting = lock(&inner.waiting);
     let frames = waiting.take(node);
-    if let Ok(link) = dialled {
-        for frame in frames {
-            // The waiting list has the bound of the queue; if the connection is gone again, they are lost with it.
-            let _ = link.outbox.push(&frame);
-        }
-    }
+    let Some(link) = link else { return frames.is_empty() };
+    // The waiting list has the bound of the queue; if the connection is gone again, they are lost with it.
+    let lost = frames.iter().filter(|frame| link.outbox.push(frame).is_err()).count();
+    lost == 0
 }
 
 /// Connects if need be, waits for room, and queues one frame.

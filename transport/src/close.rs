@@ -64,11 +64,11 @@ const TABLE: [(Code, u32, &str, &str); 17] = [
     (Code::Version, 0x16, "version", "no protocol version in common"),
     (Code::CertExpired, 0x17, "cert_expired", "the certificate expired"),
     (Code::Superseded, 0x18, "superseded", "a newer connection took the place of this one"),
-    (Code::GoingAway, 0x19, "going_away", "the agent is stopping"),
+    (Code::GoingAway, 0x19, "going_away", "the agent is stopping, ask another one"),
     (Code::FrameTooLarge, 0x20, "frame_too_large", "a frame is longer than the limit of its class"),
     (Code::Malformed, 0x21, "malformed", "bytes that are not what they should be"),
     (Code::Deadline, 0x22, "deadline", "something due did not come in time"),
-    (Code::Busy, 0x23, "busy", "no room now, try again later"),
+    (Code::Busy, 0x23, "busy", "no room now, try again in 1 s"),
     (Code::NotAdmitted, 0x24, "not_admitted", "the agent does not admit this peer now"),
     (Code::Myself, 0x25, "myself", "the agent dialled itself"),
 ];

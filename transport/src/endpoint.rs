@@ -11,16 +11,17 @@ use bytes::Bytes;
 use quinn::SendDatagramError;
 use quinn::crypto::rustls::QuicServerConfig;
 use quorate_certs::{CertsError, Identity, Tls, Verdict};
-use tokio::sync::Semaphore;
 
+use crate::admission::Admission;
+use crate::budget::{Budget, UNIT_BYTES};
 use crate::dial::{Credentials, Dialler};
 use crate::event::{EventSender, Events};
-use crate::frame::BUDGET_UNIT_BYTES;
-use crate::guests::Guests;
 use crate::inner::Inner;
 use crate::kept::Kept;
 use crate::lock::lock;
-use crate::rpc::{self, RpcClient};
+use crate::refusals::Refusals;
+use crate::rpc::RpcClient;
+use crate::seats::{Room, Seats};
 use crate::stats::{LinkStats, Stats};
 use crate::table::{CHANGES_MAX, Class};
 use crate::turns::Turns;
@@ -29,6 +30,10 @@ use crate::{
     bulk, connect, link, pool, socket, tuning,
 };
 
+/// Frames of agents up to this length do not draw on the budget, in bytes: there are few agents.
+const AGENT_SMALL_BYTES: usize = 64 * 1024;
+/// The same for clients, of which there may be as many as there are streams.
+const GUEST_SMALL_BYTES: usize = 8 * 1024;
 /// How long a closing endpoint waits until its last packets are out.
 const LINGER: Duration = Duration::from_millis(500);
 
@@ -65,22 +70,28 @@ impl Endpoint {
         let config = tuning::endpoint(&secrets)?;
         let quinn = quinn::Endpoint::new(config, Some(server.clone()), udp, runtime).map_err(io)?;
         let (events, queue) = EventSender::new(limits.events_max);
+        let budget = Budget::of_bytes(limits.received_bytes_max, AGENT_SMALL_BYTES);
+        let guest_budget = Budget::of_bytes(limits.received_bytes_max, GUEST_SMALL_BYTES);
+        let guest_streams = Budget::of_things(limits.guest_streams_max);
         let inner = Arc::new(Inner {
             peers: Dialler::new(quinn.clone(), tuning::dialling_peer(&limits)?),
             bulks: Dialler::new(quinn.clone(), tuning::dialling_bulk(&limits)?),
             clients: Dialler::new(quinn.clone(), tuning::dialling_rpc(&limits)?),
             cluster: identity.cluster(),
-            handshakes: Arc::new(Semaphore::new(limits.handshakes_max)),
-            budget: rpc::budget(&limits),
-            guest_budget: rpc::budget(&limits),
+            admission: Admission::new(&limits),
+            guests: Seats::new(guest_room(&limits), guest_budget.clone(), guest_streams.clone()),
+            agents: Seats::new(agent_room(&limits), budget.clone(), guest_streams.clone()),
+            budget,
+            guest_budget,
+            guest_streams,
             log_id: Mutex::new(local.log_id),
             credentials: Mutex::new(credentials),
             kept: Kept::default(),
             waiting: Mutex::default(),
             turns: Turns::default(),
             table: Mutex::default(),
-            guests: Guests::default(),
-            refusals: Mutex::default(),
+            refusals: Mutex::new(Refusals::new(limits.refusals_quiet)),
+            retries: AtomicU64::new(0),
             next_id: AtomicU64::new(1),
             datagrams_dropped: AtomicU64::new(0),
             closing: AtomicBool::new(false),
@@ -232,11 +243,22 @@ impl Endpoint {
     /// Counters.
     pub fn stats(&self) -> Stats {
         let inner = &self.inner;
+        let refused = lock(&inner.refusals).by_code().clone();
+        let (guests, guest_window_bytes) = inner.guests.granted();
         Stats {
             links: inner.table().all().map(|link| LinkStats::of(link)).collect(),
             connections: inner.quinn.open_connections(),
-            handshakes: inner.limits.handshakes_max.saturating_sub(inner.handshakes.available_permits()),
-            refused: lock(&inner.refusals).total(),
+            handshakes: inner.admission.held(),
+            places: inner.admission.places(),
+            retries: inner.retries.load(Ordering::Relaxed),
+            refused: refused.values().sum(),
+            refused_by_code: refused,
+            guests,
+            guest_window_bytes,
+            guest_streams: inner.limits.guest_streams_max.saturating_sub(inner.guest_streams.left()),
+            agents: inner.agents.granted().0,
+            frame_bytes: inner.limits.received_bytes_max.saturating_sub(inner.budget.left()),
+            guest_frame_bytes: inner.limits.received_bytes_max.saturating_sub(inner.guest_budget.left()),
             datagrams_dropped: inner.datagrams_dropped.load(Ordering::Relaxed),
         }
     }
@@ -255,6 +277,35 @@ fn credentials(identity: &Identity) -> Result<Credentials, CertsError> {
     Ok(Credentials::new(Tls::new(identity)?, identity.not_before(), identity.not_after()))
 }
 
+/// What clients may hold.
+fn guest_room(limits: &Limits) -> Room {
+    let connections_max = limits.connections_max.saturating_sub(limits.connections_reserved);
+    let (least, most) = (limits.guest_window_bytes_min, limits.guest_window_bytes_max);
+    Room {
+        connections_max,
+        own_connections_max: limits.connections_per_client_max,
+        window_bytes: (least, most.max(least)),
+        // What is left when each connection has the least.
+        extra_bytes_max: limits.guest_windows_bytes_max.saturating_sub(least * connections_max as u64),
+        own_extra_bytes_max: limits.client_windows_bytes_max,
+        own_frames_bytes_max: limits.client_frames_bytes_max,
+        own_streams_max: limits.client_streams_max,
+    }
+}
+
+/// What agents that dial this one may hold. Their windows are those of the class; there are few of them.
+fn agent_room(limits: &Limits) -> Room {
+    Room {
+        connections_max: limits.connections_max,
+        own_connections_max: limits.connections_per_agent_max,
+        window_bytes: (0, 0),
+        extra_bytes_max: 0,
+        own_extra_bytes_max: 0,
+        own_frames_bytes_max: limits.received_bytes_max,
+        own_streams_max: 0,
+    }
+}
+
 /// An agent's identity of the right name, and limits that fit together.
 fn check(identity: &Identity, local: &LocalNode, limits: &Limits) -> Result<(), BindError> {
     let subject = identity.subject();
@@ -269,7 +320,7 @@ fn check(identity: &Identity, local: &LocalNode, limits: &Limits) -> Result<(), 
     ];
     let largest = largest.into_iter().max().unwrap_or(0);
     let too_small = |what| Err(BindError::Option { what, next: "choose a larger one" });
-    if limits.received_bytes_max < largest + BUDGET_UNIT_BYTES {
+    if limits.received_bytes_max < largest + UNIT_BYTES {
         return too_small("a received_bytes_max smaller than the largest frame");
     }
     if limits.events_max < 2 * CHANGES_MAX {
@@ -277,6 +328,18 @@ fn check(identity: &Identity, local: &LocalNode, limits: &Limits) -> Result<(), 
     }
     if limits.handshakes_max == 0 || limits.streams_max < 2 {
         return too_small("a handshakes_max or streams_max this small");
+    }
+    if limits.client_frames_bytes_max < largest + UNIT_BYTES {
+        return too_small("a client_frames_bytes_max smaller than the largest frame");
+    }
+    if limits.handshakes_per_second == 0 || limits.handshakes_per_address_per_second == 0 {
+        return too_small("a rate of handshakes this small");
+    }
+    if limits.connections_reserved >= limits.connections_max {
+        return Err(BindError::Option {
+            what: "a connections_reserved that leaves clients no connection",
+            next: "choose a smaller one",
+        });
     }
     Ok(())
 }

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use quorate_certs::{AgentName, Refusal};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
+use crate::budget::Share;
 use crate::rpc::RpcStream;
 use crate::{LogId, Reason, Refused};
 
@@ -37,7 +38,8 @@ pub struct PeerInfo {
     pub dialled: bool,
 }
 
-/// Something happened. Events of one node are in order: up, then its frames, then down.
+/// Something happened. Events of one node are in order: up, then its frames, then down. Streams of clients wait in a
+/// queue of their own, so that they never delay what peers say.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -49,6 +51,14 @@ pub enum Event {
         node: u64,
         /// Why its last connection ended.
         reason: Reason,
+    },
+    /// One of the connections with a peer ended while the peer stays connected by another: frames that were queued or
+    /// under way on it, in either direction, may be lost.
+    FramesLost {
+        /// Which node.
+        node: u64,
+        /// Whether it was a bulk connection, or the attempt to dial one.
+        bulk: bool,
     },
     /// A frame came on a peer connection.
     PeerFrame {
@@ -81,8 +91,9 @@ pub enum Event {
         reply: oneshot::Sender<Bytes>,
     },
     /// A client (or a forwarding agent) opened a stream.
-    Rpc(RpcStream),
-    /// Somebody was refused: for one log line. At most ten a second are reported.
+    Rpc(Box<RpcStream>),
+    /// Somebody was refused: for one log line. Of each kind and source (IPv4 address, IPv6 /64) one is reported in
+    /// `refusals_quiet`, and of all together at most 32.
     Refused {
         /// The UDP address; anybody can write any address into a first packet.
         from: SocketAddr,
@@ -90,7 +101,7 @@ pub enum Event {
         why: Refused,
         /// What was wrong with the certificate, if that was it.
         refusal: Option<Refusal>,
-        /// How many more were refused since the last report.
+        /// How many more of this kind and source were refused since the last report.
         suppressed: u64,
     },
     /// The endpoint works no more; the process should end and say so.
@@ -100,21 +111,30 @@ pub enum Event {
     },
 }
 
+/// New streams of clients that wait for the caller; more wait in QUIC.
+const STREAMS_WAITING_MAX: usize = 256;
+
 /// The queue of [`Event`]s.
 #[derive(Debug)]
 pub struct Events {
     queue: mpsc::Receiver<Queued>,
+    streams: mpsc::Receiver<RpcStream>,
 }
 
 impl Events {
     /// The next event; `None` once the endpoint and all its handles are gone. Cancel-safe.
     pub async fn recv(&mut self) -> Option<Event> {
-        self.queue.recv().await.map(|queued| queued.event)
+        tokio::select! {
+            biased;
+            queued = self.queue.recv() => queued.map(|queued| queued.event),
+            Some(stream) = self.streams.recv() => Some(Event::Rpc(Box::new(stream))),
+        }
     }
 
     /// The next event if one is waiting.
     pub fn try_recv(&mut self) -> Option<Event> {
-        self.queue.try_recv().ok().map(|queued| queued.event)
+        let queued = self.queue.try_recv().ok().map(|queued| queued.event);
+        queued.or_else(|| self.streams.try_recv().ok().map(|stream| Event::Rpc(Box::new(stream))))
     }
 }
 
@@ -122,12 +142,15 @@ impl Events {
 #[derive(Debug)]
 struct Queued {
     event: Event,
-    _share: Option<OwnedSemaphorePermit>,
+    _share: Option<Share>,
 }
 
 /// The sending end.
 #[derive(Debug, Clone)]
-pub(crate) struct EventSender(mpsc::Sender<Queued>);
+pub(crate) struct EventSender {
+    queue: mpsc::Sender<Queued>,
+    streams: mpsc::Sender<RpcStream>,
+}
 
 /// Room for some events, taken before a lock so that what happens under the lock is reported in order.
 pub(crate) struct Room<'a>(mpsc::PermitIterator<'a, Queued>);
@@ -144,22 +167,18 @@ impl Room<'_> {
 impl EventSender {
     pub(crate) fn new(events_max: usize) -> (Self, Events) {
         let (sender, queue) = mpsc::channel(events_max);
-        (Self(sender), Events { queue })
+        let (stream_sender, streams) = mpsc::channel(STREAMS_WAITING_MAX);
+        (Self { queue: sender, streams: stream_sender }, Events { queue, streams })
     }
 
     /// Waits for room; `None` if the caller dropped its [`Events`].
     pub(crate) async fn room(&self, events: usize) -> Option<Room<'_>> {
-        self.0.reserve_many(events).await.ok().map(Room)
+        self.queue.reserve_many(events).await.ok().map(Room)
     }
 
     /// Waits for room, then asks `alive` once more and sends. False if nobody listens or `alive` says no.
-    pub(crate) async fn send(
-        &self,
-        event: Event,
-        share: Option<OwnedSemaphorePermit>,
-        alive: impl FnOnce() -> bool,
-    ) -> bool {
-        let Ok(permit) = self.0.reserve().await else { return false };
+    pub(crate) async fn send(&self, event: Event, share: Option<Share>, alive: impl FnOnce() -> bool) -> bool {
+        let Ok(permit) = self.queue.reserve().await else { return false };
         if !alive() {
             return false;
         }
@@ -167,8 +186,13 @@ impl EventSender {
         true
     }
 
+    /// Waits for room for a stream of a client; false if nobody listens.
+    pub(crate) async fn stream(&self, stream: RpcStream) -> bool {
+        self.streams.send(stream).await.is_ok()
+    }
+
     /// Sends if there is room now.
     pub(crate) fn offer(&self, event: Event) -> bool {
-        self.0.try_send(Queued { event, _share: None }).is_ok()
+        self.queue.try_send(Queued { event, _share: None }).is_ok()
     }
 }

@@ -1,22 +1,17 @@
 //! Frames on a QUIC stream: a `u32` length, big endian, and that many bytes; a length of 0 is not legal.
 //! Never allocates by what a length promises, only by what has arrived.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use quinn::{ConnectionError, ReadError, RecvStream, VarInt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
+use crate::budget::{Budget, Share};
 use crate::{Code, Refused};
 
 /// Bytes of the length before each frame.
 pub(crate) const HEADER_BYTES: usize = 4;
-/// A frame longer than this takes its share of the budget before its body is read, in bytes.
-const LARGE_BYTES: usize = 64 * 1024;
-/// The unit of the budget, in bytes.
-pub(crate) const BUDGET_UNIT_BYTES: usize = 1024;
 /// The time for a frame to arrive once its first byte came, besides the time its length allows.
 const BODY_DEADLINE: Duration = Duration::from_secs(2);
 /// The slowest arrival that is tolerated, in bytes a second.
@@ -70,7 +65,7 @@ impl From<ReadError> for FrameError {
 #[derive(Debug)]
 pub(crate) struct Frame {
     pub(crate) bytes: Bytes,
-    pub(crate) share: Option<OwnedSemaphorePermit>,
+    pub(crate) share: Option<Share>,
 }
 
 /// The frame that is being put together.
@@ -151,16 +146,16 @@ impl Assembly {
 pub(crate) struct FrameReader {
     stream: RecvStream,
     max: usize,
-    budget: Arc<Semaphore>,
+    budget: Budget,
     chunk: Bytes,
     assembly: Assembly,
-    share: Option<OwnedSemaphorePermit>,
+    share: Option<Share>,
     /// When the first byte of the present frame came.
     begun: Option<Instant>,
 }
 
 impl FrameReader {
-    pub(crate) fn new(stream: RecvStream, max: usize, budget: Arc<Semaphore>) -> Self {
+    pub(crate) fn new(stream: RecvStream, max: usize, budget: Budget) -> Self {
         Self { stream, max, budget, chunk: Bytes::new(), assembly: Assembly::default(), share: None, begun: None }
     }
 
@@ -208,10 +203,10 @@ impl FrameReader {
         let allowed = BODY_DEADLINE + Duration::from_millis(pending as u64 * 1000 / BODY_BYTES_PER_SECOND);
         let deadline = *self.begun.get_or_insert_with(Instant::now) + allowed;
         let late = |_| FrameError::Deadline;
-        if pending > LARGE_BYTES && self.share.is_none() {
-            let units = u32::try_from(pending.div_ceil(BUDGET_UNIT_BYTES)).unwrap_or(u32::MAX);
-            let share = timeout_at(deadline, self.budget.clone().acquire_many_owned(units)).await.map_err(late)?;
-            self.share = Some(share.map_err(|_| FrameError::Closed)?);
+        // A long frame takes its share before its body is read.
+        if pending > self.budget.small_bytes && self.share.is_none() {
+            let share = timeout_at(deadline, self.budget.take(pending)).await.map_err(late)?;
+            self.share = Some(share.ok_or(FrameError::Closed)?);
         }
         match timeout_at(deadline, self.stream.read_chunk(usize::MAX, true)).await.map_err(late)?? {
             Some(chunk) => self.chunk = chunk.bytes,

@@ -13,8 +13,9 @@ use crate::hello::{self, Kind, Proven};
 use crate::inner::Inner;
 use crate::link;
 use crate::outbox::Outbox;
+use crate::seats::Seat;
 use crate::table::{Class, Link, Standing};
-use crate::{Code, DialError, PeerInfo, Reason, Refused, socket};
+use crate::{Code, DialError, PeerInfo, Reason, Refused, socket, tuning};
 
 /// How often an older instance of a node is asked before the newcomer gives up: each round one connection goes.
 const ROUNDS_MAX: usize = 4;
@@ -74,7 +75,7 @@ pub(crate) async fn dialled(
         return Ok(Met::Again(present));
     }
     write_frame(&mut send, &[Kind::Ready as u8]).await.map_err(failed)?;
-    let greeted = greeted(inner, class, proven, conn.clone(), send, recv);
+    let greeted = greeted(inner, class, proven, conn.clone(), (send, recv), None);
     Ok(Met::New(Box::new(greeted)))
 }
 
@@ -84,6 +85,7 @@ pub(crate) async fn accepted(
     class: Class,
     conn: &Connection,
     subject: &Subject,
+    seat: Seat,
 ) -> Result<Greeted, Refused> {
     let late = |_| Refused::new(Code::Deadline, "no greeting came in time");
     let deadline = inner.limits.hello_deadline;
@@ -108,7 +110,7 @@ pub(crate) async fn accepted(
         if *ready == [Kind::Ready as u8] { Ok(()) } else { Err(Refused::from(Code::Malformed)) }
     };
     tokio::time::timeout(deadline, finish).await.map_err(late)??;
-    Ok(greeted(inner, class, proven, conn.clone(), send, recv))
+    Ok(greeted(inner, class, proven, conn.clone(), (send, recv), Some(seat)))
 }
 
 /// The caller's policy, and then: no other live instance of this node.
@@ -150,8 +152,8 @@ fn greeted(
     class: Class,
     proven: Proven,
     conn: Connection,
-    send: SendStream,
-    recv: FrameReader,
+    (send, recv): (SendStream, FrameReader),
+    seat: Option<Seat>,
 ) -> Greeted {
     let Proven { hello, observed } = proven;
     let limits = &inner.limits;
@@ -172,8 +174,9 @@ fn greeted(
         features: hello.features,
         dialled: hello.dialled,
     };
-    crate::tuning::trust(&conn, limits);
-    let link = Link::new(inner.next_id(), class, info, conn, Outbox::new(queue_bytes_max, frame_bytes_max));
+    tuning::trust(&conn, limits.streams_max, tuning::AGENT_WINDOW_BYTES);
+    let outbox = Outbox::new(queue_bytes_max, frame_bytes_max);
+    let link = Link::new(inner.next_id(), class, info, conn, outbox, seat);
     Greeted { link: Arc::new(link), send, recv: recv.with_max(frame_bytes_max) }
 }
 

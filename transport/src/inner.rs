@@ -1,20 +1,22 @@
 //! What all connections of an endpoint share: its options, its bounds, its tables and its counters.
 //! Never dials, greets or reads: that is for those who share it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use quorate_certs::{ClusterId, Refusal};
-use tokio::sync::Semaphore;
 
+use crate::admission::Admission;
+use crate::budget::Budget;
 use crate::dial::{Credentials, Dialler};
 use crate::event::EventSender;
-use crate::guests::Guests;
 use crate::kept::Kept;
 use crate::lock::lock;
+use crate::place::Place;
 use crate::refusals::Refusals;
+use crate::seats::Seats;
 use crate::table::{Change, Class, Link, Table};
 use crate::turns::Turns;
 use crate::waiting::Waiting;
@@ -31,10 +33,11 @@ pub(crate) struct Inner {
     /// What connections are accepted with, except for TLS.
     pub(crate) server: quinn::ServerConfig,
     pub(crate) events: EventSender,
-    pub(crate) handshakes: Arc<Semaphore>,
-    pub(crate) budget: Arc<Semaphore>,
+    pub(crate) admission: Admission,
+    pub(crate) budget: Budget,
     /// Of its own, so that no client can keep the frames of agents waiting.
-    pub(crate) guest_budget: Arc<Semaphore>,
+    pub(crate) guest_budget: Budget,
+    pub(crate) guest_streams: Budget,
     pub(crate) kept: Kept,
     pub(crate) waiting: Mutex<Waiting>,
     pub(crate) peers: Dialler,
@@ -43,7 +46,11 @@ pub(crate) struct Inner {
     pub(crate) credentials: Mutex<Credentials>,
     pub(crate) log_id: Mutex<Option<LogId>>,
     pub(crate) table: Mutex<Table>,
-    pub(crate) guests: Guests,
+    /// Connections that clients hold.
+    pub(crate) guests: Seats,
+    /// Connections with agents that dialled this one.
+    pub(crate) agents: Seats,
+    pub(crate) retries: AtomicU64,
     pub(crate) turns: Turns,
     pub(crate) refusals: Mutex<Refusals>,
     pub(crate) next_id: AtomicU64,
@@ -88,7 +95,17 @@ impl Inner {
         table.link(node, class).ok_or(SendError::NotConnected)?.outbox.push(parts)
     }
 
-    /// Takes a connection that is gone out of the table, and tells the caller if it was the last one.
+    pub(crate) fn count_retry(&self) {
+        self.retries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether an agent is known to be at this address: connected, or kept by the caller.
+    pub(crate) fn knows(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        self.kept.any_at(ip) || self.table().all().any(|link| link.info.remote.ip() == ip)
+    }
+
+    /// Takes a connection that is gone out of the table, and tells the caller what that means.
     pub(crate) async fn forget(&self, link: &Link, reason: Reason) {
         // No room means that nobody listens any more; the table is kept right all the same.
         let room = self.events.room(1).await;
@@ -105,7 +122,7 @@ impl Inner {
         if self.closing() || matches!(why.code, Code::Ok | Code::Myself) {
             return;
         }
-        let suppressed = lock(&self.refusals).note();
+        let suppressed = lock(&self.refusals).note(why.code, Place::of(from));
         if let Some(suppressed) = suppressed {
             self.events.offer(Event::Refused { from, why, refusal, suppressed });
         }
@@ -117,6 +134,7 @@ impl From<Change> for Event {
         match change {
             Change::Up(info) => Self::PeerUp(info),
             Change::Down { node, reason } => Self::PeerDown { node, reason },
+            Change::Lost { node, class } => Self::FramesLost { node, bulk: class == Class::Bulk },
         }
     }
 }

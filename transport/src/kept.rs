@@ -2,7 +2,7 @@
 //! Never dials: that is the pool's business.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Notify, watch};
@@ -72,6 +72,11 @@ impl Kept {
     /// Keeps nobody any more.
     pub(crate) fn stop(&self) {
         lock(&self.0).clear();
+    }
+
+    /// Whether a kept node is dialled at this address.
+    pub(crate) fn any_at(&self, ip: IpAddr) -> bool {
+        lock(&self.0).values().any(|kept| kept.addr.borrow().ip().to_canonical() == ip)
     }
 
     /// Where a kept node is dialled.

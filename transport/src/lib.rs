@@ -56,6 +56,9 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod accept;
+mod admission;
+mod bucket;
+mod budget;
 mod bulk;
 mod close;
 mod connect;
@@ -66,7 +69,6 @@ mod event;
 mod expiry;
 mod frame;
 mod greet;
-mod guests;
 mod hello;
 mod inner;
 mod kept;
@@ -75,10 +77,12 @@ mod link;
 mod lock;
 mod options;
 mod outbox;
+mod place;
 mod pool;
 mod refusals;
 pub mod rpc;
 mod sanitize;
+mod seats;
 mod socket;
 mod stats;
 mod table;

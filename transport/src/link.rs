@@ -11,7 +11,7 @@ use crate::dial::write_frame;
 use crate::frame::{FrameError, FrameReader};
 use crate::inner::Inner;
 use crate::table::{Class, Link};
-use crate::{Code, Event, ExchangeError, Reason, Refused, expiry};
+use crate::{Code, Event, ExchangeError, Reason, Refused, accept, expiry};
 
 /// The first byte of a stream besides the first one.
 const EXCHANGE: u8 = 1;
@@ -21,7 +21,7 @@ const PROBE: u8 = 2;
 pub(crate) async fn live(inner: Arc<Inner>, link: Arc<Link>, send: SendStream, recv: FrameReader) {
     let writer = tokio::spawn(write(link.clone(), send));
     let side = tokio::spawn(side_streams(inner.clone(), link.clone()));
-    let datagrams = (link.class == Class::Peer).then(|| tokio::spawn(datagrams(inner.clone(), link.clone())));
+    let datagrams = tokio::spawn(datagrams(inner.clone(), link.clone()));
     let refused = tokio::select! {
         biased;
         refused = read(&inner, &link, recv) => refused,
@@ -38,7 +38,7 @@ pub(crate) async fn live(inner: Arc<Inner>, link: Arc<Link>, send: SendStream, r
         (None, error) => Reason::of(&error),
     };
     link.outbox.close();
-    for task in [Some(writer), Some(side), datagrams].into_iter().flatten() {
+    for task in [writer, side, datagrams] {
         task.abort();
     }
     inner.forget(&link, reason).await;
@@ -78,6 +78,9 @@ async fn read(inner: &Inner, link: &Link, mut recv: FrameReader) -> Option<Refus
 }
 
 async fn datagrams(inner: Arc<Inner>, link: Arc<Link>) {
+    if link.class == Class::Bulk {
+        return link.end(&accept::no_datagrams(&link.conn).await);
+    }
     while let Ok(bytes) = link.conn.read_datagram().await {
         if link.counts() {
             let node = link.info.node;

@@ -122,8 +122,14 @@ impl Gate for OpenGate {
 /// Every bound of an endpoint. The defaults suit a cluster of some hundred agents on a LAN.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Handshakes at one time; above a quarter of it strangers must first prove their address.
+    /// Handshakes at one time. Above a quarter of it strangers must first prove their address; one address holds at most
+    /// a quarter, and the last eighth is for addresses where an agent is known to be.
     pub handshakes_max: usize,
+    /// Handshakes that may begin each second, all strangers with a proven address together; four times as many at once.
+    /// Each costs this process about half a millisecond.
+    pub handshakes_per_second: u32,
+    /// The same for one IPv4 address or IPv6 /64.
+    pub handshakes_per_address_per_second: u32,
     /// From the first packet until TLS is done.
     pub handshake_deadline: Duration,
     /// For each of Hello, Welcome and Ready.
@@ -136,8 +142,26 @@ pub struct Limits {
     pub exchange_deadline: Duration,
     /// Connections of all kinds at one time.
     pub connections_max: usize,
+    /// How many of these clients cannot have, so that they never lock agents out.
+    pub connections_reserved: usize,
     /// Connections of one client identity at one time.
     pub connections_per_client_max: usize,
+    /// Connections that one agent's certificate holds by dialling this agent: it needs two, and for a moment four.
+    pub connections_per_agent_max: usize,
+    /// Bytes that a client's connection may have under way, in each direction, when all seats are taken.
+    pub guest_window_bytes_min: u64,
+    /// The same when few seats are taken.
+    pub guest_window_bytes_max: u64,
+    /// The sum of the windows of all clients' connections, in bytes, in each direction.
+    pub guest_windows_bytes_max: u64,
+    /// What the windows of one client identity have above the least ones, in bytes, in each direction.
+    pub client_windows_bytes_max: u64,
+    /// Streams of all clients at one time; what is opened beyond it waits in QUIC.
+    pub guest_streams_max: usize,
+    /// Streams of one client identity at one time.
+    pub client_streams_max: usize,
+    /// Bytes of large frames that one client identity may have in arrival.
+    pub client_frames_bytes_max: usize,
     /// Bidirectional streams at one time on a connection (each costs memory even unused).
     pub streams_max: u32,
     /// Bytes of a Hello, Welcome or Ready frame.
@@ -168,23 +192,37 @@ pub struct Limits {
     pub redial_min: Duration,
     /// The longest wait before a kept peer is dialled again.
     pub redial_max: Duration,
+    /// From one report of a refused stranger to the next of its kind and source.
+    pub refusals_quiet: Duration,
 }
 
 /// Room for the header of an entry beside the largest payload, in bytes.
 const FRAME_SLACK_BYTES: usize = 64 * 1024;
 const MIB: usize = 1024 * 1024;
+const KIB: u64 = 1024;
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             handshakes_max: 64,
+            handshakes_per_second: 256,
+            handshakes_per_address_per_second: 64,
             handshake_deadline: Duration::from_secs(5),
             hello_deadline: Duration::from_secs(2),
             dial_deadline: Duration::from_secs(3),
             probe_deadline: Duration::from_secs(1),
             exchange_deadline: Duration::from_secs(5),
             connections_max: 4_096,
+            connections_reserved: 512,
             connections_per_client_max: 1_024,
+            connections_per_agent_max: 16,
+            guest_window_bytes_min: 64 * KIB,
+            guest_window_bytes_max: 4 * 1024 * KIB,
+            guest_windows_bytes_max: 256 * 1024 * KIB,
+            client_windows_bytes_max: 16 * 1024 * KIB,
+            guest_streams_max: 16_384,
+            client_streams_max: 4_096,
+            client_frames_bytes_max: 64 * MIB,
             streams_max: 64,
             hello_bytes_max: 4 * 1024,
             peer_frame_bytes_max: 8 * MIB + FRAME_SLACK_BYTES,
@@ -200,6 +238,7 @@ impl Default for Limits {
             rpc_idle: Duration::from_secs(30),
             redial_min: Duration::from_millis(50),
             redial_max: Duration::from_secs(5),
+            refusals_quiet: Duration::from_secs(10),
         }
     }
 }

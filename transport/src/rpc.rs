@@ -9,14 +9,17 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use quinn::{SendStream, VarInt, WriteError};
 use quorate_certs::{Identity, Subject, Tls};
-use tokio::sync::Semaphore;
 
+use crate::budget::{Budget, Share};
 use crate::dial::{self, Credentials, Dialler};
-use crate::frame::{BUDGET_UNIT_BYTES, FrameError, FrameReader};
+use crate::frame::{FrameError, FrameReader};
 use crate::outbox::COPY_BYTES_MAX;
 use crate::{BindError, Code, DialError, Limits, Reason, Refused, hello, socket, tuning};
 
 pub use crate::hello::RpcWelcome;
+
+/// Frames of agents up to this length do not draw on a client's budget, in bytes.
+const SMALL_BYTES: usize = 64 * 1024;
 
 /// The ALPN of clients.
 pub const ALPN: &[u8] = b"quorate-rpc/1";
@@ -71,6 +74,10 @@ impl From<WriteError> for RpcError {
 #[derive(Debug)]
 pub struct RpcRecv {
     reader: FrameReader,
+    /// The share of the last frame: it counts until the next one is asked for, so that a slow caller slows its client.
+    share: Option<Share>,
+    /// Both halves count as one stream.
+    place: Option<Arc<Share>>,
     /// The connection lives as long as one of its streams.
     _connection: quinn::Connection,
 }
@@ -78,8 +85,13 @@ pub struct RpcRecv {
 impl RpcRecv {
     /// The next frame; `None` when the other side finished. Cancel-safe. After an error the stream is of no use.
     pub async fn recv(&mut self) -> Result<Option<Bytes>, RpcError> {
+        self.share = None;
         match self.reader.next().await {
-            Ok(frame) => Ok(frame.map(|frame| frame.bytes)),
+            Ok(Some(frame)) => {
+                self.share = frame.share;
+                Ok(Some(frame.bytes))
+            }
+            Ok(None) => Ok(None),
             Err(error) => {
                 if let Some(why) = error.verdict() {
                     self.reader.stop(why.code);
@@ -110,6 +122,7 @@ pub struct RpcSend {
     /// Headers and small parts that follow the last of `pending`.
     small: BytesMut,
     max: usize,
+    place: Option<Arc<Share>>,
     _connection: quinn::Connection,
 }
 
@@ -226,12 +239,21 @@ impl RpcStream {
         conn: quinn::Connection,
         (send, recv): (SendStream, quinn::RecvStream),
         max: usize,
-        budget: Arc<Semaphore>,
+        budget: Budget,
     ) -> Self {
         let remote = socket::canonical(conn.remote_address());
-        let recv = RpcRecv { reader: FrameReader::new(recv, max, budget), _connection: conn.clone() };
-        let send = RpcSend { stream: send, pending: Vec::new(), small: BytesMut::new(), max, _connection: conn };
+        let reader = FrameReader::new(recv, max, budget);
+        let recv = RpcRecv { reader, share: None, place: None, _connection: conn.clone() };
+        let (pending, small) = (Vec::new(), BytesMut::new());
+        let send = RpcSend { stream: send, pending, small, max, place: None, _connection: conn };
         Self { who, remote, connection, recv, send }
+    }
+
+    /// Counts as a stream until both halves are dropped.
+    pub(crate) fn holds(&mut self, place: Share) {
+        let place = Arc::new(place);
+        self.recv.place = Some(place.clone());
+        self.send.place = Some(place);
     }
 
     /// The next frame; see [`RpcRecv::recv`].
@@ -263,7 +285,7 @@ pub struct RpcClient {
     pub(crate) version: Arc<str>,
     pub(crate) features: u64,
     pub(crate) limits: Arc<Limits>,
-    pub(crate) budget: Arc<Semaphore>,
+    pub(crate) budget: Budget,
     /// False where the port is an agent's, which a client of it must not close.
     pub(crate) owns_port: bool,
 }
@@ -284,7 +306,7 @@ impl RpcClient {
             credentials: Credentials::new(Tls::new(identity)?, identity.not_before(), identity.not_after()),
             version: version.into(),
             features,
-            budget: budget(&limits),
+            budget: Budget::of_bytes(limits.received_bytes_max, SMALL_BYTES),
             limits: Arc::new(limits),
             owns_port: true,
         })
@@ -344,7 +366,7 @@ pub struct RpcConnection {
     welcome: RpcWelcome,
     who: Subject,
     max: usize,
-    budget: Arc<Semaphore>,
+    budget: Budget,
 }
 
 impl RpcConnection {
@@ -389,10 +411,4 @@ impl RpcConnection {
     pub fn close(&self) {
         self.conn.close(Code::Ok.var(), b"");
     }
-}
-
-/// The budget for large frames of one endpoint.
-pub(crate) fn budget(limits: &Limits) -> Arc<Semaphore> {
-    let units = (limits.received_bytes_max / BUDGET_UNIT_BYTES).min(Semaphore::MAX_PERMITS);
-    Arc::new(Semaphore::new(units))
 }

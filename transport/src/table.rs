@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 
 use crate::outbox::Outbox;
+use crate::seats::Seat;
 use crate::{Code, PeerInfo, Reason, Refused};
 
 /// What a connection is for.
@@ -41,14 +42,24 @@ pub(crate) struct Link {
     pub(crate) info: PeerInfo,
     pub(crate) conn: quinn::Connection,
     pub(crate) outbox: Outbox,
+    /// Held by a connection that the other side dialled.
+    _seat: Option<Seat>,
     replaced: AtomicBool,
     /// True once nothing of it is in the table or will be reported.
     forgotten: watch::Sender<bool>,
 }
 
 impl Link {
-    pub(crate) fn new(id: u64, class: Class, info: PeerInfo, conn: quinn::Connection, outbox: Outbox) -> Self {
-        Self { id, class, info, conn, outbox, replaced: AtomicBool::new(false), forgotten: watch::Sender::new(false) }
+    pub(crate) fn new(
+        id: u64,
+        class: Class,
+        info: PeerInfo,
+        conn: quinn::Connection,
+        outbox: Outbox,
+        seat: Option<Seat>,
+    ) -> Self {
+        let (replaced, forgotten) = (AtomicBool::new(false), watch::Sender::new(false));
+        Self { id, class, info, conn, outbox, _seat: seat, replaced, forgotten }
     }
 
     /// Whether what it receives still counts.
@@ -100,7 +111,15 @@ impl Pair {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     Up(PeerInfo),
-    Down { node: u64, reason: Reason },
+    Down {
+        node: u64,
+        reason: Reason,
+    },
+    /// One connection of a peer that has others: what was under way on it may be lost.
+    Lost {
+        node: u64,
+        class: Class,
+    },
 }
 
 /// What stands in the way of a new connection.
@@ -157,6 +176,7 @@ impl Table {
         let first = pair.any().is_none();
         if let Some(old) = pair.slot(link.info.dialled).replace(link.clone()) {
             old.end(&superseded);
+            changes.push(Change::Lost { node, class: link.class });
         }
         if first && link.class == Class::Peer {
             changes.push(Change::Up(link.info.clone()));
@@ -174,11 +194,16 @@ impl Table {
             return None;
         }
         *slot = None;
+        let (node, class) = key;
+        let lost = Change::Lost { node, class };
         if pair.any().is_some() {
-            return None;
+            return Some(lost);
         }
         self.pairs.remove(&key);
-        (link.class == Class::Peer).then_some(Change::Down { node: link.info.node, reason })
+        match class {
+            Class::Peer => Some(Change::Down { node, reason }),
+            Class::Bulk => self.link(node, Class::Peer).is_some().then_some(lost),
+        }
     }
 
     /// The connection to send on: the one this side dialled, else the other.

@@ -21,9 +21,9 @@ const MTU_MAX: u16 = 6_400;
 const ACK_DELAY: Duration = Duration::from_millis(5);
 /// What one stream may have under way, in bytes: more than bandwidth times delay on any LAN.
 const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
-/// What all streams of a connection may have under way, in bytes.
-const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
-/// The same before the greeting, when the other side has shown a certificate but not its key.
+/// What all streams of a connection with an agent may have under way, in bytes.
+pub(crate) const AGENT_WINDOW_BYTES: u64 = 16 * 1024 * 1024;
+/// The same before the greeting, when the other side has shown a certificate but not its key; in each direction.
 const STRANGER_WINDOW_BYTES: u32 = 64 * 1024;
 /// Streams before the greeting: the one that carries it, and one for luck.
 const STRANGER_STREAMS: u32 = 2;
@@ -73,8 +73,8 @@ fn common(limits: &Limits) -> TransportConfig {
         .mtu_discovery_config(Some(mtu))
         .ack_frequency_config(Some(acks))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
-        .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
-        .send_window(u64::from(CONNECTION_WINDOW_BYTES))
+        .receive_window(window(AGENT_WINDOW_BYTES))
+        .send_window(AGENT_WINDOW_BYTES)
         .max_concurrent_bidi_streams(VarInt::from_u32(limits.streams_max))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_send_buffer_size(DATAGRAM_SEND_BYTES)
@@ -91,6 +91,8 @@ pub(crate) fn accepting(limits: &Limits) -> Result<Arc<TransportConfig>, BindErr
     config
         .max_idle_timeout(Some(idle(limits.rpc_idle)?))
         .receive_window(VarInt::from_u32(STRANGER_WINDOW_BYTES))
+        // Whoever never acknowledges keeps so much of what it was sent in memory.
+        .send_window(u64::from(STRANGER_WINDOW_BYTES))
         .max_concurrent_bidi_streams(VarInt::from_u32(STRANGER_STREAMS))
         // Keep-alives on this side would keep our own attackers alive.
         .keep_alive_interval(None);
@@ -107,7 +109,11 @@ pub(crate) fn dialling_peer(limits: &Limits) -> Result<Arc<TransportConfig>, Bin
 /// The dialling side of a bulk connection: it ends by itself when it is not used.
 pub(crate) fn dialling_bulk(limits: &Limits) -> Result<Arc<TransportConfig>, BindError> {
     let mut config = common(limits);
-    config.max_idle_timeout(Some(idle(limits.rpc_idle)?)).keep_alive_interval(None);
+    config
+        .max_idle_timeout(Some(idle(limits.rpc_idle)?))
+        .keep_alive_interval(None)
+        // Nobody reads any: whoever sends one breaks the protocol.
+        .datagram_receive_buffer_size(None);
     Ok(Arc::new(config))
 }
 
@@ -117,14 +123,21 @@ pub(crate) fn dialling_rpc(limits: &Limits) -> Result<Arc<TransportConfig>, Bind
     config
         .max_idle_timeout(Some(idle(limits.rpc_idle)?))
         .keep_alive_interval(Some(limits.rpc_idle / 3))
+        .datagram_receive_buffer_size(None)
         .max_concurrent_bidi_streams(VarInt::from_u32(0));
     Ok(Arc::new(config))
 }
 
 /// What is granted once the other side has greeted and was admitted.
-pub(crate) fn trust(connection: &quinn::Connection, limits: &Limits) {
-    connection.set_receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES));
-    connection.set_max_concurrent_bi_streams(VarInt::from_u32(limits.streams_max));
+pub(crate) fn trust(connection: &quinn::Connection, streams: u32, window_bytes: u64) {
+    connection.set_receive_window(window(window_bytes));
+    connection.set_send_window(window_bytes);
+    connection.set_max_concurrent_bi_streams(VarInt::from_u32(streams));
+}
+
+/// A window that QUIC can say.
+fn window(bytes: u64) -> VarInt {
+    VarInt::from_u64(bytes).unwrap_or(VarInt::MAX)
 }
 
 /// A server configuration to accept with; the TLS part is replaced for each handshake.

@@ -79,7 +79,7 @@ impl World {
         tokio::spawn(async move {
             while let Some(event) = events.recv().await {
                 if let Event::Rpc(stream) = event {
-                    tokio::spawn(act(stream, script.clone(), endpoint.clone()));
+                    tokio::spawn(act(*stream, script.clone(), endpoint.clone()));
                 }
             }
         });

@@ -196,9 +196,9 @@ impl EventLoop {
                 self.exchanges.insert(token, reply);
                 self.input(Input::Exchange { node, token, bytes: request.to_vec() });
             }
-            Event::Rpc(stream) => drop(self.streams.spawn(rpc::serve(stream, self.context.clone()))),
+            Event::Rpc(stream) => drop(self.streams.spawn(rpc::serve(*stream, self.context.clone()))),
             Event::Refused { from, why, suppressed, .. } => {
-                let more = if suppressed > 0 { format!(" ({suppressed} more refused)") } else { String::new() };
+                let more = if suppressed > 0 { format!(" ({suppressed} more like it)") } else { String::new() };
                 tracing::warn!("refused {from}: {why}{more}");
             }
             Event::Broken { why } => return Some(Ended::Broken(why)),

@@ -88,7 +88,8 @@ pub fn options(identity: Arc<Identity>, disk: &mut Disk, bind: SocketAddr) -> Op
             features: 0,
         },
         gate: Arc::new(OpenGate),
-        limits: Limits::default(),
+        // Each refusal is reported, so that each can be waited for.
+        limits: Limits { refusals_quiet: Duration::ZERO, ..Limits::default() },
     }
 }
 
@@ -108,6 +109,7 @@ impl Agent {
 
     pub fn limited(world: &World, name: &str, limits: Limits) -> Self {
         let mut disk = Disk::new(name);
+        let limits = Limits { refusals_quiet: Duration::ZERO, ..limits };
         Self::with(Options { limits, ..options(world.agent(name), &mut disk, loopback()) })
     }
 
