@@ -19,6 +19,11 @@ pub enum Input {
         /// Which.
         node: u64,
     },
+    /// One of the connections to this agent ended while others live: what was under way on it may be lost.
+    FramesLost {
+        /// To which.
+        node: u64,
+    },
     /// An agent said this.
     Peer {
         /// Who, proven by the connection.

@@ -162,6 +162,7 @@ impl Node {
             Input::Timeout => {}
             Input::PeerUp(peer) => self.peer_up(now, peer),
             Input::PeerDown { node } => self.peer_down(now, node),
+            Input::FramesLost { node } => self.frames_lost(now, node),
             Input::Peer { node, message } => self.peer_message(now, node, message),
             Input::Malformed { node, what } => self.cut_off(now, node, Offence::Malformed, what),
             Input::Datagram { node, bytes } => self.gossip_datagram(now, node, bytes),

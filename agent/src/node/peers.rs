@@ -78,6 +78,13 @@ impl Node {
         self.hurry(now);
     }
 
+    /// Raft repeats itself; a forwarded append must not, so its asker learns at once that nobody can say.
+    pub(super) fn frames_lost(&mut self, now: Now, node: u64) {
+        self.forwards_lost(now, node);
+        self.asks_lost(now, node);
+        self.hurry(now);
+    }
+
     /// Two foundings under one CA: gossip yes, Raft never; a person has to know.
     fn note_other_history(&mut self, peer: &Peer) {
         if let (Some(ours), Some(theirs)) = (self.log_id, peer.log_id)

@@ -186,6 +186,7 @@ impl EventLoop {
                 tracing::debug!("connection to node {node:016x} ended: {reason}");
                 self.input(Input::PeerDown { node });
             }
+            Event::FramesLost { node, .. } => self.input(Input::FramesLost { node }),
             Event::PeerFrame { node, bytes } | Event::BulkFrame { node, bytes } => {
                 self.input(network::frame(node, bytes));
             }

@@ -7,6 +7,7 @@ use super::event::{Event, Happening};
 use super::machine::{address, host};
 use super::plan::{Action, SECOND, letter};
 use super::world::World;
+use crate::node::Input;
 use quorate_raft::wal::sim::{Fault, Injection, Op};
 use quorate_raft::{Configuration, NodeId};
 use std::collections::BTreeSet;
@@ -139,12 +140,19 @@ impl World {
     }
 
     fn lose_bulk(&mut self, agent: usize) -> bool {
-        let mut any = false;
+        let mut told = Vec::new();
         for link in self.network.links.values_mut().filter(|l| l.ends.iter().any(|e| e.machine == agent)) {
             link.bulk_epoch += 1;
-            any = true;
+            let ends = [(&link.ends[0], &link.ends[1]), (&link.ends[1], &link.ends[0])];
+            told.extend(ends.map(|(mine, other)| (mine.machine, mine.life, mine.up, other.node)));
         }
-        any
+        for (machine, life, up, node) in &told {
+            if *up && self.is_alive(*machine, *life) {
+                self.counters.count("frames lost");
+                self.feed(*machine, Input::FramesLost { node: *node });
+            }
+        }
+        !told.is_empty()
     }
 
     fn fail_sync(&mut self, agent: usize) -> bool {

@@ -232,6 +232,9 @@ impl World {
             self.say(format_args!("{} is no longer connected with {node:016x}", letter(machine)));
             self.counters.count("connections lost");
             self.feed(machine, Input::PeerDown { node });
+        } else if self.is_alive(machine, life) && still > 0 {
+            self.counters.count("frames lost");
+            self.feed(machine, Input::FramesLost { node });
         }
     }
 

@@ -12,7 +12,7 @@ const SEEDS: Range<u64> = 0..200;
 const TAIL_LINES: usize = 80;
 
 /// What must really have happened in the normal test run.
-const MUST_HAPPEN: [&str; 34] = [
+const MUST_HAPPEN: [&str; 35] = [
     "aborts",
     "appends acked",
     "appends refused",
@@ -29,6 +29,7 @@ const MUST_HAPPEN: [&str; 34] = [
     "disk full",
     "fail-sync",
     "fetches",
+    "frames lost",
     "frames stalled",
     "full-disk",
     "halves",

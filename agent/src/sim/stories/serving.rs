@@ -146,6 +146,30 @@ fn without_a_quorum_an_append_ends_in_time_and_with_the_truth() {
     assert_eq!(w.witness.offset_of(1), None, "what was not applied never appears");
 }
 
+/// The connection that carried a forwarded append breaks, while the two agents stay connected by another. Nobody can say
+/// what became of the append, and the client hears that at once and not at its deadline.
+#[test]
+fn a_forward_whose_connection_broke_ends_at_once() {
+    let mut w = World::formed(3);
+    let leader = w.leader().expect("one leads");
+    let forwards = (leader + 1) % 3;
+    // The leader gets it, and cannot answer for a while.
+    for agent in 0..3 {
+        w.act(&Action::SlowDisk { agent, sync_us: 900 * MS, for_us: 200 * MS });
+    }
+    let operation = w.begin_append(forwards, 20 * SECOND);
+    w.run_to(w.at + 20 * MS);
+    assert!(!w.is_over(operation), "it is under way");
+    w.act(&Action::LoseBulk { agent: forwards });
+    w.must("it ends", 10 * MS, |w| w.is_over(operation));
+    let End::Answered(Err(failure)) = w.end(operation) else { panic!("nobody could know") };
+    assert_eq!((failure.code, failure.effect), (Code::Unknown, Effect::Unknown));
+    // It stands all the same, and the next one is acked.
+    w.must("it stands", 5 * SECOND, |w| w.witness.offset_of(0).is_some());
+    w.appends(forwards);
+    w.keeps_promises();
+}
+
 /// An agent forwards an append, dies, and comes back; its new life forwards others. The late answer to the first one
 /// must not pass for an answer to any of those.
 #[test]
