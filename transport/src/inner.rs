@@ -122,7 +122,8 @@ impl Inner {
         if self.closing() || matches!(why.code, Code::Ok | Code::Myself) {
             return;
         }
-        let suppressed = lock(&self.refusals).note(why.code, Place::of(from));
+        let kind = (why.code, refusal.as_ref().map(Refusal::code));
+        let suppressed = lock(&self.refusals).note(kind, Place::of(from));
         if let Some(suppressed) = suppressed {
             self.events.offer(Event::Refused { from, why, refusal, suppressed });
         }

@@ -13,12 +13,15 @@ const KEYS_MAX: usize = 256;
 /// Reports of all kinds and places in the time that one kind and place is quiet.
 const REPORTS_MAX: u32 = 32;
 
+/// The code, and the word for what was wrong with the certificate, if that was it.
+pub(crate) type Kind = (Code, Option<&'static str>);
+
 #[derive(Debug)]
 pub(crate) struct Refusals {
     /// From one report of a kind and place to the next.
     quiet: Duration,
     /// `None`: the places for which there was no room.
-    keys: BTreeMap<(Code, Option<Place>), Key>,
+    keys: BTreeMap<(Kind, Option<Place>), Key>,
     window: Option<Instant>,
     reported: u32,
     by_code: BTreeMap<Code, u64>,
@@ -36,18 +39,18 @@ impl Refusals {
     }
 
     /// Counts one; `Some` if it should be reported, with the number of those of its kind and place that were not.
-    pub(crate) fn note(&mut self, code: Code, place: Place) -> Option<u64> {
-        self.note_at(Instant::now(), code, place)
+    pub(crate) fn note(&mut self, kind: Kind, place: Place) -> Option<u64> {
+        self.note_at(Instant::now(), kind, place)
     }
 
-    fn note_at(&mut self, now: Instant, code: Code, place: Place) -> Option<u64> {
-        *self.by_code.entry(code).or_default() += 1;
+    fn note_at(&mut self, now: Instant, kind: Kind, place: Place) -> Option<u64> {
+        *self.by_code.entry(kind.0).or_default() += 1;
         if self.window.is_none_or(|begun| now.saturating_duration_since(begun) >= self.quiet) {
             self.window = Some(now);
             self.reported = 0;
         }
-        let whose = self.whose(now, code, place);
-        let key = self.keys.entry((code, whose)).or_insert(Key { quiet_until: now, suppressed: 0 });
+        let whose = self.whose(now, kind, place);
+        let key = self.keys.entry((kind, whose)).or_insert(Key { quiet_until: now, suppressed: 0 });
         if self.reported >= REPORTS_MAX || now < key.quiet_until {
             key.suppressed += 1;
             return None;
@@ -58,8 +61,8 @@ impl Refusals {
     }
 
     /// Under whose name it is counted.
-    fn whose(&mut self, now: Instant, code: Code, place: Place) -> Option<Place> {
-        if self.keys.contains_key(&(code, Some(place))) {
+    fn whose(&mut self, now: Instant, kind: Kind, place: Place) -> Option<Place> {
+        if self.keys.contains_key(&(kind, Some(place))) {
             return Some(place);
         }
         if self.keys.len() >= KEYS_MAX {
@@ -70,7 +73,7 @@ impl Refusals {
 
     /// Places that are quiet no more make room; what they did not report is counted for their kind.
     fn fold(&mut self, now: Instant) {
-        let old = |(key, state): (&(Code, Option<Place>), &Key)| {
+        let old = |(key, state): (&(Kind, Option<Place>), &Key)| {
             (key.1.is_some() && state.quiet_until <= now).then_some((*key, state.suppressed))
         };
         let old: Vec<_> = self.keys.iter().filter_map(old).collect();
@@ -94,6 +97,7 @@ mod tests {
     use super::*;
 
     const QUIET: Duration = Duration::from_secs(10);
+    const BUSY: Kind = (Code::Busy, None);
 
     fn place(host: u32) -> Place {
         Place::of((std::net::Ipv4Addr::from(host), 1).into())
@@ -103,13 +107,13 @@ mod tests {
     fn a_flood_is_counted_and_not_repeated() {
         let mut refusals = Refusals::new(QUIET);
         let start = Instant::now();
-        let reported = (0..1_000).filter_map(|_| refusals.note_at(start, Code::Busy, place(1))).count();
+        let reported = (0..1_000).filter_map(|_| refusals.note_at(start, BUSY, place(1))).count();
         assert_eq!(reported, 1);
         // Another place and another kind are other news.
-        assert_eq!(refusals.note_at(start, Code::Busy, place(2)), Some(0));
-        assert_eq!(refusals.note_at(start, Code::Malformed, place(1)), Some(0));
-        assert_eq!(refusals.note_at(start + QUIET, Code::Busy, place(1)), Some(999));
-        assert_eq!(refusals.note_at(start + 2 * QUIET, Code::Busy, place(1)), Some(0));
+        assert_eq!(refusals.note_at(start, BUSY, place(2)), Some(0));
+        assert_eq!(refusals.note_at(start, (Code::Malformed, None), place(1)), Some(0));
+        assert_eq!(refusals.note_at(start + QUIET, BUSY, place(1)), Some(999));
+        assert_eq!(refusals.note_at(start + 2 * QUIET, BUSY, place(1)), Some(0));
         assert_eq!(refusals.by_code()[&Code::Busy], 1_003);
     }
 
@@ -121,9 +125,8 @@ mod tests {
         let mut told = 0;
         for round in 0..3 {
             let now = start + round * QUIET;
-            let heard: Vec<_> = (0..10_000)
-                .filter_map(|host| refusals.note_at(now, Code::Busy, place(round * 10_000 + host)))
-                .collect();
+            let heard: Vec<_> =
+                (0..10_000).filter_map(|host| refusals.note_at(now, BUSY, place(round * 10_000 + host))).collect();
             assert!(heard.len() <= REPORTS_MAX as usize);
             assert!(refusals.keys.len() <= KEYS_MAX + 1);
             told += heard.len() as u64 + heard.iter().sum::<u64>();
