@@ -98,8 +98,11 @@ pub(crate) async fn accepted(
     let (mut send, mut recv, frame) = tokio::time::timeout(deadline, listen).await.map_err(late)??;
     let proven = hear(inner, Kind::Hello, &frame, conn, subject, class)?;
     if proven.hello.node == inner.node() {
-        let same = proven.hello.boot_id == inner.local.boot_id;
-        return Err(if same { Code::Myself.into() } else { stale() });
+        if proven.hello.boot_id == inner.local.boot_id {
+            return Err(Code::Myself.into());
+        }
+        inner.gate.turned_away(&proven.hello, socket::canonical(conn.remote_address()), &stale());
+        return Err(stale());
     }
     admit(inner, &proven, conn).await?;
     let welcome = say(inner, Kind::Welcome, conn)?;
@@ -116,8 +119,15 @@ pub(crate) async fn accepted(
 /// The caller's policy, and then: no other live instance of this node.
 async fn admit(inner: &Inner, proven: &Proven, conn: &Connection) -> Result<(), Refused> {
     let remote = socket::canonical(conn.remote_address());
-    inner.gate.admit(&proven.hello, remote)?;
-    alone(inner, proven.hello.node, (proven.hello.boot_epoch, proven.hello.boot_id), remote).await
+    let boot = (proven.hello.boot_epoch, proven.hello.boot_id);
+    let verdict = match inner.gate.admit(&proven.hello, remote) {
+        Ok(()) => alone(inner, proven.hello.node, boot, remote).await,
+        refused => refused,
+    };
+    if let Err(why) = &verdict {
+        inner.gate.turned_away(&proven.hello, remote, why);
+    }
+    verdict
 }
 
 /// Waits until no other instance of the node stands in the way of this `boot` (epoch, id); refuses if one answers.
@@ -143,7 +153,7 @@ pub(crate) async fn alone(inner: &Inner, node: u64, boot: (u64, u64), remote: So
 fn stale() -> Refused {
     Refused::new(
         Code::StaleInstance,
-        "another live agent uses this node key: one of the two data directories is a clone; wipe the copy and let it join as new",
+        "this data directory is a copy, or has been copied: another live agent uses its node key; wipe one of the two to join as a new node",
     )
 }
 

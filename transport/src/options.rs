@@ -107,6 +107,10 @@ pub struct PeerHello {
 pub trait Gate: Send + Sync {
     /// Admits or refuses; the refusal's text is sent to the peer, so it must not repeat what the peer said.
     fn admit(&self, peer: &PeerHello, from: SocketAddr) -> Result<(), Refused>;
+
+    /// Hears of every peer that proved itself and was refused all the same, by this policy or because another instance
+    /// of it lives. Must not block.
+    fn turned_away(&self, _peer: &PeerHello, _from: SocketAddr, _why: &Refused) {}
 }
 
 /// Admits every agent of the cluster.

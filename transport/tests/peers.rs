@@ -220,7 +220,7 @@ async fn a_cloned_directory_is_refused_while_the_original_lives() {
     let clone = Agent::boot(&world, &mut disk, loopback());
     let error = clone.endpoint.dial(a.addr, None).await.unwrap_err();
     assert_eq!(error.code(), Some(Code::StaleInstance), "{error}");
-    assert!(error.to_string().contains("clone"), "{error}");
+    assert!(error.to_string().contains("this data directory is a copy"), "{error}");
     assert_eq!(a.refused().await.0.code, Code::StaleInstance);
     // And the other way round.
     let error = a.endpoint.dial(clone.addr, None).await.unwrap_err();

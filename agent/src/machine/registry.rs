@@ -86,6 +86,11 @@ impl Registry {
         self.departed.contains(&node)
     }
 
+    /// Disks that lost their name, each with the one that took it first.
+    pub fn superseded(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.superseded.iter().map(|(old, new)| (*old, *new))
+    }
+
     /// The node that holds the name of this one now, or held it last: a disk may be lost more than once.
     #[must_use]
     pub fn superseded_by(&self, node: u64) -> Option<u64> {

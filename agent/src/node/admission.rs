@@ -2,9 +2,14 @@
 //!
 //! It never decides about Raft: the registry may lag, and a lagging voter must still hear its leader.
 
+use super::boots::Boots;
 use crate::machine::registry::Registry;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How exactly a waiting time is told, in seconds: each change is a line in the log of whoever waits.
+const TOLD_IN_STEPS_OF: u64 = 10;
 
 /// A picture of the registry and the gossip that a transport can ask without asking the node. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,11 +18,37 @@ pub struct Gate(Arc<Picture>);
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Picture {
     /// Newest boot by node id: epoch and boot id.
-    boots: BTreeMap<u64, (u64, u64)>,
+    boots: Boots,
     /// Names whose holder is alive, or has not been silent long enough.
-    held: BTreeMap<String, u64>,
+    held: BTreeMap<String, Held>,
+    /// Disks whose name was given to another one.
+    superseded: BTreeMap<u64, u64>,
     /// This node's own name and id.
     own: (String, u64),
+    /// The log that this node belongs to.
+    log_id: Option<[u8; 16]>,
+}
+
+/// Who holds a name, and for how much longer if it stays silent; `None` while it is alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) holder: u64,
+    pub(super) left: Option<Duration>,
+}
+
+/// Who asks to be let in: what its Hello said and proved.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'a> {
+    /// Its node id.
+    pub node: u64,
+    /// The name its certificate proves.
+    pub name: &'a str,
+    /// Its boot epoch.
+    pub epoch: u64,
+    /// Its boot id.
+    pub boot: u64,
+    /// The log it says it belongs to.
+    pub log_id: Option<[u8; 16]>,
 }
 
 /// Why a connection is refused.
@@ -25,7 +56,7 @@ struct Picture {
 pub enum Denied {
     /// A newer boot of the same disk is known.
     #[error(
-        "boot {got} of this data directory is older than boot {known}, which the cluster has seen; it is a copy or an old backup"
+        "this data directory is a copy or an old backup: it is in its boot {got}, and the cluster has seen boot {known} of it; wipe it to join as a new node"
     )]
     Stale {
         /// In the Hello.
@@ -35,11 +66,19 @@ pub enum Denied {
     },
     /// The same boot of the same disk is known, from another process.
     #[error(
-        "boot {epoch} of this data directory was another process; one of the two directories is a copy: wipe it to join as a new node"
+        "this data directory is a copy or has been copied: its boot {epoch} was another process; wipe one of the two to join as a new node"
     )]
     Copy {
         /// In the Hello and known.
         epoch: u64,
+    },
+    /// Its name was given to another disk.
+    #[error(
+        "the name of this data directory is held by node {holder:016x}, which took it over; wipe the directory to join as a new node"
+    )]
+    Superseded {
+        /// Who holds the name.
+        holder: u64,
     },
     /// Its name belongs to another disk that lives.
     #[error("the name is held by node {holder:016x}, which is alive; stop that agent, or choose another name")]
@@ -47,31 +86,54 @@ pub enum Denied {
         /// Who holds it.
         holder: u64,
     },
+    /// Its name belongs to another disk that has not been silent for long enough.
+    #[error("the name is held by node {holder:016x}, which is silent; it is free in about {} s", .left.as_secs())]
+    NameKept {
+        /// Who holds it.
+        holder: u64,
+        /// How much longer, if it stays silent.
+        left: Duration,
+    },
 }
 
 impl Gate {
-    /// The gate as the registry and `alive` (is this node alive, or was it heard in the last 30 s) draw it.
-    pub(super) fn draw(own: (String, u64), registry: &Registry, alive: impl Fn(u64) -> bool) -> Self {
-        let held = registry.nodes().filter(|r| alive(r.node)).map(|r| (r.name.clone(), r.node)).collect();
-        let boots = registry.nodes().map(|r| (r.node, (r.epoch, r.boot))).collect();
-        Self(Arc::new(Picture { boots, held, own }))
+    /// The gate as the registry, the boots seen and `held` (how long is the name of this node kept for it) draw it.
+    pub(super) fn draw(
+        own: (String, u64),
+        log_id: Option<[u8; 16]>,
+        boots: &Boots,
+        registry: &Registry,
+        held: impl Fn(u64) -> Option<Held>,
+    ) -> Self {
+        let held = registry.nodes().filter_map(|r| Some((r.name.clone(), held(r.node)?))).collect();
+        let superseded = registry.superseded().collect();
+        Self(Arc::new(Picture { boots: boots.clone(), held, superseded, own, log_id }))
     }
 
     /// May an agent with this Hello connect?
-    pub fn admit(&self, node: u64, name: &str, epoch: u64, boot: u64) -> Result<(), Denied> {
-        let Picture { boots, held, own } = &*self.0;
-        if name == own.0 && node != own.1 {
+    pub fn admit(&self, caller: &Caller<'_>) -> Result<(), Denied> {
+        let Picture { boots, held, superseded, own, log_id } = &*self.0;
+        let node = caller.node;
+        boots.check(node, caller.epoch, caller.boot)?;
+        if caller.name == own.0 && node != own.1 {
             return Err(Denied::NameHeld { holder: own.1 });
         }
-        match boots.get(&node) {
-            Some(&(known, _)) if epoch < known => return Err(Denied::Stale { got: epoch, known }),
-            Some(&(known, of)) if epoch == known && boot != of => return Err(Denied::Copy { epoch }),
-            Some(_) => return Ok(()),
-            None => {}
+        let Some(held) = held.get(caller.name).filter(|held| held.holder != node) else { return Ok(()) };
+        let holder = held.holder;
+        if superseded.contains_key(&node) {
+            return Err(Denied::Superseded { holder });
         }
-        match held.get(name) {
-            Some(&holder) if holder != node => Err(Denied::NameHeld { holder }),
-            _ => Ok(()),
+        // Only a registered node is ever given the log, so one that has it may have taken the name over while this node
+        // was not told: it may even lead. A lie gains nothing but a place in the gossip.
+        if log_id.is_some() && caller.log_id == *log_id {
+            return Ok(());
+        }
+        match held.left {
+            None => Err(Denied::NameHeld { holder }),
+            Some(left) => {
+                let left = Duration::from_secs((left.as_secs() / TOLD_IN_STEPS_OF + 1) * TOLD_IN_STEPS_OF);
+                Err(Denied::NameKept { holder, left })
+            }
         }
     }
 }
@@ -81,19 +143,59 @@ mod tests {
     use super::*;
     use crate::machine::registry::{Command, Registration};
 
+    const LOG: [u8; 16] = [7; 16];
+
+    fn caller(node: u64, name: &str, epoch: u64, boot: u64) -> Caller<'_> {
+        Caller { node, name, epoch, boot, log_id: None }
+    }
+
+    fn registry(names: &[(u64, &str)]) -> (Registry, Boots) {
+        let (mut registry, mut boots) = (Registry::default(), Boots::default());
+        for (node, name) in names {
+            registry.apply(Command::Register(Registration { node: *node, name: (*name).into(), epoch: 5, boot: 50 }));
+            boots.saw(*node, 5, 50);
+        }
+        (registry, boots)
+    }
+
     #[test]
     fn old_boots_and_held_names_are_refused() {
-        let mut registry = Registry::default();
-        for (node, name) in [(1, "a"), (2, "b")] {
-            registry.apply(Command::Register(Registration { node, name: name.into(), epoch: 5, boot: 50 }));
-        }
-        let gate = Gate::draw(("a".into(), 1), &registry, |node| node == 1);
-        assert_eq!(gate.admit(2, "b", 4, 40), Err(Denied::Stale { got: 4, known: 5 }));
-        assert_eq!(gate.admit(2, "b", 5, 50), Ok(()));
-        assert_eq!(gate.admit(2, "b", 5, 51), Err(Denied::Copy { epoch: 5 }));
-        assert_eq!(gate.admit(2, "b", 6, 60), Ok(()));
-        assert_eq!(gate.admit(3, "a", 1, 9), Err(Denied::NameHeld { holder: 1 }));
-        assert_eq!(gate.admit(3, "b", 1, 9), Ok(()), "its holder is gone");
-        assert_eq!(gate.admit(3, "c", 1, 9), Ok(()));
+        let (registry, boots) = registry(&[(1, "a"), (2, "b"), (4, "d")]);
+        let left = Some(Duration::from_secs(11));
+        let gate = Gate::draw(("a".into(), 1), Some(LOG), &boots, &registry, |holder| match holder {
+            1 => Some(Held { holder, left: None }),
+            4 => Some(Held { holder, left }),
+            _ => None,
+        });
+        let admit = |node, name, epoch, boot| gate.admit(&caller(node, name, epoch, boot));
+        assert_eq!(admit(2, "b", 4, 40), Err(Denied::Stale { got: 4, known: 5 }));
+        assert_eq!(admit(2, "b", 5, 50), Ok(()));
+        assert_eq!(admit(2, "b", 5, 51), Err(Denied::Copy { epoch: 5 }));
+        assert_eq!(admit(2, "b", 6, 60), Ok(()));
+        assert_eq!(admit(3, "a", 1, 9), Err(Denied::NameHeld { holder: 1 }));
+        assert_eq!(admit(3, "b", 1, 9), Ok(()), "its holder is gone");
+        assert_eq!(admit(3, "c", 1, 9), Ok(()));
+        let kept = admit(3, "d", 1, 9).unwrap_err();
+        assert_eq!(kept, Denied::NameKept { holder: 4, left: Duration::from_secs(20) });
+        assert!(kept.to_string().contains("in about 20 s"), "{kept}");
+    }
+
+    /// A registry that lags must not shut the door on whoever leads now, and one that does not lag must on whoever led
+    /// once.
+    #[test]
+    fn whoever_holds_the_log_passes_a_lagging_registry_but_not_a_superseded_disk() {
+        let alive = |holder| Some(Held { holder, left: None });
+        let (mut registry, boots) = registry(&[(2, "b")]);
+        let draw = |registry: &Registry| Gate::draw(("a".into(), 1), Some(LOG), &boots, registry, alive);
+        let new = Caller { log_id: Some(LOG), ..caller(9, "b", 1, 9) };
+        assert_eq!(draw(&registry).admit(&new), Ok(()));
+        assert_eq!(
+            draw(&registry).admit(&Caller { log_id: Some([8; 16]), ..new }),
+            Err(Denied::NameHeld { holder: 2 })
+        );
+        registry.apply(Command::Register(Registration { node: 9, name: "b".into(), epoch: 1, boot: 9 }));
+        let old = Caller { log_id: Some(LOG), ..caller(2, "b", 6, 60) };
+        assert_eq!(draw(&registry).admit(&old), Err(Denied::Superseded { holder: 9 }));
+        assert_eq!(draw(&registry).admit(&new), Ok(()));
     }
 }

@@ -156,6 +156,7 @@ impl Node {
 
     fn apply(&mut self, entry: &Entry) -> Result<(), String> {
         let header = entry.header();
+        self.boots.read(entry);
         match header.kind {
             EntryKind::Noop | EntryKind::Configuration => {}
             EntryKind::Normal => {

@@ -182,6 +182,9 @@ impl Node {
             let why = format!("{} asks to leave", self.name_of(node));
             return Some(Step::Registry(Command::Depart { node }, why));
         }
+        if let Some(step) = self.foreign_learner_step(status) {
+            return Some(step);
+        }
         let configuration = &status.configuration;
         let everyone = configuration.voters.iter().chain(&configuration.learners);
         let leaver = everyone.copied().find(|n| self.registry.has_departed(n.get()))?;
@@ -193,6 +196,15 @@ impl Node {
         }
         let why = format!("removing {}, which is leaving", self.name_of(leaver.get()));
         Some(Step::Change { voters, learners, why })
+    }
+
+    /// A newcomer that was added here and joined another log meanwhile will never catch up with this one.
+    fn foreign_learner_step(&self, status: &Status) -> Option<Step> {
+        let Configuration { voters, learners, .. } = &status.configuration;
+        let foreign = learners.iter().find(|n| self.is_of_another_log(n.get()))?;
+        let learners = learners.iter().copied().filter(|n| n != foreign).collect();
+        let why = format!("removing {}, which belongs to another log", self.name_of(foreign.get()));
+        Some(Step::Change { voters: voters.clone(), learners, why })
     }
 
     /// The configuration without this node, if that is safe: a sole voter hands its seat to a caught-up learner.
@@ -320,7 +332,7 @@ impl Node {
             .nodes()
             .filter_map(|r| NodeId::new(r.node))
             .filter(|n| !configuration.voters.contains(n) && !learners.contains(n))
-            .filter(|n| self.is_present(n.get()))
+            .filter(|n| self.is_present(n.get()) && !self.is_of_another_log(n.get()))
             .collect();
         let replaces =
             |n: &NodeId| configuration.voters.iter().any(|v| self.registry.superseded_by(v.get()) == Some(n.get()));

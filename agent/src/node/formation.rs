@@ -34,6 +34,8 @@ struct Seed {
     /// Who answered last.
     node: Option<u64>,
     told: Option<(String, Mono)>,
+    /// What it said if it refused this agent.
+    refusal: Option<String>,
 }
 
 /// Where the agent is on its way to a log.
@@ -59,7 +61,8 @@ impl State {
             (true, true) => Some(now),
             (true, false) => Some(now.after(formation.look_for)),
         };
-        let seed = |s| (s, Seed { next: now, pause: RETRY_MIN, dialling: false, node: None, told: None });
+        let seed =
+            |s| (s, Seed { next: now, pause: RETRY_MIN, dialling: false, node: None, told: None, refusal: None });
         let loopback = |s: &String| s.starts_with("127.") || s.starts_with("[::1]") || s.starts_with("localhost:");
         let local = all.iter().all(loopback);
         Self { bootstrap: formation.bootstrap, local, seeds: all.into_iter().map(seed).collect(), found_at }
@@ -81,6 +84,9 @@ impl Node {
 
     /// What the operator reads while an agent waits.
     pub(super) fn formation_problem(&self) -> Option<String> {
+        if let Some(why) = self.refused_everywhere() {
+            return Some(format!("not admitted by the others: {why}"));
+        }
         if self.log_id.is_some() {
             return None;
         }
@@ -99,6 +105,16 @@ impl Node {
         } else {
             "connected, waiting for a leader to add this agent".into()
         })
+    }
+
+    /// What the others say to an agent that they do not let in; nothing for one that has found a leader.
+    fn refused_everywhere(&self) -> Option<String> {
+        if self.leader().is_some() {
+            return None;
+        }
+        let reasons: BTreeSet<&str> = self.formation.seeds.values().filter_map(|s| s.refusal.as_deref()).collect();
+        let reasons: Vec<String> = reasons.into_iter().map(crate::limits::printable).collect();
+        (!reasons.is_empty()).then(|| reasons.join("; "))
     }
 
     /// One turn: found, or try the addresses that are due.
@@ -153,9 +169,11 @@ impl Node {
     }
 
     /// Says why an address did not lead in, once per reason and half a minute.
-    pub(super) fn seed_failed(&mut self, now: Now, seed: String, why: String) {
+    pub(super) fn seed_failed(&mut self, now: Now, seed: String, why: String, refusal: Option<String>) {
         let Some(state) = self.formation.seeds.get_mut(&seed) else { return };
         state.dialling = false;
+        // Silence is no word of admission: the last refusal stands until somebody there says otherwise.
+        state.refusal = refusal.or(state.refusal.take());
         state.pause = (state.pause * 2).min(RETRY_MAX);
         let news = match &state.told {
             Some((told, at)) => *told != why || now.mono.since(*at) >= TELL_AGAIN,
@@ -181,6 +199,7 @@ impl Node {
             state.node = Some(node);
             state.pause = RETRY_MIN;
             state.told = None;
+            state.refusal = None;
         }
     }
 }

@@ -74,6 +74,19 @@ pub enum Input {
         seed: String,
         /// Why, in one sentence.
         why: String,
+        /// The words of whoever answered there, if that was a refusal of this very agent.
+        refusal: Option<String>,
+    },
+    /// An agent that proved a certificate of the cluster and a node key was refused.
+    TurnedAway {
+        /// Its node id.
+        node: u64,
+        /// The name that its certificate proves.
+        name: String,
+        /// Where it was met.
+        addr: SocketAddr,
+        /// Why; this side's words.
+        why: String,
     },
     /// Everything up to this write is durable.
     Written {
@@ -288,6 +301,12 @@ pub struct Known {
     pub name: String,
     /// Its address.
     pub addr: SocketAddr,
+    /// Its newest boot, and the random id of that; zero if none was seen.
+    #[serde(default)]
+    pub epoch: u64,
+    /// See `epoch`.
+    #[serde(default)]
+    pub boot: u64,
 }
 
 /// What the readers of the log and the gate of the transport may know.

@@ -44,6 +44,11 @@ pub enum PeerMessage {
     },
     /// What the leader tells agents that are not in Raft.
     View(View),
+    /// The sender belongs to this log now; its Hello could not say so yet.
+    Joined {
+        /// Which.
+        log_id: [u8; 16],
+    },
 }
 
 /// A message between cores, with the entries that it announces.

@@ -7,10 +7,12 @@ mod admission;
 mod appends;
 mod apply;
 mod autopilot;
+mod boots;
 mod clock;
 mod formation;
 mod gather;
 mod gossip;
+mod histories;
 mod io;
 mod leave;
 mod lies;
@@ -20,10 +22,11 @@ mod peers;
 mod questions;
 mod replication;
 mod stages;
+mod strangers;
 mod tail_cache;
 mod view;
 
-pub use admission::{Denied, Gate};
+pub use admission::{Caller, Denied, Gate};
 pub use formation::{Formation, LOOK_FOR_DEFAULT};
 pub use io::*;
 pub use lies::Offence;
@@ -59,6 +62,8 @@ pub struct Node {
     members: Membership,
     /// The log's id, once this node belongs to a log.
     log_id: Option<[u8; 16]>,
+    /// It did already when it started, so every Hello says so.
+    had_log: bool,
     /// It has to be written with the next batch.
     log_id_unwritten: bool,
     record_bytes_max: usize,
@@ -66,6 +71,8 @@ pub struct Node {
     cache: tail_cache::TailCache,
     clocks: clock::Clocks,
     peers: peers::Peers,
+    boots: boots::Boots,
+    strangers: strangers::Strangers,
     replication: replication::Replication,
 
     log: LogMachine,
@@ -120,11 +127,14 @@ impl Node {
             raft,
             members,
             log_id: boot.meta.log_id,
+            had_log: boot.meta.log_id.is_some(),
             log_id_unwritten: false,
             record_bytes_max: options.record_bytes_max,
             cache: tail_cache::TailCache::new(boot.recovered.last, TAIL_CACHE_BYTES),
             clocks: clock::Clocks::default(),
             peers: peers::Peers::default(),
+            boots: boots::Boots::default(),
+            strangers: strangers::Strangers::default(),
             replication: replication::Replication::default(),
             log: LogMachine::default(),
             registry: Registry::default(),
@@ -150,6 +160,7 @@ impl Node {
             options,
         };
         node.read_founding(&boot.control);
+        node.read_boots(&boot);
         node.pump(now);
         Ok(node)
     }
@@ -169,7 +180,8 @@ impl Node {
             Input::Exchange { node, token, bytes } => self.gossip_exchange(now, node, token, bytes),
             Input::ExchangeReply { node, bytes } => self.gossip_reply(now, node, bytes),
             Input::SeedAnswered { seed, node } => self.seed_answered(&seed, node),
-            Input::SeedFailed { seed, why } => self.seed_failed(now, seed, why),
+            Input::SeedFailed { seed, why, refusal } => self.seed_failed(now, seed, why, refusal),
+            Input::TurnedAway { node, name, addr, why } => self.turned_away(now, node, name, addr, why),
             Input::Written { ticket } => self.written(now, ticket),
             Input::WriteRefused { why } => self.write_refused(why),
             Input::Fetched { token, entries } => self.fetched(now, token, entries),

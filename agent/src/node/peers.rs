@@ -1,6 +1,6 @@
 //! Who is who: the agents this one is connected to, as their Hello proved them.
 
-use super::{Input, Known, Level, Node, Output, Peer, PeerMessage};
+use super::{Boot, Input, Known, Level, Node, Output, Peer, PeerMessage};
 use quorate_raft::{BootId, Mono, NodeId, Now};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -39,6 +39,12 @@ impl Peers {
     pub(super) fn up(&self) -> impl Iterator<Item = &Peer> {
         self.up.values()
     }
+    /// It says that it joined this log; gives it, if that is news.
+    pub(super) fn joined(&mut self, node: u64, log_id: [u8; 16]) -> Option<Peer> {
+        let peer = self.up.get_mut(&node).filter(|peer| peer.log_id.is_none())?;
+        peer.log_id = Some(log_id);
+        Some(peer.clone())
+    }
     /// When this node was last connected; now, if it is.
     pub(super) fn last_up(&self, node: u64, now: Mono) -> Option<Mono> {
         if self.is_up(node) { Some(now) } else { self.last_up.get(&node).copied() }
@@ -46,6 +52,12 @@ impl Peers {
 }
 
 impl Node {
+    /// Which boots the disk knows of: nobody may connect with an earlier one, even before the registry is replayed.
+    pub(super) fn read_boots(&mut self, boot: &Boot) {
+        boot.control.iter().for_each(|entry| self.boots.read(entry));
+        boot.known.iter().for_each(|known| self.boots.saw(known.node, known.epoch, known.boot));
+    }
+
     pub(super) fn peer_up(&mut self, now: Now, peer: Peer) {
         if peer.node == self.me.get() {
             return;
@@ -53,10 +65,13 @@ impl Node {
         if let Some(id) = NodeId::new(peer.node) {
             self.raft.handle(now, quorate_raft::Input::PeerUp { peer: id, boot: BootId(peer.boot) });
         }
+        self.boots.saw(peer.node, peer.epoch, peer.boot);
         self.note_other_history(&peer);
         self.learn_own_address(now, &peer);
         self.gossip_contact(now, &peer);
-        self.peers.up.insert(peer.node, peer);
+        let node = peer.node;
+        self.peers.up.insert(node, peer);
+        self.tell_history(node);
         self.hurry(now);
     }
 
@@ -83,21 +98,6 @@ impl Node {
         self.forwards_lost(now, node);
         self.asks_lost(now, node);
         self.hurry(now);
-    }
-
-    /// Two foundings under one CA: gossip yes, Raft never; a person has to know.
-    fn note_other_history(&mut self, peer: &Peer) {
-        if let (Some(ours), Some(theirs)) = (self.log_id, peer.log_id)
-            && ours != theirs
-        {
-            let name = crate::limits::printable(&peer.name);
-            let text = format!(
-                "agent {name} belongs to another log ({}) than this one ({}); they never share Raft; wipe one of the two",
-                hex::encode(theirs),
-                hex::encode(ours)
-            );
-            self.note(Level::Error, text);
-        }
     }
 
     /// An agent without an address of its own takes the one that others see.
@@ -129,6 +129,7 @@ impl Node {
             PeerMessage::Ask { id, timeout_ms, ask } => self.leader_asked(now, node, id, timeout_ms, ask),
             PeerMessage::Answered { id, result } => self.leader_answered(now, node, id, result),
             PeerMessage::View(view) => self.view_received(now, node, view),
+            PeerMessage::Joined { log_id } => self.peer_joined(now, node, log_id),
         }
     }
 
@@ -174,7 +175,10 @@ impl Node {
             .members
             .members()
             .filter(|m| m.node != self.me.get() && gossip_wants(m.state) && !m.addr.ip().is_unspecified())
-            .map(|m| Known { node: m.node, name: m.name.clone(), addr: m.addr })
+            .map(|m| {
+                let (epoch, boot) = self.boots.of(m.node).unwrap_or_default();
+                Known { node: m.node, name: m.name.clone(), addr: m.addr, epoch, boot }
+            })
             .take(MESH_MAX)
             .collect();
         // An agent that sees nobody keeps what it remembered: that is when it needs it.

@@ -40,7 +40,7 @@ pub(super) struct Replication {
     sealed: Option<EntryHeader>,
     /// Appends that wait for their entries to be read from disk.
     fetching: BTreeMap<u64, (NodeId, Message)>,
-    /// The log of the last message heard: what a node that has no log yet says in its answers.
+    /// The log that spoke first to a node that has none yet: what it says in its answers.
     answering: Option<u64>,
     /// Reads under way by peer; they come back in order.
     busy: BTreeMap<u64, usize>,
@@ -57,11 +57,12 @@ impl Node {
     /// A Raft message of a peer. Entries are parsed and chained before the core hears of them.
     pub(super) fn raft_message(&mut self, now: Now, node: u64, raft: RaftMessage) {
         let Some(from) = NodeId::new(node) else { return };
-        match self.log_seed() {
+        // A node without a log stays with the first one that speaks to it: answers to a second one would carry the terms
+        // of the first.
+        match self.log_seed().or(self.replication.answering) {
             Some(seed) if seed != raft.seed => {
                 return self.note_about(now, node, "a Raft message of another log was refused");
             }
-            // A node without a log answers in the terms of whoever asks: it has nothing that could be of another log.
             _ => self.replication.answering = Some(raft.seed),
         }
         if let Err(why) = self.check_chain(&raft) {
@@ -107,6 +108,7 @@ impl Node {
         self.log_id_unwritten = true;
         self.record_bytes_max = founding.record_bytes_max as usize;
         self.emit(Output::JoinedLog { log_id: founding.log_id });
+        self.tell_history_to_all();
         self.note(Level::Info, format!("joined log {}", hex::encode(founding.log_id)));
     }
 

@@ -1,11 +1,13 @@
 //! Pictures: what this agent tells people about itself, its members and its group.
 
+use super::admission::Held;
 use super::{Class, Level, Node, Output, PeerMessage, Published, View};
 use crate::api::{Member, Status};
 use quorate_membership::State;
 use quorate_raft::{LogIndex, NodeId, Now, Role};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// More members than a group can have; a view that names more is not of a leader.
 const VIEW_MEMBERS_MAX: usize = 64;
@@ -139,14 +141,15 @@ impl Node {
             let lossy = status.peers.iter().filter(|(_, peer)| peer.has_lost).map(|(node, _)| self.name_of(node.get()));
             problems
                 .extend(lossy.map(|name| format!("the disk of {name} has lost what it had acknowledged; check it")));
-            let newcomers = self.peers.up().filter_map(|p| Some((p, self.autopilot.waiting(p.node)?)));
+            let newcomers = self
+                .peers
+                .up()
+                .filter(|p| !self.is_of_another_log(p.node))
+                .filter_map(|p| Some((p, self.autopilot.waiting(p.node)?)));
             problems.extend(newcomers.map(|(p, why)| format!("{} is not admitted: {why}", self.name_of(p.node))));
         }
-        let other = self.peers.up().filter(|p| p.log_id.is_some() && self.log_id.is_some() && p.log_id != self.log_id);
-        problems.extend(other.map(|p| {
-            let theirs = hex::encode(p.log_id.unwrap_or_default());
-            format!("agent {} belongs to another log ({theirs}); wipe one of the two", self.name_of(p.node))
-        }));
+        problems.extend(self.history_problems(voters));
+        problems.extend(self.stranger_problems(now));
         problems
     }
 
@@ -182,7 +185,7 @@ impl Node {
     /// What a leader says to an agent outside the group. An older term is an older truth.
     pub(super) fn view_received(&mut self, now: Now, node: u64, view: View) {
         let newer = self.view.as_ref().is_none_or(|old| view.term >= old.term || !self.peers.is_up(old.leader));
-        let of_ours = self.log_id.is_none_or(|id| id == view.log_id);
+        let of_ours = self.history().is_none_or(|id| id == view.log_id);
         let of_group = view.voters.contains(&node);
         // Whoever has a group of its own believes only a member of that group that it is no longer one.
         let trusted = self.raft.last().index == LogIndex::ZERO
@@ -228,17 +231,25 @@ impl Node {
             next.record_bytes_max = self.record_bytes_max;
             next.stopping = self.leave.is_under_way();
             next.replicas = self.replica_addrs().into();
-            let held = |node| {
-                node == self.me.get()
-                    || self.members.member(node).is_some_and(|m| m.state.is_present())
-                    || self.peers.last_up(node, now.mono).is_some_and(|at| now.mono.since(at) < self.options.name_hold)
-            };
-            next.gate = super::Gate::draw((self.options.name.clone(), self.me.get()), &self.registry, held);
+            let held = |holder| self.name_is_held(now, holder).map(|left| Held { holder, left });
+            let own = (self.options.name.clone(), self.me.get());
+            next.gate = super::Gate::draw(own, self.log_id, &self.boots, &self.registry, held);
         }
         if moved || next != *self.published {
             self.published = Arc::new(next);
             self.emit(Output::Published(Arc::clone(&self.published)));
         }
+    }
+
+    /// Is the name of this node kept for it? With how much longer, unless it is alive. In whole seconds, so that a gate is
+    /// not drawn anew at each turn.
+    fn name_is_held(&self, now: Now, holder: u64) -> Option<Option<Duration>> {
+        if holder == self.me.get() || self.members.member(holder).is_some_and(|m| m.state.is_present()) {
+            return Some(None);
+        }
+        let silent = now.mono.since(self.peers.last_up(holder, now.mono)?);
+        let left = self.options.name_hold.checked_sub(silent).filter(|left| !left.is_zero())?;
+        Some((!silent.is_zero()).then(|| Duration::from_secs(left.as_secs())))
     }
 
     /// Where the log can be read by those who do not hold it: the leader first. Whom gossip does not call alive is left

@@ -198,6 +198,9 @@ impl EventLoop {
                 self.input(Input::Exchange { node, token, bytes: request.to_vec() });
             }
             Event::Rpc(stream) => drop(self.streams.spawn(rpc::serve(*stream, self.context.clone()))),
+            Event::Refused { from, why, suppressed: 0, .. } if network::is_told_by_the_node(why.code) => {
+                tracing::debug!("refused {from}: {why}");
+            }
             Event::Refused { from, why, suppressed, .. } => {
                 let more = if suppressed > 0 { format!(" ({suppressed} more like it)") } else { String::new() };
                 tracing::warn!("refused {from}: {why}{more}");

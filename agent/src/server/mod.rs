@@ -177,7 +177,8 @@ impl Running {
         }
         let control = data.control(&opened)?;
         let boot_id = word(&random, 8).max(1);
-        let gate = Arc::new(SharedGate::default());
+        let (inputs, input_queue) = mpsc::unbounded_channel();
+        let gate = Arc::new(SharedGate::new(inputs.clone()));
         let advertise = advertised(&options)?;
         let local = LocalNode {
             key: data.node_key()?,
@@ -205,7 +206,6 @@ impl Running {
         let node = Node::restore(node_options, boot, clock.now()).map_err(|e| Error::Options(e.to_string()))?;
 
         let (done_sender, done) = mpsc::unbounded_channel();
-        let (inputs, input_queue) = mpsc::unbounded_channel();
         let (requests, request_queue) = mpsc::channel(REQUESTS_MAX);
         let (published, published_receiver) = watch::channel(Arc::default());
         let (face_sender, face) = watch::channel(Face { log_id: opened.meta.log_id });

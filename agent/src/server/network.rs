@@ -1,37 +1,78 @@
 //! Between the transport and the node: events to inputs, outputs to sends. It decides nothing.
 
-use crate::node::{Class, FEATURE_FOUNDER, Gate as NodeGate, Input, Offence, Peer, PeerMessage, Published};
+use crate::node::{Caller, Class, FEATURE_FOUNDER, Gate as NodeGate, Input, Offence, Peer, PeerMessage, Published};
 use crate::wire::peer::{decode_peer, encode_peer};
 use bytes::Bytes;
 use quorate_transport::{Code, DialError, Endpoint, Gate, PeerHello, PeerInfo, Refused};
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 16;
 
+/// Refused peers that the node hears of in one second; more of them are a flood, of which the transport counts the rest.
+const TURNED_AWAY_MAX: u32 = 16;
+
 /// The gate of the transport: what the node last published.
-#[derive(Debug, Default)]
-pub(super) struct SharedGate(RwLock<NodeGate>);
+#[derive(Debug)]
+pub(super) struct SharedGate {
+    picture: RwLock<NodeGate>,
+    inputs: mpsc::UnboundedSender<Input>,
+    /// Since when, and how many refusals were passed on since then.
+    window: Mutex<(Instant, u32)>,
+}
 
 impl SharedGate {
-    pub(super) fn set(&self, published: &Published) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = published.gate.clone();
+    pub(super) fn new(inputs: mpsc::UnboundedSender<Input>) -> Self {
+        Self { picture: RwLock::default(), inputs, window: Mutex::new((Instant::now(), 0)) }
     }
+
+    pub(super) fn set(&self, published: &Published) {
+        *self.picture.write().unwrap_or_else(PoisonError::into_inner) = published.gate.clone();
+    }
+
+    fn may_tell(&self) -> bool {
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        if window.0.elapsed() >= Duration::from_secs(1) {
+            *window = (Instant::now(), 0);
+        }
+        window.1 += 1;
+        window.1 <= TURNED_AWAY_MAX
+    }
+}
+
+/// Does this refusal say that the node tells of it, once and for all who ask, rather than the log each time?
+pub(super) fn is_told_by_the_node(code: Code) -> bool {
+    matches!(code, Code::NotAdmitted | Code::StaleInstance)
 }
 
 impl Gate for SharedGate {
     fn admit(&self, peer: &PeerHello, _from: SocketAddr) -> Result<(), Refused> {
         use crate::node::Denied;
-        let gate = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        gate.admit(peer.node, peer.name.as_str(), peer.boot_epoch, peer.boot_id).map_err(|denied| {
+        let gate = self.picture.read().unwrap_or_else(PoisonError::into_inner);
+        let caller = Caller {
+            node: peer.node,
+            name: peer.name.as_str(),
+            epoch: peer.boot_epoch,
+            boot: peer.boot_id,
+            log_id: peer.log_id,
+        };
+        gate.admit(&caller).map_err(|denied| {
             let code = match denied {
-                Denied::Stale { .. } | Denied::Copy { .. } => Code::StaleInstance,
-                Denied::NameHeld { .. } => Code::NotAdmitted,
+                Denied::Stale { .. } | Denied::Copy { .. } | Denied::Superseded { .. } => Code::StaleInstance,
+                Denied::NameHeld { .. } | Denied::NameKept { .. } => Code::NotAdmitted,
             };
             Refused::new(code, denied.to_string())
         })
+    }
+
+    fn turned_away(&self, peer: &PeerHello, from: SocketAddr, why: &Refused) {
+        if is_told_by_the_node(why.code) && self.may_tell() {
+            let (name, why) = (peer.name.to_string(), why.text.clone());
+            let _ = self.inputs.send(Input::TurnedAway { node: peer.node, name, addr: from, why });
+        }
     }
 }
 
@@ -100,26 +141,51 @@ pub(super) fn refused(offence: Offence) -> Refused {
 pub(super) async fn dial_seed(endpoint: Endpoint, seed: String, inputs: mpsc::UnboundedSender<Input>) {
     let input = match try_seed(&endpoint, &seed).await {
         Ok(node) => Input::SeedAnswered { seed, node },
-        Err(why) => Input::SeedFailed { seed, why },
+        Err(Failed { why, refusal }) => Input::SeedFailed { seed, why, refusal },
     };
     let _ = inputs.send(input);
 }
 
-async fn try_seed(endpoint: &Endpoint, seed: &str) -> Result<u64, String> {
+/// Why a join address did not lead in.
+struct Failed {
+    why: String,
+    refusal: Option<String>,
+}
+
+/// The other side's own words, if it refused this very agent and not only this moment.
+fn refusal(error: &DialError) -> Option<String> {
+    match error {
+        DialError::Closed { why, .. }
+            if matches!(why.code, Code::NotAdmitted | Code::StaleInstance | Code::Revoked) =>
+        {
+            Some(why.text.clone())
+        }
+        _ => None,
+    }
+}
+
+async fn try_seed(endpoint: &Endpoint, seed: &str) -> Result<u64, Failed> {
     let addresses: Vec<SocketAddr> = match tokio::net::lookup_host(seed).await {
         Ok(addresses) => addresses.take(ADDRESSES_MAX).collect(),
-        Err(error) => return Err(format!("the name does not resolve ({error}); check it")),
+        Err(error) => {
+            let why = format!("the name does not resolve ({error}); check it");
+            return Err(Failed { why, refusal: None });
+        }
     };
-    let mut reasons = Vec::new();
+    let (mut reasons, mut refused) = (Vec::new(), None);
     for addr in addresses {
         match endpoint.dial(addr, None).await {
             Ok(peer) => return Ok(peer.node),
             // One's own address among the join addresses is how identical machines are configured.
             Err(DialError::Myself { .. }) => return Ok(endpoint.node()),
-            Err(error) => reasons.push(error.to_string()),
+            Err(error) => {
+                refused = refused.or_else(|| refusal(&error));
+                reasons.push(error.to_string());
+            }
         }
     }
-    if reasons.is_empty() { Err("the name has no address; check it".into()) } else { Err(reasons.join("; ")) }
+    let why = if reasons.is_empty() { "the name has no address; check it".into() } else { reasons.join("; ") };
+    Err(Failed { why, refusal: refused })
 }
 
 /// Push-pull with a peer: its answer is an input, silence is nothing.

@@ -7,7 +7,7 @@ use super::machine::Kept;
 use super::network::End;
 use super::plan::{MS, SECOND, letter};
 use super::world::World;
-use crate::node::{Input, Peer};
+use crate::node::{Caller, Input, Peer};
 use std::net::SocketAddr;
 
 /// An attempt without an answer ends after this.
@@ -97,7 +97,14 @@ impl World {
     fn admits(&self, at: usize, who: usize) -> Result<(), String> {
         let (gate, other) = (&self.machines[at], &self.machines[who]);
         let (Some(gate), Some(process)) = (&gate.process, &other.process) else { return Err("nobody is there".into()) };
-        gate.gate.admit(other.node.get(), &other.name, process.epoch, process.boot).map_err(|e| e.to_string())
+        let caller = Caller {
+            node: other.node.get(),
+            name: &other.name,
+            epoch: process.epoch,
+            boot: process.boot,
+            log_id: process.log_id,
+        };
+        gate.gate.admit(&caller).map_err(|e| e.to_string())
     }
 
     /// Connections at `at` with another life of this node, at another address.
@@ -115,7 +122,7 @@ impl World {
             return;
         }
         match dial {
-            Dial::Seed(seed) => self.feed(machine, Input::SeedFailed { seed, why: why.into() }),
+            Dial::Seed(seed) => self.feed(machine, Input::SeedFailed { seed, why: why.into(), refusal: None }),
             Dial::Keep(node) => {
                 let Some(process) = &mut self.machines[machine].process else { return };
                 let Some(kept) = process.kept.get_mut(&node) else { return };

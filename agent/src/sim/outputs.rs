@@ -39,7 +39,12 @@ impl World {
                     Some(addr) => self.dial(machine, life, Dial::Seed(seed), addr),
                     None => {
                         let why = "the name does not resolve; check it".into();
-                        self.push_to(at, machine, life, Happening::Input(Input::SeedFailed { seed, why }));
+                        self.push_to(
+                            at,
+                            machine,
+                            life,
+                            Happening::Input(Input::SeedFailed { seed, why, refusal: None }),
+                        );
                     }
                 }
             }
@@ -132,6 +137,7 @@ impl World {
                     PeerMessage::Ask { .. } => "ask",
                     PeerMessage::Answered { .. } => "answered",
                     PeerMessage::View(_) => "view",
+                    PeerMessage::Joined { .. } => "joined",
                 };
                 self.say(format_args!("{} <- {} {word}", letter(machine), letter(from)));
                 self.feed(machine, Input::Peer { node, message });

@@ -9,6 +9,7 @@
 //! 4 FORWARDED  u64 id, then u8 0 and 41 bytes as in `rpc` APPENDED, or u8 1 and a MessagePack failure
 //! 5 ANSWERED   MessagePack (id, result)
 //! 6 VIEW       MessagePack
+//! 7 JOINED     16 bytes of the log id
 //! ```
 //! Integers are little-endian. Entries are decoded and every checksum checked before the node hears of them.
 
@@ -29,6 +30,7 @@ const ASK: u8 = 3;
 const FORWARDED: u8 = 4;
 const ANSWERED: u8 = 5;
 const VIEW: u8 = 6;
+const JOINED: u8 = 7;
 
 /// The frame in parts, so that entries and batches are not copied.
 #[must_use]
@@ -65,6 +67,7 @@ pub fn encode_peer(message: &PeerMessage) -> Vec<Bytes> {
         PeerMessage::Ask { id, timeout_ms, ask } => tagged(ASK, &(id, timeout_ms, ask)),
         PeerMessage::Answered { id, result } => tagged(ANSWERED, &(id, result)),
         PeerMessage::View(view) => tagged(VIEW, view),
+        PeerMessage::Joined { log_id } => vec![[&[JOINED], log_id.as_slice()].concat().into()],
     }
 }
 
@@ -128,6 +131,10 @@ pub fn decode_peer(frame: Bytes) -> Result<PeerMessage, Malformed> {
             Ok(PeerMessage::Answered { id, result })
         }
         VIEW => Ok(PeerMessage::View(decode(&fields.rest(), "view")?)),
+        JOINED => match <[u8; 16]>::try_from(&fields.rest()[..]) {
+            Ok(log_id) => Ok(PeerMessage::Joined { log_id }),
+            Err(_) => Err(Malformed("joined")),
+        },
         _ => Err(Malformed("peer frame kind")),
     }
 }
@@ -154,6 +161,11 @@ mod tests {
         round_trip(&PeerMessage::Forwarded { id: 2, result: Err(failure) });
         round_trip(&PeerMessage::Ask { id: 3, timeout_ms: 9, ask: LeaderAsk::Remove { node: 4 } });
         round_trip(&PeerMessage::Answered { id: 3, result: Ok(LeaderAnswer::Readable { next: 8 }) });
+        round_trip(&PeerMessage::Joined { log_id: [9; 16] });
+        assert!(
+            decode_peer(Bytes::from_static(&[JOINED; 16])).is_err()
+                && decode_peer(Bytes::from_static(&[JOINED; 18])).is_err()
+        );
         round_trip(&PeerMessage::View(View { voters: vec![1, 2], waiting: Some("why".into()), ..View::default() }));
     }
 
