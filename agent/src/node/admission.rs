@@ -25,8 +25,6 @@ struct Picture {
     superseded: BTreeMap<u64, u64>,
     /// This node's own name and id.
     own: (String, u64),
-    /// The log that this node belongs to.
-    log_id: Option<[u8; 16]>,
 }
 
 /// Who holds a name, and for how much longer if it stays silent; `None` while it is alive.
@@ -100,32 +98,31 @@ impl Gate {
     /// The gate as the registry, the boots seen and `held` (how long is the name of this node kept for it) draw it.
     pub(super) fn draw(
         own: (String, u64),
-        log_id: Option<[u8; 16]>,
         boots: &Boots,
         registry: &Registry,
         held: impl Fn(u64) -> Option<Held>,
     ) -> Self {
         let held = registry.nodes().filter_map(|r| Some((r.name.clone(), held(r.node)?))).collect();
         let superseded = registry.superseded().collect();
-        Self(Arc::new(Picture { boots: boots.clone(), held, superseded, own, log_id }))
+        Self(Arc::new(Picture { boots: boots.clone(), held, superseded, own }))
     }
 
     /// May an agent with this Hello connect?
     pub fn admit(&self, caller: &Caller<'_>) -> Result<(), Denied> {
-        let Picture { boots, held, superseded, own, log_id } = &*self.0;
+        let Picture { boots, held, superseded, own } = &*self.0;
         let node = caller.node;
         boots.check(node, caller.epoch, caller.boot)?;
-        if caller.name == own.0 && node != own.1 {
-            return Err(Denied::NameHeld { holder: own.1 });
-        }
-        let Some(held) = held.get(caller.name).filter(|held| held.holder != node) else { return Ok(()) };
+        let ours = Held { holder: own.1, left: None };
+        let held = if caller.name == own.0 { Some(&ours) } else { held.get(caller.name) };
+        let Some(held) = held.filter(|held| held.holder != node) else { return Ok(()) };
         let holder = held.holder;
         if superseded.contains_key(&node) {
             return Err(Denied::Superseded { holder });
         }
-        // Only a registered node is ever given the log, so one that has it may have taken the name over while this node
-        // was not told: it may even lead. A lie gains nothing but a place in the gossip.
-        if log_id.is_some() && caller.log_id == *log_id {
+        // Only a registered node is ever given a log. If it is this one, the name may have been taken over while this node
+        // was not told, and the caller may even lead; if it is another history, that has names of its own. A lie gains
+        // nothing but a place in the gossip.
+        if caller.log_id.is_some() {
             return Ok(());
         }
         match held.left {
@@ -162,7 +159,7 @@ mod tests {
     fn old_boots_and_held_names_are_refused() {
         let (registry, boots) = registry(&[(1, "a"), (2, "b"), (4, "d")]);
         let left = Some(Duration::from_secs(11));
-        let gate = Gate::draw(("a".into(), 1), Some(LOG), &boots, &registry, |holder| match holder {
+        let gate = Gate::draw(("a".into(), 1), &boots, &registry, |holder| match holder {
             1 => Some(Held { holder, left: None }),
             4 => Some(Held { holder, left }),
             _ => None,
@@ -183,16 +180,14 @@ mod tests {
     /// A registry that lags must not shut the door on whoever leads now, and one that does not lag must on whoever led
     /// once.
     #[test]
-    fn whoever_holds_the_log_passes_a_lagging_registry_but_not_a_superseded_disk() {
+    fn whoever_holds_a_log_passes_a_lagging_registry_but_not_a_superseded_disk() {
         let alive = |holder| Some(Held { holder, left: None });
         let (mut registry, boots) = registry(&[(2, "b")]);
-        let draw = |registry: &Registry| Gate::draw(("a".into(), 1), Some(LOG), &boots, registry, alive);
+        let draw = |registry: &Registry| Gate::draw(("a".into(), 1), &boots, registry, alive);
         let new = Caller { log_id: Some(LOG), ..caller(9, "b", 1, 9) };
         assert_eq!(draw(&registry).admit(&new), Ok(()));
-        assert_eq!(
-            draw(&registry).admit(&Caller { log_id: Some([8; 16]), ..new }),
-            Err(Denied::NameHeld { holder: 2 })
-        );
+        assert_eq!(draw(&registry).admit(&Caller { log_id: Some([8; 16]), ..new }), Ok(()), "a history of its own");
+        assert_eq!(draw(&registry).admit(&Caller { log_id: None, ..new }), Err(Denied::NameHeld { holder: 2 }));
         registry.apply(Command::Register(Registration { node: 9, name: "b".into(), epoch: 1, boot: 9 }));
         let old = Caller { log_id: Some(LOG), ..caller(2, "b", 6, 60) };
         assert_eq!(draw(&registry).admit(&old), Err(Denied::Superseded { holder: 9 }));

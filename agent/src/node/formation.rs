@@ -35,7 +35,7 @@ struct Seed {
     node: Option<u64>,
     told: Option<(String, Mono)>,
     /// What it said if it refused this agent.
-    refusal: Option<String>,
+    refusal: Option<(Mono, String)>,
 }
 
 /// Where the agent is on its way to a log.
@@ -112,9 +112,9 @@ impl Node {
         if self.leader().is_some() {
             return None;
         }
-        let reasons: BTreeSet<&str> = self.formation.seeds.values().filter_map(|s| s.refusal.as_deref()).collect();
-        let reasons: Vec<String> = reasons.into_iter().map(crate::limits::printable).collect();
-        (!reasons.is_empty()).then(|| reasons.join("; "))
+        // They may differ for a moment in what they know: the newest word counts.
+        let newest = self.formation.seeds.values().filter_map(|s| s.refusal.as_ref()).max_by_key(|(at, _)| *at);
+        newest.map(|(_, why)| crate::limits::printable(why))
     }
 
     /// One turn: found, or try the addresses that are due.
@@ -173,7 +173,7 @@ impl Node {
         let Some(state) = self.formation.seeds.get_mut(&seed) else { return };
         state.dialling = false;
         // Silence is no word of admission: the last refusal stands until somebody there says otherwise.
-        state.refusal = refusal.or(state.refusal.take());
+        state.refusal = refusal.map(|why| (now.mono, why)).or(state.refusal.take());
         state.pause = (state.pause * 2).min(RETRY_MAX);
         let news = match &state.told {
             Some((told, at)) => *told != why || now.mono.since(*at) >= TELL_AGAIN,

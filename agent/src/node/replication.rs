@@ -182,7 +182,8 @@ impl Node {
                 RaftOutput::RoleChanged => self.role_changed(now),
                 RaftOutput::ConfigurationChanged => self.hurry(now),
                 RaftOutput::Alarm { from, what, proof } => {
-                    let what = format!("a Raft message of it was refused: {what}");
+                    let kind = if proof { "a Raft message of it was refused" } else { "alarm of Raft" };
+                    let what = format!("{kind}: {what}");
                     if proof {
                         self.cut_off(now, from.get(), super::Offence::Malformed, &what)
                     } else {

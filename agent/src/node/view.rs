@@ -233,7 +233,7 @@ impl Node {
             next.replicas = self.replica_addrs().into();
             let held = |holder| self.name_is_held(now, holder).map(|left| Held { holder, left });
             let own = (self.options.name.clone(), self.me.get());
-            next.gate = super::Gate::draw(own, self.log_id, &self.boots, &self.registry, held);
+            next.gate = super::Gate::draw(own, &self.boots, &self.registry, held);
         }
         if moved || next != *self.published {
             self.published = Arc::new(next);

@@ -186,6 +186,20 @@ impl Cluster {
         self.spawn(name, command).unwrap_or_else(|code| panic!("agent {name} ended with {code}"));
     }
 
+    /// Starts an agent with the certificate of `name` on the data directory `data`; the harness calls it `alias`.
+    #[track_caller]
+    pub(crate) fn start_as(&mut self, alias: &str, name: &str, data: &Path, bind: &str, args: &[&str]) {
+        wait_until("the port is free", || {
+            let mut command = self.command(&["agent", "--bind", bind]);
+            command.arg("--certs").arg(self.certs(name)).arg("--data").arg(data).args(args);
+            match self.spawn(alias, command) {
+                Ok(()) => Some(()),
+                Err(78) if self.log(alias).contains("is in use") => None,
+                Err(code) => panic!("agent {alias} ended with {code}"),
+            }
+        });
+    }
+
     /// Starts an agent again at its former address, with its data.
     #[track_caller]
     pub(crate) fn restart(&mut self, name: &str, args: &[&str]) {
@@ -382,9 +396,14 @@ impl Cluster {
     /// Waits until every running agent tells of this many voters and learners, and of one leader that runs.
     #[track_caller]
     pub(crate) fn wait_group(&self, voters: usize, learners: usize) -> String {
-        let running = self.running();
+        self.wait_group_of(&self.running(), voters, learners)
+    }
+
+    /// The same of these agents only.
+    #[track_caller]
+    pub(crate) fn wait_group_of(&self, running: &[String], voters: usize, learners: usize) -> String {
         let mut leaders = BTreeMap::new();
-        for name in &running {
+        for name in running {
             let what = format!("{voters} voters, {learners} learners and a leader");
             let status = self.wait_status(name, &what, |status| {
                 let leads = status.leader.as_ref().is_some_and(|leader| running.contains(leader));

@@ -53,6 +53,14 @@ impl Attempt {
         matches!(self.outcome, Outcome::Acked(_))
     }
 
+    /// The offset behind its last record, if it was acked.
+    pub(crate) fn next(&self) -> Option<u64> {
+        match self.outcome {
+            Outcome::Acked(first) => Some(first + self.values.len() as u64),
+            _ => None,
+        }
+    }
+
     /// Appends these values as one batch and notes what came of it.
     pub(crate) async fn make(client: &Client, values: Vec<String>, patience: Duration) -> Self {
         let records: Vec<_> = values.iter().map(|value| Record::of(value.clone())).collect();
@@ -78,13 +86,15 @@ pub(crate) struct Load {
 impl Load {
     /// `clients` of them, through different agents of `cluster`.
     pub(crate) fn on(cluster: &Cluster, clients: usize) -> Self {
-        let (stop, history) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
         let names = cluster.running();
-        let clients = (0..clients).map(|i| {
-            let client = cluster.client(&names[i % names.len()]);
-            cluster.spawn_task(append_until(client, i, Arc::clone(&stop), Arc::clone(&history)))
-        });
-        let clients = clients.collect();
+        Self::of(cluster, (0..clients).map(|i| cluster.client(&names[i % names.len()])))
+    }
+
+    /// These clients.
+    pub(crate) fn of(cluster: &Cluster, clients: impl IntoIterator<Item = Client>) -> Self {
+        let (stop, history) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+        let begin = |(i, client)| cluster.spawn_task(append_until(client, i, Arc::clone(&stop), Arc::clone(&history)));
+        let clients = clients.into_iter().enumerate().map(begin).collect();
         Self { stop, history, clients }
     }
 

@@ -1,9 +1,7 @@
-//! Agents come back: all at once, under new addresses, under an old name with a new disk.
+//! Agents come back: all at once, after crash loops, under new addresses.
 
 use crate::cluster::Cluster;
 use crate::history::{self, Load};
-use std::fs;
-use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -130,94 +128,4 @@ fn addresses_change() {
     assert_eq!(changes(&cluster), changed, "no configuration change was needed");
     assert_eq!(cluster.ask("n3", &["append", "after"]).ok(), "1\n");
     assert_eq!(history::read(&cluster, "n1").1, ["before", "after"]);
-}
-
-/// A wiped disk under an old name is a new node: it waits, and is told who holds the name (architecture, section 6).
-#[test]
-fn a_wiped_disk_is_told_who_holds_its_name() {
-    let mut cluster = Cluster::of(3);
-    let holder = cluster.members("n1").unwrap().into_iter().find(|m| m.name == "n3").unwrap();
-    let held = format!("held by node {:016x}", holder.id);
-    let seed = cluster.addr("n1").to_string();
-
-    // The holder lives: another disk with the same certificate is not let in.
-    let mut twin = cluster.command(&["agent", "--bind", "127.0.0.1:0", "--join", &seed]);
-    twin.arg("--certs").arg(cluster.certs("n3")).arg("--data").arg(cluster.data("twin"));
-    cluster.spawn("twin", twin).unwrap();
-    cluster.wait_log("twin", &["join address", &held, "alive"]);
-    cluster.kill("twin");
-
-    // The holder is gone and its disk wiped: the name is kept for it for a while, and the newcomer is told.
-    cluster.kill("n3");
-    fs::remove_dir_all(cluster.data("n3")).unwrap();
-    cluster.start("n3", &["--join", &seed]);
-    cluster.wait_log("n3", &[&held]);
-    let status = cluster.status("n3").unwrap();
-    assert!(status.problems.iter().any(|p| p.contains(&held)), "{:?}", status.problems);
-    // After that it takes the name, and the seat of its former disk, with nobody's help.
-    cluster.wait_group(3, 0);
-    let now = cluster.members("n1").unwrap().into_iter().find(|m| m.name == "n3" && m.state == "alive").unwrap();
-    assert_ne!(now.id, holder.id);
-}
-
-/// A copy of a data directory started elsewhere while the original lives is refused, and the original is not disturbed
-/// (architecture, section 6).
-#[test]
-fn a_copied_data_directory_is_refused_while_the_original_lives() {
-    let mut cluster = Cluster::of(3);
-    assert_eq!(cluster.ask("n1", &["append", "before"]).ok(), "0\n");
-    let original = cluster.other_than(&cluster.leader());
-    let copy = cluster.path("copy");
-    copy_dir(&cluster.data(&original), &copy);
-    let seed = cluster.addr(&cluster.other_than(&original)).to_string();
-    let mut clone = cluster.command(&["agent", "--bind", "127.0.0.1:0", "--join", &seed]);
-    clone.arg("--certs").arg(cluster.certs(&original)).arg("--data").arg(&copy);
-    cluster.spawn("clone", clone).unwrap();
-    cluster.wait_log("clone", &["join address", "copy"]);
-    let pid = cluster.pid(&original);
-    cluster.kill("clone");
-    let id = |cluster: &Cluster| cluster.status(&original).unwrap().node;
-    let before = id(&cluster);
-    cluster.wait_group(3, 0);
-    assert_eq!((cluster.pid(&original), id(&cluster)), (pid, before));
-    assert_eq!(cluster.ask(&original, &["append", "after"]).ok(), "1\n");
-}
-
-/// An old state of a disk that comes back after a newer one has acked more would break its promises: it is refused
-/// (architecture, section 6).
-#[test]
-fn a_disk_that_was_overtaken_by_its_copy_is_refused() {
-    let mut cluster = Cluster::of(3);
-    let original = cluster.other_than(&cluster.leader());
-    let seed = cluster.addr(&cluster.other_than(&original)).to_string();
-    cluster.kill(&original);
-    let copy = cluster.path("copy");
-    copy_dir(&cluster.data(&original), &copy);
-    let mut clone = cluster.command(&["agent", "--bind", "127.0.0.1:0", "--join", &seed]);
-    clone.arg("--certs").arg(cluster.certs(&original)).arg("--data").arg(&copy);
-    cluster.spawn("clone", clone).unwrap();
-    for i in 0..10 {
-        assert_eq!(cluster.ask("clone", &["append", "x", "--timeout", "50s"]).ok(), format!("{i}\n"));
-    }
-    cluster.wait_status("clone", "the records", |s| s.next == 10);
-    cluster.kill("clone");
-    // Its next boot has the number that the copy's had.
-    cluster.start(&original, &["--join", &seed]);
-    cluster.wait_log(&original, &["join address", &seed, "copy"]);
-    assert_eq!(cluster.status(&original).unwrap().leader, None);
-    let others = cluster.other_than(&original);
-    assert_eq!(cluster.ask(&others, &["append", "x"]).ok(), "10\n");
-}
-
-fn copy_dir(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_dir(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }

@@ -71,3 +71,40 @@ fn a_disk_that_is_lost_twice_still_gets_its_seat_back() {
     });
     w.converges(10 * SECOND);
 }
+
+/// A name changes hands while one voter is cut off together with its former holder, who lives on there. When the way is
+/// open again that voter must follow whoever leads, though its registry gives that leader's name to the node beside it;
+/// and the former holder stays out.
+#[test]
+fn a_lagging_voter_follows_a_leader_whose_name_it_knows_for_another() {
+    let mut six = plan(6);
+    // The sixth has the name of the fourth, and a disk of its own.
+    six.agents[5].name = Some("d".into());
+    six.agents[5].join = vec![0, 1, 2];
+    six.agents[5].start_us = 20 * SECOND;
+    let mut w = World::new(six);
+    let (former, lagging) = (w.machines[3].node, w.machines[4].node);
+    w.must("five vote", 15 * SECOND, |w| w.voters() == 5);
+    w.act(&Action::Halves { left: vec![3, 4] });
+    let heir = w.machines[5].node;
+    w.must("the new disk takes the seat", 90 * SECOND, |w| {
+        w.witness.configuration().is_some_and(|c| c.voters.contains(&heir) && !c.is_member(former))
+    });
+    // Until the new disk leads, whoever does is cut off for a while.
+    let leads = |w: &World, agent: usize| w.machines[agent].process.as_ref().is_some_and(|p| p.node.is_leader());
+    for _ in 0..60 {
+        w.must("somebody leads", 20 * SECOND, |w| (0..6).any(|agent| agent < 3 && leads(w, agent)) || leads(w, 5));
+        if leads(&w, 5) {
+            break;
+        }
+        let leader = (0..3).find(|agent| leads(&w, *agent)).expect("one of these");
+        w.act(&Action::Kill { agent: leader, down_us: 2 * SECOND });
+        w.run_to(w.at + 4 * SECOND);
+    }
+    assert!(leads(&w, 5), "it never won an election");
+    w.act(&Action::Heal);
+    w.appends(4);
+    w.reads(4);
+    assert!(leads(&w, 5), "nobody had to be elected for that");
+    assert!(w.witness.configuration().is_some_and(|c| c.voters.contains(&lagging) && !c.is_member(former)));
+}
