@@ -77,7 +77,8 @@ pub(super) struct EventLoop {
     pub(super) published: watch::Sender<Arc<Published>>,
     pub(super) face: watch::Sender<Face>,
     /// By our number of a request: where its answer goes, and its asker's number.
-    pub(super) waiters: BTreeMap<u64, (Replies, u64)>,
+    /// Where each answer goes, under which name, and what its request costs.
+    pub(super) waiters: BTreeMap<u64, (Replies, u64, usize)>,
     pub(super) next_request: u64,
     pub(super) exchanges: BTreeMap<u64, oneshot::Sender<Bytes>>,
     pub(super) inputs: mpsc::UnboundedSender<Input>,
@@ -173,7 +174,7 @@ impl EventLoop {
         for one in asked.requests {
             self.next_request += 1;
             let id = self.next_request;
-            self.waiters.insert(id, (asked.replies.clone(), one.id));
+            self.waiters.insert(id, (asked.replies.clone(), one.id, one.cost));
             let deadline = now.mono.after(one.patience);
             self.node.handle(now, Input::Request(Request { id, who: asked.who.clone(), deadline, what: one.what }));
         }
@@ -263,13 +264,13 @@ impl EventLoop {
     }
 
     fn answer(&mut self, request: u64, result: Result<Reply, Failure>) {
-        let Some((replies, id)) = self.waiters.remove(&request) else { return };
+        let Some((replies, id, cost)) = self.waiters.remove(&request) else { return };
         let response = match result {
             Ok(Reply::Appended(appended)) => Response::Appended(appended),
             Ok(Reply::Answer(answer)) => Response::Answer(self.completed(answer)),
             Err(failure) => Response::Failed(failure),
         };
-        replies.send(id, response);
+        replies.send(id, cost, response);
     }
 
     /// Adds what only the shell knows.

@@ -2,6 +2,7 @@
 //!
 //! [`Agent::start`] embeds an agent in a program; [`run`] is `quorate agent`.
 
+mod backlog;
 mod context;
 mod data;
 mod disk;
@@ -218,6 +219,7 @@ impl Running {
             published: published_receiver,
             disk: disk.clone(),
             endpoint: endpoint.clone(),
+            backlog: backlog::Backlog::default(),
             stop: stop_streams,
         };
         let descriptor = publish_descriptor(&options, &identity, addr, advertise, endpoint.node(), opened.meta.log_id);

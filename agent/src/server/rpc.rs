@@ -2,13 +2,15 @@
 //!
 //! It never decides what an answer is.
 
-use super::context::{Asked, Context, One, Replies, stopped};
+use super::backlog::Purse;
+use super::context::{Asked, Context, One, Replies, Reply, stopped};
 use super::tail;
 use crate::api::{Ask, Code, Effect, Failure};
 use crate::node::What;
 use crate::wire::rpc::{Request, Response};
 use bytes::{Bytes, BytesMut};
 use quorate_certs::{Role, Subject};
+use quorate_transport::Code as Why;
 use quorate_transport::rpc::{RpcRecv, RpcSend, RpcStream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +22,25 @@ const IN_FLIGHT_MAX: usize = 8192;
 const REQUESTS_TOGETHER: u32 = 64;
 /// Answers written before the stream is flushed.
 const ANSWERS_TOGETHER: usize = 256;
+/// A client that takes none of its answers for this long has left them: the stream is given up.
+const ANSWERS_PATIENCE: Duration = Duration::from_secs(30);
+/// What a request costs besides its bytes, and an answer of the short kinds, in bytes.
+const REQUEST_BYTES: usize = 1 << 10;
+/// Room for the answer that lists the members, in bytes: a few hundred of them.
+const MEMBERS_BYTES: usize = 64 << 10;
+/// Room for the answer that tells the status, in bytes.
+const STATUS_BYTES: usize = 16 << 10;
 /// How long the agent works on a question whose asker named no deadline.
 const ASK_PATIENCE: Duration = Duration::from_secs(60);
+
+/// One request as it was read.
+struct Read {
+    /// As its asker named it.
+    id: u64,
+    /// What it holds of the backlog, in bytes.
+    cost: usize,
+    what: Request,
+}
 
 /// Serves one stream until its client ends it or the agent stops.
 pub(super) async fn serve(stream: RpcStream, context: Context) {
@@ -32,33 +51,36 @@ pub(super) async fn serve(stream: RpcStream, context: Context) {
         Some(Err(failure)) => return refuse(&mut send, failure).await,
         None => return,
     };
-    if let (id, Request::Tail(from)) = first {
+    if let Read { id, what: Request::Tail(from), .. } = first {
+        let Some(_place) = context.backlog.tail(&who) else { return refuse(&mut send, too_many_tails()).await };
         return tail::serve(id, from, send, context).await;
     }
     converse(&who, first, recv, send, context).await;
 }
 
 /// Pipelined requests: read here, answered in any order by a task of their own.
-async fn converse(who: &Subject, first: (u64, Request), mut recv: RpcRecv, send: RpcSend, mut context: Context) {
-    let (replies, answers) = Replies::new();
+async fn converse(who: &Subject, first: Read, mut recv: RpcRecv, send: RpcSend, mut context: Context) {
+    let purse = Arc::new(context.backlog.purse(who));
+    let (replies, answers) = Replies::new(Some(purse.clone()));
     // What is in flight is taken from here by this task, and given back by the one that writes the answers.
     let room = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
-    let writer = tokio::spawn(write_answers(send, answers, room.clone()));
+    let writer = tokio::spawn(write_answers(send, answers, room.clone(), purse));
     let name: Arc<str> = who.name().to_string().into();
     let shown: Arc<str> = who.to_string().into();
     let mut request = Some(Ok(first));
     while let Some(read) = request {
-        let (mut requests, mut broken) = (Vec::new(), None);
+        let (mut requests, mut refused, mut broken) = (Vec::new(), Vec::new(), None);
         let mut read = Some(read);
-        let mut taken = 0;
+        let (mut taken, mut cost) = (0, 0);
         // What came in one packet goes to the node together.
         while let Some(one) = read {
             match one {
-                Ok((id, asked)) => {
+                Ok(Read { id, cost: its, what }) => {
                     taken += 1;
-                    match admit(who, &name, asked) {
-                        Ok((what, patience)) => requests.push(One { id, patience, what }),
-                        Err(failure) => replies.send(id, Response::Failed(failure)),
+                    cost += its;
+                    match admit(who, &name, what) {
+                        Ok((what, patience)) => requests.push(One { id, patience, cost: its, what }),
+                        Err(failure) => refused.push((id, its, failure)),
                     }
                 }
                 Err(failure) => {
@@ -68,14 +90,21 @@ async fn converse(who: &Subject, first: (u64, Request), mut recv: RpcRecv, send:
             }
             read = if taken < REQUESTS_TOGETHER { ready(&mut recv) } else { None };
         }
+        // While there is no room nothing more is read: the client waits in its own buffers.
+        if !replies.room(cost).await {
+            break;
+        }
         let Ok(permits) = room.acquire_many(taken).await else { break };
         permits.forget();
+        for (id, cost, failure) in refused {
+            replies.send(id, cost, Response::Failed(failure));
+        }
         let asked = Asked { who: shown.clone(), replies: replies.clone(), requests };
         if !asked.requests.is_empty() && context.requests.send(asked).await.is_err() {
             break;
         }
         if let Some(failure) = broken {
-            replies.send(0, Response::Failed(failure));
+            replies.send(0, 0, Response::Failed(failure));
             break;
         }
         request = tokio::select! {
@@ -88,7 +117,7 @@ async fn converse(who: &Subject, first: (u64, Request), mut recv: RpcRecv, send:
     let _ = writer.await;
 }
 
-async fn next(recv: &mut RpcRecv) -> Option<Result<(u64, Request), Failure>> {
+async fn next(recv: &mut RpcRecv) -> Option<Result<Read, Failure>> {
     match recv.recv().await {
         Ok(Some(frame)) => Some(decode(frame)),
         Ok(None) | Err(_) => None,
@@ -96,17 +125,39 @@ async fn next(recv: &mut RpcRecv) -> Option<Result<(u64, Request), Failure>> {
 }
 
 /// The next request if it is here already. An error is found again by [`next`].
-fn ready(recv: &mut RpcRecv) -> Option<Result<(u64, Request), Failure>> {
+fn ready(recv: &mut RpcRecv) -> Option<Result<Read, Failure>> {
     recv.ready().map(decode)
 }
 
-fn decode(frame: Bytes) -> Result<(u64, Request), Failure> {
-    Request::decode(frame).map_err(|e| Failure {
-        code: Code::Invalid,
-        effect: Effect::NotApplied,
-        what: e.to_string(),
-        hint: "upgrade the older side; `quorate --version` shows which".into(),
-    })
+fn decode(frame: Bytes) -> Result<Read, Failure> {
+    let bytes = frame.len();
+    match Request::decode(frame) {
+        Ok((id, what)) => Ok(Read { id, cost: bytes + answer_bytes(&what), what }),
+        Err(e) => Err(Failure {
+            code: Code::Invalid,
+            effect: Effect::NotApplied,
+            what: e.to_string(),
+            hint: "upgrade the older side; `quorate --version` shows which".into(),
+        }),
+    }
+}
+
+/// Room for what a request leaves in memory besides its bytes, and for its answer.
+fn answer_bytes(what: &Request) -> usize {
+    match what {
+        Request::Ask(Ask::Members) => MEMBERS_BYTES,
+        Request::Ask(Ask::Status) => STATUS_BYTES,
+        _ => REQUEST_BYTES,
+    }
+}
+
+fn too_many_tails() -> Failure {
+    Failure {
+        code: Code::Busy,
+        effect: Effect::None,
+        what: "too many tails are open".into(),
+        hint: "close one, or ask another agent".into(),
+    }
 }
 
 async fn refuse(send: &mut RpcSend, failure: Failure) {
@@ -114,13 +165,19 @@ async fn refuse(send: &mut RpcSend, failure: Failure) {
     let _ = send.finish().await;
 }
 
-async fn write_answers(mut send: RpcSend, mut answers: mpsc::UnboundedReceiver<(u64, Response)>, room: Arc<Semaphore>) {
+async fn write_answers(
+    mut send: RpcSend,
+    mut answers: mpsc::UnboundedReceiver<Reply>,
+    room: Arc<Semaphore>,
+    purse: Arc<Purse>,
+) {
     let mut ready = Vec::with_capacity(ANSWERS_TOGETHER);
     let mut small = BytesMut::new();
     // Answers that are ready together leave together: one packet instead of one each.
     while answers.recv_many(&mut ready, ANSWERS_TOGETHER).await > 0 {
-        let answered = ready.len();
-        for (id, response) in ready.drain(..) {
+        let (answered, mut paid) = (ready.len(), 0);
+        for Reply { id, response, cost } in ready.drain(..) {
+            paid += cost;
             small.clear();
             let queued = if response.put_small(id, &mut small) {
                 send.queue_copied(&small)
@@ -131,10 +188,13 @@ async fn write_answers(mut send: RpcSend, mut answers: mpsc::UnboundedReceiver<(
                 return;
             }
         }
-        if send.flush().await.is_err() {
-            return;
+        match tokio::time::timeout(ANSWERS_PATIENCE, send.flush()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return,
+            Err(_) => return send.reset(Why::Deadline),
         }
         room.add_permits(answered);
+        purse.give(paid);
     }
     let _ = send.finish().await;
 }

@@ -110,14 +110,14 @@ async fn settle(context: &mut Context) -> Result<(), Failure> {
 
 /// Asks the node on behalf of this tail.
 async fn ask(context: &Context, ask: Ask) -> Result<u64, Failure> {
-    let (replies, mut answers) = Replies::new();
+    let (replies, mut answers) = Replies::new(None);
     let gone = || failure(Code::Unavailable, "this agent is stopping", "continue with another agent");
-    let request = One { id: 0, patience: READ_PATIENCE, what: What::Ask(ask) };
+    let request = One { id: 0, patience: READ_PATIENCE, cost: 0, what: What::Ask(ask) };
     let asked = Asked { who: "tail".into(), replies, requests: vec![request] };
     context.requests.send(asked).await.map_err(|_| gone())?;
-    match answers.recv().await {
-        Some((_, Response::Answer(Answer::Readable { next }))) => Ok(next),
-        Some((_, Response::Failed(failure))) => Err(failure),
+    match answers.recv().await.map(|reply| reply.response) {
+        Some(Response::Answer(Answer::Readable { next })) => Ok(next),
+        Some(Response::Failed(failure)) => Err(failure),
         _ => Err(gone()),
     }
 }
