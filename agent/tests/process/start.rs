@@ -55,7 +55,11 @@ fn restrict(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// A data directory of another cluster, one without its key, one with the key of another, one with damage in the middle
+fn chmod(path: &std::path::Path, mode: u32) {
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+}
+
+/// A data directory of another cluster, one that others may change, one without its key, one with the key of another, one with damage in the middle
 /// of its log: refused, with the file that is meant.
 #[test]
 fn a_data_directory_that_is_not_what_it_should_be_is_refused() {
@@ -75,10 +79,16 @@ fn a_data_directory_that_is_not_what_it_should_be_is_refused() {
     let line = said.one_error(78);
     assert!(line.contains(&cluster.id().to_string()) && line.contains(&stranger.id().to_string()), "{line}");
 
+    chmod(&data, 0o777);
+    refused(&cluster, "127.0.0.1:0", &[], 78, &["replace its files", "0777", "chmod 700"]);
+    chmod(&data, 0o700);
     let (key, aside) = (data.join("node.key"), cluster.path("aside.key"));
     fs::rename(&key, &aside).unwrap();
     refused(&cluster, "127.0.0.1:0", &[], 78, &["node.key", "missing", "restore"]);
     fs::write(&key, "junk").unwrap();
+    chmod(&key, 0o644);
+    refused(&cluster, "127.0.0.1:0", &[], 78, &["node.key", "open to others", "0644", "chmod 600"]);
+    chmod(&key, 0o600);
     refused(&cluster, "127.0.0.1:0", &[], 78, &["node key"]);
     fs::rename(&aside, &key).unwrap();
 
