@@ -39,6 +39,13 @@ pub enum Ask {
         /// The offset after which to answer.
         next: u64,
     },
+    /// Hand leadership over.
+    Transfer {
+        /// To the agent of this name, or to the most caught-up healthy voter.
+        to: Option<String>,
+        /// How long the asker will wait, in milliseconds.
+        timeout_ms: u32,
+    },
 }
 
 /// Where a tail starts and stops.
@@ -104,6 +111,19 @@ pub enum Answer {
         /// The first offset that is not readable yet.
         next: u64,
     },
+    /// To [`Ask::Transfer`].
+    Transferred(Transferred),
+}
+
+/// Leadership after a transfer. If the named agent led already, both names are its own and no time has passed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transferred {
+    /// Who led when it was asked.
+    pub from: String,
+    /// Who leads now.
+    pub to: String,
+    /// From the leader's decision until it heard its heir lead, in milliseconds.
+    pub ms: u64,
 }
 
 /// One member as an agent sees it. Names and tags come from remote machines: escape before showing.

@@ -4,6 +4,7 @@
 //! outlive the log that the request told of.
 
 use alloc::collections::BTreeSet;
+use core::time::Duration;
 
 use crate::message::{Body, Fence};
 use crate::role::{Candidate, PreCandidate, RoleState, Tally};
@@ -12,7 +13,21 @@ use crate::{EntryKind, HardState, NodeId, PersistTicket, Position, Raft};
 impl Raft {
     pub(crate) fn reset_election_timer(&mut self) {
         let wait = self.prng.between(self.options.election_timeout_min, self.options.election_timeout_max);
-        self.election_due = Some(self.now.after(wait));
+        self.election_due = Some(self.now.after(wait + self.hesitation()));
+    }
+
+    /// How much longer than others a reluctant node waits: everyone else has had its turn by then, and one that lost a
+    /// split vote a second one.
+    pub(crate) fn hesitation(&self) -> Duration {
+        if self.reluctant { self.options.election_timeout_max * 2 } else { Duration::ZERO }
+    }
+
+    /// The caller found this node fit, or unfit, to lead.
+    pub(crate) fn set_reluctant(&mut self, reluctant: bool) {
+        let changed = core::mem::replace(&mut self.reluctant, reluctant) != reluctant;
+        if changed && self.election_due.is_some() && matches!(self.role, RoleState::Follower(_)) {
+            self.reset_election_timer();
+        }
     }
 
     pub(crate) fn on_election_timeout(&mut self) {

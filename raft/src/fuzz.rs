@@ -155,7 +155,8 @@ impl Liar {
 
     fn step(&mut self) {
         let input = match self.below(20) {
-            0..=10 => self.message(),
+            0..=9 => self.message(),
+            10 => Input::Reluctant(self.below(2) == 0),
             11..=13 => self.request(),
             14 => Input::PeerUp { peer: node(2), boot: BootId(2) },
             15 => Input::PeerDown { peer: node(2 + self.below(2)) },

@@ -129,6 +129,9 @@ pub enum Input {
         /// The heir.
         to: Option<NodeId>,
     },
+    /// From now on this node stands for election only if nobody else has for a while, or at once again: its clock or its
+    /// disk is sick, and any other leader is better. It still votes, and still stands in the end.
+    Reluctant(bool),
     /// Everything up to this write is durable.
     Persisted {
         /// The newest durable write.
@@ -186,8 +189,13 @@ pub enum Reject {
     IllegalConfiguration,
     /// Leadership is being handed over; retry with the heir.
     Transferring,
-    /// The heir is unknown, not a voter, or did not catch up in time.
+    /// The heir is unknown or not a voter, or another node won.
     BadHeir,
+    /// The heir did not take over within an election timeout; this node leads on.
+    HeirLate {
+        /// It was asked to stand, and may still win. Otherwise it did not even catch up.
+        asked: bool,
+    },
     /// The log is not empty.
     NotEmpty,
     /// This node's Raft has stopped.

@@ -37,6 +37,8 @@ pub struct Raft {
     pub(crate) role: RoleState,
     /// When to stand for election; for a node without a vote: when to forget a silent leader.
     pub(crate) election_due: Option<Mono>,
+    /// Any other leader is better than this node.
+    pub(crate) reluctant: bool,
     /// When the leader of this term was last heard.
     pub(crate) leader_heard: Option<Mono>,
     /// The life of each peer, as its link has proven it.
@@ -83,6 +85,7 @@ impl Raft {
             Input::Change { ticket, expected, voters, learners } => self.change(ticket, expected, voters, learners),
             Input::Transfer { ticket, to } => self.transfer_to(ticket, to),
             Input::Persisted { ticket } => self.on_persisted(ticket),
+            Input::Reluctant(reluctant) => self.set_reluctant(reluctant),
             Input::PeerUp { peer, boot } => self.on_peer_up(peer, boot),
             Input::PeerDown { peer } => self.on_peer_down(peer),
         }
@@ -276,7 +279,8 @@ impl Raft {
         } else if self.leader() == Some(peer) {
             // The leader may be gone: ask soon whether an election could be won. If it lives, the others hear it and
             // refuse, and no term moves. Spread, so that followers that lost it together do not ask together.
-            let soon = self.now.after(self.prng.between(core::time::Duration::ZERO, self.options.heartbeat));
+            let spread = self.prng.between(core::time::Duration::ZERO, self.options.heartbeat);
+            let soon = self.now.after(spread + self.hesitation());
             self.election_due = self.election_due.map(|due| due.min(soon));
             self.leader_heard = None;
         }
@@ -399,6 +403,7 @@ impl Raft {
             Input::Timeout
             | Input::Message { .. }
             | Input::Found
+            | Input::Reluctant(_)
             | Input::Persisted { .. }
             | Input::PeerUp { .. }
             | Input::PeerDown { .. } => {}

@@ -45,6 +45,7 @@ impl Raft {
             outbox: Outbox::default(),
             role: RoleState::Follower(Follower::default()),
             election_due: None,
+            reluctant: false,
             leader_heard: None,
             boots: BTreeMap::new(),
             proposals: Proposals::default(),

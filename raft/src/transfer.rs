@@ -78,7 +78,7 @@ impl Raft {
     /// One election timeout has passed: the heir did not catch up or did not win, and this node may serve again.
     pub(crate) fn expire_transfer(&mut self) {
         if let Some(transfer) = self.transfer.take_if(|transfer| transfer.deadline <= self.now) {
-            self.reject(transfer.ticket, Reject::BadHeir);
+            self.reject(transfer.ticket, Reject::HeirLate { asked: transfer.asked });
         }
     }
 }

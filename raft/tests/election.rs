@@ -278,6 +278,36 @@ fn a_lost_link_is_a_hint_and_no_more() {
     assert!(c.now - crashed_at < 100 * MS, "it took {} us", c.now - crashed_at);
 }
 
+/// A reluctant node lets any other one lead, also when it is the first to lose the leader; but where only it can win, it
+/// stands in the end.
+#[test]
+fn a_reluctant_node_stands_last() {
+    for seed in 0..20 {
+        let mut c = Cluster::of(3).seed(seed);
+        let leader = c.elect();
+        c.settle();
+        let (unfit, fit) = (c.others(leader)[0], c.others(leader)[1]);
+        c.input(unfit, Input::Reluctant(true));
+        c.crash(leader);
+        if seed % 2 == 0 {
+            c.input(unfit, Input::PeerDown { peer: leader });
+        }
+        c.until("a leader", |c| c.leader().is_some());
+        assert_eq!(c.leader(), Some(fit), "seed {seed}");
+        // The former leader lacks a record that is committed: only the unfit one can win now.
+        c.restart(leader);
+        c.settle();
+        c.isolate(leader);
+        let committed = c.propose(fit);
+        c.until("committed", |c| c.is_committed(committed));
+        c.crash(fit);
+        c.heal();
+        c.until("the unfit one leads after all", |c| c.leader() == Some(unfit));
+        c.input(unfit, Input::Reluctant(false));
+        c.settle();
+    }
+}
+
 /// E20. Partial partitions: a hub that alone hears a quorum, a leader that a third node cannot hear, and a chain.
 #[test]
 fn partial_partitions_still_have_a_leader() {

@@ -64,9 +64,26 @@ fn a_dead_heir_costs_one_election_timeout() {
     let second = c.transfer(leader, None);
     assert_eq!(c.outcome(second), Some(Outcome::Rejected(Reject::Transferring)));
     c.run(510 * MS);
-    assert_eq!(c.outcome(ticket), Some(Outcome::Rejected(Reject::BadHeir)));
+    assert_eq!(c.outcome(ticket), Some(Outcome::Rejected(Reject::HeirLate { asked: false })));
     let accepted = c.propose(leader);
     c.until("it serves again", |c| c.is_committed(accepted));
+}
+
+/// T3. An heir that was asked and says nothing may still win: the refusal says so, and the leader leads on.
+#[test]
+fn an_heir_that_was_asked_may_still_win() {
+    let mut c = Cluster::of(3);
+    let leader = c.elect();
+    c.settle();
+    let heir = c.others(leader)[0];
+    c.hold_back(leader, heir, "timeout-now");
+    let ticket = c.transfer(leader, Some(heir));
+    c.run(510 * MS);
+    assert_eq!(c.outcome(ticket), Some(Outcome::Rejected(Reject::HeirLate { asked: true })));
+    let accepted = c.propose(leader);
+    c.until("it serves again", |c| c.is_committed(accepted));
+    c.let_go();
+    c.settle();
 }
 
 /// T1, T2. A slow heir is asked only when all is durable there.

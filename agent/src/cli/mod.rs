@@ -18,6 +18,7 @@ mod output;
 mod record;
 mod status;
 mod tail;
+mod transfer;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -97,6 +98,8 @@ enum Command {
     Tail(tail::TailArgs),
     /// Make an agent leave the cluster for good
     Leave,
+    /// Hand leadership over to another voter
+    Transfer(transfer::TransferArgs),
     /// Measure appends beside what the disk and the network could do at best
     Bench(bench::BenchArgs),
     /// Make and check certificates
@@ -152,6 +155,7 @@ fn dispatch(cli: Cli, ui: &Ui) -> Result<(), CliError> {
                     Command::Append(args) => append::run(&global, args, ui).await,
                     Command::Tail(args) => tail::run(&global, &args, ui).await,
                     Command::Leave => leave::run(&global, ui).await,
+                    Command::Transfer(args) => transfer::run(&global, &args, ui).await,
                     Command::Agent(_) | Command::Certs(_) | Command::Demo(_) | Command::Bench(_) => Ok(()),
                 }
             });
@@ -237,6 +241,9 @@ mod tests {
     #[test]
     fn what_is_not_built_is_not_there() {
         let commands: Vec<_> = Cli::command().get_subcommands().map(|c| c.get_name().to_owned()).collect();
-        assert_eq!(commands, ["demo", "agent", "members", "status", "append", "tail", "leave", "bench", "certs"]);
+        assert_eq!(
+            commands,
+            ["demo", "agent", "members", "status", "append", "tail", "leave", "transfer", "bench", "certs"]
+        );
     }
 }

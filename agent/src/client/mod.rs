@@ -22,7 +22,7 @@ mod error;
 mod session;
 mod tail;
 
-pub use crate::api::{Appended, Member, ReadLevel, Start, Status, TailFrom};
+pub use crate::api::{Appended, Member, ReadLevel, Start, Status, TailFrom, Transferred};
 pub use error::{ClientError, StartError};
 pub use tail::{EntryTail, Item, Tail};
 
@@ -172,6 +172,18 @@ impl Client {
         match self.request(frame, deadline, false).await? {
             Response::Answer(Answer::Removed) => Ok(()),
             _ => Err(unexpected("leave")),
+        }
+    }
+
+    /// Hands leadership over to the agent of that name, or to the most caught-up healthy voter.
+    pub async fn transfer(&self, to: Option<&str>) -> Result<Transferred, ClientError> {
+        let deadline = Instant::now() + self.shared.timeout;
+        let frame = |id: u64, left: Duration| {
+            Request::Ask(Ask::Transfer { to: to.map(str::to_owned), timeout_ms: answer_within(left) }).encode(id)
+        };
+        match self.request(frame, deadline, false).await? {
+            Response::Answer(Answer::Transferred(transferred)) => Ok(transferred),
+            _ => Err(unexpected("transfer")),
         }
     }
 

@@ -63,6 +63,14 @@ pub(super) struct Appends {
     forwarded: Waiting<(InHand, u64, Mono)>,
 }
 
+impl Appends {
+    /// Has every append ended?
+    pub(super) fn is_empty(&self) -> bool {
+        let gathered = self.gathered.parts().next().is_some();
+        self.waiting.is_empty() && self.proposed.is_empty() && self.forwarded.is_empty() && !gathered
+    }
+}
+
 impl Node {
     pub(super) fn client_append(&mut self, now: Now, request: u64, deadline: Mono, append: Append) {
         if let Err(error) = record::check_batch(&append.batch, self.record_bytes_max) {
@@ -90,8 +98,9 @@ impl Node {
     pub(super) fn try_append(&mut self, now: Now, in_hand: InHand) {
         // Its end is due at its deadline, not at the next round of the policies.
         self.next_reconcile = self.next_reconcile.min(in_hand.deadline);
-        if self.leave.is_under_way() && matches!(in_hand.origin, Origin::Client(_)) {
-            let failure = not_applied(Code::Unavailable, "this agent is leaving", "ask another agent");
+        let is_going = self.leave.is_under_way() || self.stopping.is_under_way();
+        if is_going && matches!(in_hand.origin, Origin::Client(_)) {
+            let failure = not_applied(Code::Unavailable, "this agent is leaving or stopping", "ask another agent");
             return self.end_append(in_hand.origin, Err(failure));
         }
         if self.is_ready_leader() {

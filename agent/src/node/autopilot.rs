@@ -59,11 +59,6 @@ impl Node {
             self.autopilot = Autopilot { leads_since: Some((self.raft.term(), now.mono)), ..Autopilot::default() };
         }
         self.answer_removals(now);
-        if self.applied.halted().is_some() && !self.raft.status().transferring {
-            // It cannot say what it appends any more; another voter can. Nobody waits for the answer.
-            let ticket = Ticket(self.token());
-            self.raft.handle(now, quorate_raft::Input::Transfer { ticket, to: None });
-        }
         if !self.is_ready_leader() || self.autopilot.step.is_some() || now.mono < self.autopilot.not_before {
             return;
         }
@@ -72,7 +67,8 @@ impl Node {
             return;
         }
         let status = self.raft.status();
-        if !status.configuration_committed || !status.configuration.outgoing.is_empty() || status.transferring {
+        if !status.configuration_committed || !status.configuration.outgoing.is_empty() || self.handover.is_under_way()
+        {
             return;
         }
         if let Some(step) = self.next_step(now, &status) {
@@ -148,7 +144,7 @@ impl Node {
     }
 
     /// Answered within the last election timeout.
-    fn is_healthy(&self, now: Mono, status: &Status, node: NodeId) -> bool {
+    pub(super) fn is_healthy(&self, now: Mono, status: &Status, node: NodeId) -> bool {
         let window = self.options.raft.election_timeout_max;
         let heard = status.peers.get(&node).and_then(|p| p.last_heard);
         node == self.me || heard.is_some_and(|at| now.since(at) <= window)

@@ -1,6 +1,9 @@
 //! The log's time: close to the voters' clocks, never backwards, never led astray by one bad clock.
+//!
+//! What others said is kept against our monotonic clock, never against our wall clock: when that one jumps, theirs must
+//! not seem to jump along.
 
-use quorate_raft::Wall;
+use quorate_raft::{Mono, Now, Wall};
 use std::collections::BTreeMap;
 
 /// How far ahead of the voters' median the log's time may run, in microseconds.
@@ -9,14 +12,18 @@ const AHEAD_MAX_US: i64 = 1_000_000;
 /// What this node knows of other clocks.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Clocks {
-    /// Peer's clock minus ours when its last message came in, in microseconds.
+    /// A peer's wall clock minus our monotonic one when its last message came in, in microseconds.
     offsets: BTreeMap<u64, i64>,
 }
 
+fn micros(mono: Mono) -> i64 {
+    i64::try_from(mono.0).unwrap_or(i64::MAX)
+}
+
 impl Clocks {
-    /// A message of this peer said `theirs` when our clock said `ours`.
-    pub(super) fn heard(&mut self, node: u64, theirs: Wall, ours: Wall) {
-        self.offsets.insert(node, theirs.0.saturating_sub(ours.0));
+    /// A message of this peer that came at `at` said what its clock says.
+    pub(super) fn heard(&mut self, node: u64, theirs: Wall, at: Mono) {
+        self.offsets.insert(node, theirs.0.saturating_sub(micros(at)));
     }
 
     /// The peer is gone.
@@ -24,18 +31,28 @@ impl Clocks {
         self.offsets.remove(&node);
     }
 
-    /// How far the median of the voters' clocks is ahead of ours, in microseconds; voters not heard do not count.
-    pub(super) fn median_offset(&self, own: u64, voters: impl Iterator<Item = u64>) -> i64 {
-        let offset = |v| if v == own { Some(0) } else { self.offsets.get(&v).copied() };
-        let mut offsets: Vec<i64> = voters.filter_map(offset).collect();
-        offsets.sort_unstable();
+    /// What the clock of this peer says now, as far as its last message tells.
+    fn read(&self, node: u64, now: Now) -> Option<i64> {
+        self.offsets.get(&node).map(|offset| offset.saturating_add(micros(now.mono)))
+    }
+
+    /// How far the clock of this peer is ahead of ours, in microseconds; none if it was not heard.
+    pub(super) fn ahead(&self, node: u64, now: Now) -> Option<i64> {
+        self.read(node, now).map(|theirs| theirs.saturating_sub(now.wall.0))
+    }
+
+    /// The median of the voters' clocks, `own` among them if it votes; voters not heard do not count.
+    pub(super) fn median(&self, now: Now, own: u64, voters: impl Iterator<Item = u64>) -> Wall {
+        let read = |v| if v == own { Some(now.wall.0) } else { self.read(v, now) };
+        let mut clocks: Vec<i64> = voters.filter_map(read).collect();
+        clocks.sort_unstable();
         // The lower median: with two clocks the slower one decides, and time never waits for a fast liar.
-        offsets.get(offsets.len().saturating_sub(1) / 2).copied().unwrap_or(0)
+        Wall(clocks.get(clocks.len().saturating_sub(1) / 2).copied().unwrap_or(now.wall.0))
     }
 
     /// The time of a new entry: `clamp(ours, previous + 1 µs, median + 1 s)`.
-    pub(super) fn log_time(ours: Wall, median_offset: i64, previous: Option<Wall>) -> Wall {
-        let bounded = ours.0.min(ours.0.saturating_add(median_offset).saturating_add(AHEAD_MAX_US));
+    pub(super) fn log_time(ours: Wall, median: Wall, previous: Option<Wall>) -> Wall {
+        let bounded = ours.0.min(median.0.saturating_add(AHEAD_MAX_US));
         match previous {
             Some(previous) => Wall(bounded.max(previous.0.saturating_add(1))),
             None => Wall(bounded),
@@ -47,15 +64,33 @@ impl Clocks {
 mod tests {
     use super::*;
 
+    fn now(mono: u64, wall: i64) -> Now {
+        Now { mono: Mono(mono), wall: Wall(wall) }
+    }
+
     #[test]
     fn time_never_decreases_and_one_fast_clock_is_held_back() {
         let mut clocks = Clocks::default();
-        clocks.heard(2, Wall(100), Wall(1_000_000_100));
-        clocks.heard(3, Wall(110), Wall(1_000_000_100));
-        let median = clocks.median_offset(1, [1, 2, 3].into_iter());
-        assert_eq!(median, -999_999_990);
+        clocks.heard(2, Wall(100), Mono(7));
+        clocks.heard(3, Wall(110), Mono(7));
+        let median = clocks.median(now(7, 1_000_000_100), 1, [1, 2, 3].into_iter());
+        assert_eq!(median, Wall(110));
         assert_eq!(Clocks::log_time(Wall(1_000_000_100), median, None), Wall(1_000_110));
-        assert_eq!(Clocks::log_time(Wall(5), 0, Some(Wall(9))), Wall(10));
-        assert_eq!(Clocks::log_time(Wall(50), 0, Some(Wall(9))), Wall(50));
+        assert_eq!(Clocks::log_time(Wall(5), Wall(5), Some(Wall(9))), Wall(10));
+        assert_eq!(Clocks::log_time(Wall(50), Wall(50), Some(Wall(9))), Wall(50));
+    }
+
+    /// Between two messages of the others our own clock jumps: theirs go on as they did, and the very next entry already
+    /// stays with them.
+    #[test]
+    fn a_jump_of_our_own_clock_moves_nobody_elses() {
+        let mut clocks = Clocks::default();
+        clocks.heard(2, Wall(1_000), Mono(50));
+        clocks.heard(3, Wall(1_001), Mono(50));
+        let jumped = now(60, 1 << 60);
+        let median = clocks.median(jumped, 1, [1, 2, 3].into_iter());
+        assert_eq!(median, Wall(1_011));
+        assert_eq!(Clocks::log_time(jumped.wall, median, Some(Wall(1_000))), Wall(1_001_011));
+        assert_eq!(clocks.ahead(2, now(60, 1_000)), Some(10));
     }
 }

@@ -107,6 +107,8 @@ pub enum Input {
     },
     /// A client asks.
     Request(Request),
+    /// The process is told to stop: hand over, finish what was begun, then answer `Stopped`.
+    Stop,
 }
 
 /// Another agent, as its Hello proved it.
@@ -270,6 +272,8 @@ pub enum Output {
     },
     /// The addresses worth remembering over a restart have changed.
     Remember(Vec<Known>),
+    /// Nothing is owed any more, or the time for it is over: stop.
+    Stopped,
     /// This node has left for good: set the data directory aside and stop.
     Departed,
     /// Something a person may want to read.

@@ -13,8 +13,8 @@ use std::time::Duration;
 const REMOVAL_ASKERS_MAX: usize = 16;
 /// How long the gossip of a leaver may take before the agent stops without it.
 const GOSSIP_PATIENCE: Duration = Duration::from_secs(3);
-/// Between two requests to be removed.
-const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// Between two requests to be removed: what a leader that was just elected needs until it may decide.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// The longest that a leader remembers one request.
 const ASK_MAX: Duration = Duration::from_secs(300);
@@ -32,6 +32,8 @@ enum Phase {
         asking: bool,
         /// Requests so far; what became of an earlier one may not be known.
         tries: u32,
+        /// It led, and has tried to hand over first.
+        handed_over: bool,
     },
     /// Removed; the others are being told.
     Gossip {
@@ -87,7 +89,14 @@ impl Node {
         match failure {
             Some(failure) => self.emit(Output::Answer { request, result: Err(failure) }),
             None => {
-                self.leave.phase = Phase::Removal { request, deadline, next_ask: now.mono, asking: false, tries: 0 };
+                self.leave.phase = Phase::Removal {
+                    request,
+                    deadline,
+                    next_ask: now.mono,
+                    asking: false,
+                    tries: 0,
+                    handed_over: false,
+                };
                 self.next_reconcile = self.next_reconcile.min(deadline);
                 self.note(Level::Info, "leaving the cluster");
                 self.pursue_leave(now);
@@ -148,6 +157,9 @@ impl Node {
     fn ask_to_be_removed(&mut self, now: Now, deadline: Mono) {
         let me = self.me.get();
         if self.raft.is_leader() {
+            if self.hands_over_before_leaving(now) {
+                return;
+            }
             self.mark_asking(now, true);
             return self.removal_asked(now, Asker::Leave, me, deadline);
         }
@@ -157,6 +169,22 @@ impl Node {
             let try_until = now.mono.after(Duration::from_secs(2)).min(deadline);
             self.ask_removal(now, leader, try_until);
         }
+    }
+
+    /// A leader that may leave lets another voter lead first, so that nobody has to elect one; once. If that fails, or
+    /// nobody can take over, it removes itself and hands over with its last word. Says whether to wait.
+    fn hands_over_before_leaving(&mut self, now: Now) -> bool {
+        if self.handover.is_under_way() {
+            return true;
+        }
+        if !self.is_ready_leader() || self.may_remove(now, self.me.get()).is_err() {
+            return false;
+        }
+        match &mut self.leave.phase {
+            Phase::Removal { handed_over, .. } if !*handed_over => *handed_over = true,
+            _ => return false,
+        }
+        self.hand_over_for(now, super::handover::Why::Leaves)
     }
 
     fn mark_asking(&mut self, now: Now, now_asking: bool) {

@@ -2,7 +2,7 @@
 //!
 //! Typed, never bytes: the layout is the business of `wire::peer`.
 
-use crate::api::{Answer, Append, Appended, Failure};
+use crate::api::{Answer, Append, Appended, Failure, Transferred};
 use quorate_raft::wal::Entry;
 use quorate_raft::{Message, Wall};
 use serde::{Deserialize, Serialize};
@@ -65,7 +65,7 @@ pub struct RaftMessage {
 }
 
 /// What can be asked of a leader by another agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LeaderAsk {
     /// Remove this node for good, because it asks to leave.
     Remove {
@@ -74,10 +74,15 @@ pub enum LeaderAsk {
     },
     /// A linearizable read barrier.
     Barrier,
+    /// Hand leadership over.
+    Transfer {
+        /// To the agent of this name, or to whom the leader thinks best.
+        to: Option<String>,
+    },
 }
 
 /// What a leader answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LeaderAnswer {
     /// The removal is committed.
     Removed,
@@ -86,6 +91,15 @@ pub enum LeaderAnswer {
         /// The first offset that is not.
         next: u64,
     },
+    /// Another agent leads, or the one that was asked for did all along.
+    Transferred {
+        /// Who led.
+        from: String,
+        /// Who leads.
+        to: String,
+        /// How long that took, in milliseconds.
+        ms: u64,
+    },
 }
 
 impl From<LeaderAnswer> for Answer {
@@ -93,6 +107,7 @@ impl From<LeaderAnswer> for Answer {
         match answer {
             LeaderAnswer::Removed => Self::Removed,
             LeaderAnswer::Readable { next } => Self::Readable { next },
+            LeaderAnswer::Transferred { from, to, ms } => Self::Transferred(Transferred { from, to, ms }),
         }
     }
 }

@@ -9,9 +9,11 @@ mod apply;
 mod autopilot;
 mod boots;
 mod clock;
+mod fitness;
 mod formation;
 mod gather;
 mod gossip;
+mod handover;
 mod histories;
 mod io;
 mod leave;
@@ -22,6 +24,7 @@ mod peers;
 mod questions;
 mod replication;
 mod stages;
+mod stopping;
 mod strangers;
 mod tail_cache;
 mod view;
@@ -86,6 +89,9 @@ pub struct Node {
     autopilot: autopilot::Autopilot,
     formation: formation::State,
     leave: leave::Leave,
+    handover: handover::Handover,
+    fitness: fitness::Fitness,
+    stopping: stopping::Stopping,
 
     view: Option<View>,
     next_reconcile: Mono,
@@ -146,6 +152,9 @@ impl Node {
             autopilot: autopilot::Autopilot::default(),
             formation: formation::State::new(&options.formation, &boot, now.mono),
             leave: leave::Leave::default(),
+            handover: handover::Handover::default(),
+            fitness: fitness::Fitness::default(),
+            stopping: stopping::Stopping::default(),
             view: None,
             next_reconcile: now.mono,
             next_view: now.mono,
@@ -186,6 +195,7 @@ impl Node {
             Input::WriteRefused { why } => self.write_refused(why),
             Input::Fetched { token, entries } => self.fetched(now, token, entries),
             Input::Request(request) => self.request(now, request),
+            Input::Stop => self.stop(now),
         }
     }
 
@@ -236,13 +246,17 @@ impl Node {
         self.stages.turn(now.mono);
         self.form(now);
         self.keep_peers(now);
+        self.examine_itself(now);
+        self.keep_handing_over(now);
         self.reconcile(now);
         self.expire_appends(now);
         self.expire_questions(now);
         self.pursue_leave(now);
+        self.pursue_stop(now);
         // A deadline is kept to the millisecond; nothing else needs a shorter round.
-        let deadlines = [self.next_append_deadline(), self.next_question_deadline(), self.leave.deadline()];
-        for deadline in deadlines.into_iter().flatten() {
+        let verbs = [self.leave.deadline(), self.handover.deadline()];
+        let deadlines = verbs.into_iter().chain([self.next_append_deadline(), self.next_question_deadline()]);
+        for deadline in deadlines.flatten() {
             self.next_reconcile = self.next_reconcile.min(deadline.max(now.mono.after(Duration::from_millis(1))));
         }
         if now.mono >= self.next_view {
@@ -275,9 +289,11 @@ impl Node {
         self.tokens
     }
 
-    /// Does this node lead, with its own first entry applied, so that it may decide what is appended?
+    /// Does this node lead, with its own first entry applied, so that it may decide what is appended? A leader that
+    /// hands over accepts nothing more: what comes waits until it is known who leads.
     fn is_ready_leader(&self) -> bool {
-        self.raft.is_leader() && self.applied.term() == self.raft.term() && self.applied.halted().is_none()
+        let leads = self.raft.is_leader() && !self.handover.is_under_way();
+        leads && self.applied.term() == self.raft.term() && self.applied.halted().is_none()
     }
 
     /// The seed that every entry and every Raft message of this log carries.

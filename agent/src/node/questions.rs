@@ -22,6 +22,8 @@ pub(super) enum Asker {
     Agent { node: u64, id: u64 },
     /// This node itself, which wants to leave.
     Leave,
+    /// A client of this agent that wants the cluster changed: asked once, never again by this agent itself.
+    Operator(u64),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +60,7 @@ impl Node {
             What::Ask(Ask::Leave { .. }) => self.client_leave(now, id, deadline),
             What::Ask(Ask::Barrier) => self.barrier(now, Open { asker: Asker::Client(id), deadline }),
             What::Ask(Ask::Await { next }) => self.await_offset(now, id, deadline, next),
+            What::Ask(Ask::Transfer { to, .. }) => self.ask_any_leader(now, id, deadline, LeaderAsk::Transfer { to }),
         }
     }
 
@@ -68,7 +71,7 @@ impl Node {
     /// Ends a question, whoever asked it.
     pub(super) fn end_question(&mut self, now: Now, asker: Asker, result: Result<LeaderAnswer, Failure>) {
         match asker {
-            Asker::Client(request) => self.answer(request, result.map(Answer::from)),
+            Asker::Client(request) | Asker::Operator(request) => self.answer(request, result.map(Answer::from)),
             Asker::Agent { node, id } => self.send(node, Class::Peer, PeerMessage::Answered { id, result }),
             Asker::Leave => self.leave_answered(now, result),
         }
@@ -90,7 +93,7 @@ impl Node {
     fn open(&mut self, now: Now, open: Open) -> bool {
         let of_agent = match open.asker {
             Asker::Agent { node, .. } => self.questions.of_agents.get(&node).copied().unwrap_or(0),
-            Asker::Client(_) | Asker::Leave => 0,
+            Asker::Client(_) | Asker::Operator(_) | Asker::Leave => 0,
         };
         if self.questions.count >= WAITING_MAX || of_agent >= WAITING_PER_AGENT_MAX {
             self.end_question(now, open.asker, Err(not_applied(Code::Busy, "too many requests wait", "retry later")));
@@ -187,6 +190,36 @@ impl Node {
         }
     }
 
+    /// An operator's wish, to the leader wherever it is. If there is none, or it has just changed, nothing was done, and
+    /// the client tries again.
+    fn ask_any_leader(&mut self, now: Now, request: u64, deadline: Mono, ask: LeaderAsk) {
+        let asker = Asker::Operator(request);
+        if self.raft.is_leader() {
+            return self.leader_decides(now, asker, deadline, ask);
+        }
+        match self.leader().filter(|leader| self.peers.is_up(*leader)) {
+            Some(leader) => {
+                let open = Open { asker, deadline };
+                if self.open(now, open) {
+                    self.ask(now, leader, open, ask);
+                }
+            }
+            None => {
+                let why = self.why_no_leader();
+                let hint = "retry when `quorate status` shows a leader";
+                self.end_question(now, asker, Err(not_applied(Code::NoQuorum, why, hint)));
+            }
+        }
+    }
+
+    /// What only a leader decides.
+    fn leader_decides(&mut self, now: Now, asker: Asker, deadline: Mono, ask: LeaderAsk) {
+        match ask {
+            LeaderAsk::Transfer { to } => self.transfer_asked(now, asker, to.as_deref(), deadline),
+            LeaderAsk::Barrier | LeaderAsk::Remove { .. } => self.end_question(now, asker, Err(not_leading())),
+        }
+    }
+
     pub(super) fn leader_asked(&mut self, now: Now, node: u64, id: u64, timeout_ms: u32, ask: LeaderAsk) {
         let asker = Asker::Agent { node, id };
         let deadline = now.mono.after(Duration::from_millis(timeout_ms.into()).min(AGENT_PATIENCE_MAX));
@@ -203,6 +236,7 @@ impl Node {
                 let what = "an agent may only ask for its own removal";
                 self.end_question(now, asker, Err(not_applied(Code::NotAuthorised, what, "")));
             }
+            ask @ LeaderAsk::Transfer { .. } => self.leader_decides(now, asker, deadline, ask),
         }
     }
 
@@ -227,6 +261,7 @@ impl Node {
             let Some((open, _)) = self.questions.asked.remove(&id) else { continue };
             match open.asker {
                 Asker::Client(_) => self.questions.barriers_waiting.push(open),
+                Asker::Operator(_) => self.end(now, open, Err(leader_lost())),
                 _ => self.end(now, open, Err(not_leading())),
             }
         }
@@ -267,7 +302,7 @@ impl Node {
     fn end_late(&mut self, now: Now, open: Open) {
         let failure = Failure {
             code: Code::NoQuorum,
-            effect: Effect::None,
+            effect: if matches!(open.asker, Asker::Operator(_)) { Effect::Unknown } else { Effect::None },
             what: self.why_no_leader(),
             hint: "retry when `quorate status` shows a leader".into(),
         };
@@ -299,4 +334,14 @@ fn keep_or_move(keep: bool, open: Open, moved: &mut Vec<Open>) -> bool {
 
 pub(super) fn not_leading() -> Failure {
     not_applied(Code::NoQuorum, "this agent does not lead", "")
+}
+
+/// A leader that was asked to change something is gone, and has not said whether it did.
+fn leader_lost() -> Failure {
+    Failure {
+        code: Code::NoQuorum,
+        effect: Effect::Unknown,
+        what: "the leader was lost before it answered".into(),
+        hint: "look at `quorate status` and `quorate members` for what became of it, then ask again".into(),
+    }
 }

@@ -73,7 +73,7 @@ impl Node {
         {
             return self.note_about(now, node, why);
         }
-        self.clocks.heard(node, raft.wall, now.wall);
+        self.clocks.heard(node, raft.wall, now.mono);
         let entries: Vec<EntryShape> = match raft.entries.iter().map(shape).collect() {
             Some(shapes) => shapes,
             None => return self.note_about(now, node, "a control entry of it does not decode"),
@@ -202,7 +202,10 @@ impl Node {
     /// Every local ticket ends here; who asked for it is found by its number. Nobody is found for what has passed its
     /// deadline, and was answered then.
     fn raft_done(&mut self, now: Now, ticket: u64, outcome: Outcome) {
-        if !self.append_done(now, ticket, outcome) && !self.autopilot_done(now, ticket, outcome) {
+        let known = self.append_done(now, ticket, outcome)
+            || self.autopilot_done(now, ticket, outcome)
+            || self.handover_done(now, ticket, outcome);
+        if !known {
             self.question_done(ticket);
         }
     }
@@ -270,7 +273,7 @@ impl Node {
     fn seal(&self, now: Now, position: Position, kind: EntryKind, payload: &[u8], count: u32) -> Entry {
         let previous = self.cache.last();
         let voters = self.raft.configuration().voters.iter().map(|v| v.get());
-        let median = self.clocks.median_offset(self.me.get(), voters);
+        let median = self.clocks.median(now, self.me.get(), voters);
         let fields = EntryFields {
             seed: self.log_seed().unwrap_or_else(|| log_seed(&self.options.fresh_log_id)),
             index: position.index,

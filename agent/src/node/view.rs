@@ -122,6 +122,7 @@ impl Node {
             ));
         }
         problems.extend(self.applied.trouble().map(str::to_owned));
+        problems.extend(self.fitness_problems(now));
         problems.extend(self.formation_problem());
         if self.log_id.is_some() && self.leader().is_none() {
             problems.push(self.why_no_leader());
@@ -229,7 +230,7 @@ impl Node {
         if turn {
             next.has_log = self.in_raft() || self.applied.index().0 > 0;
             next.record_bytes_max = self.record_bytes_max;
-            next.stopping = self.leave.is_under_way();
+            next.stopping = self.leave.is_under_way() || self.stopping.is_under_way();
             next.replicas = self.replica_addrs().into();
             let held = |holder| self.name_is_held(now, holder).map(|left| Held { holder, left });
             let own = (self.options.name.clone(), self.me.get());

@@ -84,7 +84,8 @@ pub(super) struct EventLoop {
     pub(super) inputs: mpsc::UnboundedSender<Input>,
     pub(super) context: Context,
     pub(super) streams: JoinSet<()>,
-    pub(super) departed: bool,
+    /// The node has said its last word.
+    pub(super) ended: Option<Ended>,
 }
 
 /// Where inputs come from.
@@ -100,11 +101,15 @@ impl EventLoop {
     /// Runs until told to stop. Streams of clients are then given the chance to hear their last answer.
     pub(super) async fn run(mut self, mut from: Sources) -> (Ended, JoinSet<()>) {
         self.act();
+        let mut stopping = false;
         let ended = loop {
             let deadline = self.node.poll_timeout().map(|at| self.clock.instant(at));
             tokio::select! {
                 biased;
-                _ = context::stopped(&mut from.stop) => break Ended::Stopped,
+                _ = context::stopped(&mut from.stop), if !stopping => {
+                    stopping = true;
+                    self.input(Input::Stop);
+                }
                 Some(done) = from.done.recv() => self.done(done),
                 event = from.events.recv() => match event {
                     Some(event) => if let Some(broken) = self.event(event) { break broken },
@@ -119,8 +124,8 @@ impl EventLoop {
             }
             self.act();
             while self.streams.try_join_next().is_some() {}
-            if self.departed {
-                break Ended::Departed;
+            if let Some(ended) = self.ended.take() {
+                break ended;
             }
         };
         self.disk.stop();
@@ -254,7 +259,8 @@ impl EventLoop {
                 self.face.send_modify(|face| face.log_id = Some(log_id));
             }
             Output::Remember(known) => self.remember(known),
-            Output::Departed => self.departed = true,
+            Output::Departed => self.ended = Some(Ended::Departed),
+            Output::Stopped => self.ended = Some(Ended::Stopped),
             Output::Note { level, text } => match level {
                 Level::Info => tracing::info!("{text}"),
                 Level::Warn => tracing::warn!("{text}"),

@@ -101,7 +101,8 @@ impl Agent {
         &self.name
     }
 
-    /// Tells it to stop; it finishes what it has answered and closes its connections.
+    /// Tells it to stop: it hands leadership over, finishes what was begun, and closes its connections. That takes an
+    /// election timeout at most.
     pub fn stop(&self) {
         self.stop.send_replace(true);
     }
@@ -246,7 +247,7 @@ impl Running {
             inputs,
             context,
             streams: tokio::task::JoinSet::new(),
-            departed: false,
+            ended: None,
         };
         let sources = Sources { events, done, requests: request_queue, inputs: input_queue, stop };
         Ok(Self { addr, data, event_loop, sources, endpoint, stopping, reloads, face, descriptor, threads })

@@ -2,7 +2,7 @@
 //!
 //! They believe only what they are told; a client whose agent dies never learns the end of its request.
 
-use super::plan::MS;
+use super::plan::{MS, letter};
 use crate::api::{Answer, Append, Ask, Effect, Failure};
 use crate::limits::STREAM_DEFAULT;
 use crate::node::{Reply, What};
@@ -36,6 +36,8 @@ pub(super) enum Kind {
     Await { next: u64 },
     /// Leave for good.
     Leave,
+    /// Hand leadership over, to this agent or to any.
+    Transfer { to: Option<usize> },
     /// A picture.
     Status,
 }
@@ -62,6 +64,10 @@ impl Kind {
             Self::Read => What::Ask(Ask::Barrier),
             Self::Await { next } => What::Ask(Ask::Await { next }),
             Self::Leave => What::Ask(Ask::Leave { timeout_ms: u32::try_from(timeout_us / MS).unwrap_or(u32::MAX) }),
+            Self::Transfer { to } => What::Ask(Ask::Transfer {
+                to: to.map(|agent| letter(agent).to_string()),
+                timeout_ms: u32::try_from(timeout_us / MS).unwrap_or(u32::MAX),
+            }),
             Self::Status => What::Ask(Ask::Status),
         }
     }

@@ -64,6 +64,15 @@ impl World {
             Output::Published(published) => self.published(machine, &published),
             Output::JoinedLog { log_id } => process.log_id = Some(log_id),
             Output::Remember(known) => self.machines[machine].known = known,
+            Output::Stopped => {
+                self.say(format_args!("{} has stopped", letter(machine)));
+                self.counters.count("stopped");
+                self.machines[machine].disk.kill();
+                self.end_process(machine);
+                if let Some(rest_us) = self.machines[machine].rest_us {
+                    self.start_at(machine, at + rest_us);
+                }
+            }
             Output::Departed => {
                 self.say(format_args!("{} has left", letter(machine)));
                 self.counters.count("departed");

@@ -61,6 +61,7 @@ impl World {
                 (Kind::Append { .. }, "not-applied") => "appends refused",
                 (Kind::Read, "ok") => "reads",
                 (Kind::Leave, "ok") => "leaves",
+                (Kind::Transfer { .. }, "ok") => "transfers",
                 (_, "died") => "requests orphaned",
                 _ => "other answers",
             });
@@ -120,6 +121,11 @@ impl World {
                 Kind::Append { first, count }
             }
             7 | 8 => Kind::Read,
+            // Now and then an operator moves leadership about.
+            9 if self.random.chance(50) => {
+                let to = self.random.below(self.machines.len() as u64 + 1) as usize;
+                Kind::Transfer { to: (to < self.machines.len()).then_some(to) }
+            }
             _ => Kind::Await { next: self.witness.acked_next() },
         };
         let asked = self.random.pick(&up).and_then(|machine| self.ask(Some(client), machine, kind, timeout_us));

@@ -282,6 +282,14 @@ fn first_ack_after(history: &[Attempt], killed: Instant) -> Option<Duration> {
     later.map(|attempt| attempt.ended - killed).min()
 }
 
+/// The longest time without an ack that began in this span.
+pub(crate) fn longest_silence(history: &[Attempt], from: Instant, to: Instant) -> Duration {
+    let mut acks: Vec<_> = history.iter().filter(|attempt| attempt.is_acked()).map(|attempt| attempt.ended).collect();
+    acks.sort();
+    let pairs = acks.windows(2).filter(|pair| pair[1] > from && pair[0] < to);
+    pairs.map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+}
+
 /// The middle one, and the largest.
 pub(crate) fn median_and_worst(mut times: Vec<Duration>) -> (Duration, Duration) {
     times.sort();

@@ -73,6 +73,7 @@ fn leave_of_the_leader(cluster: &mut Cluster, load: &Load) -> String {
     let said = cluster.ask(&leader, &["leave", "--timeout", "50s"]);
     assert_eq!(said.ok(), "left\n");
     assert_eq!(cluster.ended(&leader), 0);
+    cluster.wait_log(&leader, &["handing leadership over to", "this agent leaves"]);
     println!("figure: the leader has left after {:?}", asked.elapsed());
     let data: Vec<_> = std::fs::read_dir(cluster.data(&leader)).unwrap().map(|e| e.unwrap().path()).collect();
     let left = data.iter().find(|path| path.file_name().unwrap().to_string_lossy().starts_with("left-"));

@@ -17,4 +17,5 @@ mod pause;
 mod quorum;
 mod restart;
 mod start;
+mod transfer;
 mod trust;

@@ -6,11 +6,12 @@ use crate::sim::client::{End, Kind};
 use crate::sim::plan::{Action, MS, SECOND};
 use crate::sim::world::World;
 
-/// The leader that was asked to leave is cut off with its own removal in the log. Its client hears nothing certain, a
-/// later leader carries the removal out, and the agent goes, for it could never come back.
+/// The leader that was asked to leave is cut off with its own removal in the log, since nobody could take over from it.
+/// Its client hears nothing certain, a later leader carries the removal out, and the agent goes, for it could never come
+/// back.
 #[test]
 fn a_removal_that_outlives_its_request_is_still_a_removal() {
-    let mut w = World::formed(3);
+    let mut w = nobody_can_take_over();
     let leader = w.leader().expect("one leads");
     w.act(&Action::LoseBulk { agent: leader });
     let leave = w.ask(None, leader, Kind::Leave, 40 * MS).expect("it is up");
@@ -20,6 +21,44 @@ fn a_removal_that_outlives_its_request_is_still_a_removal() {
     w.act(&Action::Heal);
     w.must("two voters, or three with the one that came back as new", 30 * SECOND, |w| w.counters.get("departed") == 1);
     w.converges(30 * SECOND);
+}
+
+/// Three voters whose clocks are all far apart: the one in the middle leads, and would hand over to nobody.
+fn nobody_can_take_over() -> World {
+    let mut apart = plan(3);
+    for (agent, seconds) in apart.agents.iter_mut().zip([0, 20, -20]) {
+        agent.wall_us = seconds * SECOND as i64;
+    }
+    let mut w = World::new(apart);
+    w.converges(15 * SECOND);
+    w
+}
+
+/// The leader that was asked to leave is cut off in each moment of handing over, asking and being removed. If its client
+/// hears that nothing was done, nothing was; else it goes, or all three are of one mind that it stays.
+#[test]
+fn a_leaver_that_is_cut_off_at_any_moment_is_told_the_truth() {
+    let mut gone = 0;
+    for after_ms in (1..90).step_by(3) {
+        let mut w = World::formed(3);
+        let leader = w.leader().expect("one leads");
+        let leave = w.ask(None, leader, Kind::Leave, 150 * MS).expect("it is up");
+        w.run_to(w.at + after_ms * MS);
+        w.act(&Action::Isolate { agent: leader });
+        w.must("the request ends", SECOND, |w| w.is_over(leave));
+        w.run_to(w.at + 2 * SECOND);
+        w.act(&Action::Heal);
+        w.run_to(w.at + 5 * SECOND);
+        w.converges(30 * SECOND);
+        let departed = w.counters.get("departed");
+        match w.end(leave).word() {
+            "ok" => assert_eq!(departed, 1, "after {after_ms} ms"),
+            "not-applied" => assert_eq!((departed, w.voters()), (0, 3), "after {after_ms} ms"),
+            _ => assert!(departed <= 1, "after {after_ms} ms"),
+        }
+        gone += departed;
+    }
+    assert!(gone > 5, "it was cut off late enough {gone} times");
 }
 
 /// Behaviour 6: leaving goes from three to two to one; a sole voter hands its seat over; the last one refuses.

@@ -1,6 +1,7 @@
 //! Stories of whole agents: a cast, a blow and a moral. The world is calm unless a story says otherwise.
 
 mod formation;
+mod handing;
 mod leaving;
 mod returning;
 mod serving;
