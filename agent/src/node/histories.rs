@@ -17,6 +17,11 @@ impl Node {
         self.log_id.or_else(heard)
     }
 
+    /// Is anybody of the log with this seed connected?
+    pub(super) fn sees_log(&self, seed: u64) -> bool {
+        self.peers.up().any(|p| p.log_id.is_some_and(|id| super::log_seed(&id) == seed))
+    }
+
     /// Is this connected agent known to belong to another log?
     pub(super) fn is_of_another_log(&self, node: u64) -> bool {
         let theirs = self.peers.get(node).and_then(|p| p.log_id);

@@ -57,9 +57,9 @@ impl Node {
     /// A Raft message of a peer. Entries are parsed and chained before the core hears of them.
     pub(super) fn raft_message(&mut self, now: Now, node: u64, raft: RaftMessage) {
         let Some(from) = NodeId::new(node) else { return };
-        // A node without a log stays with the first one that speaks to it: answers to a second one would carry the terms
-        // of the first.
-        match self.log_seed().or(self.replication.answering) {
+        // A node without a log stays with the first one that speaks to it, while anybody of that is there: answers to a
+        // second one would carry the terms of the first.
+        match self.log_seed().or_else(|| self.replication.answering.filter(|seed| self.sees_log(*seed))) {
             Some(seed) if seed != raft.seed => {
                 return self.note_about(now, node, "a Raft message of another log was refused");
             }
@@ -307,6 +307,7 @@ impl Node {
         self.options.fresh_log_id = log_id;
         self.log_id_unwritten = true;
         self.emit(Output::JoinedLog { log_id });
+        self.tell_history_to_all();
         self.raft.handle(now, quorate_raft::Input::Found);
         self.drain_raft(now);
         self.note(Level::Info, format!("founded log {}", hex::encode(log_id)));

@@ -144,24 +144,24 @@ fn a_name_is_kept_for_its_holder_and_goes_to_its_new_disk() {
     println!("seen: after {:?} the twin is outside, term {} as before", killed.elapsed(), changed.term);
     cluster.kill("twin");
 
-    // The new disk comes to lead, and the sleeper wakes: by all it knows that name is another node's, and that node lives.
-    the_new_disk_leads(&cluster, wiped, &awake);
-    let woken = Instant::now();
-    cluster.signal(sleeper, "CONT");
-    cluster
-        .wait_member(sleeper, "the new disk as leader", |all| all.iter().any(|m| m.id == new.id && m.raft == "leader"));
-    println!("seen: the sleeper follows the new disk {:?} after it woke", woken.elapsed());
-    // Without the sleeper there is no majority now.
-    for name in awake.into_iter().filter(|name| name != wiped).take(2) {
-        cluster.pause(name);
-    }
-    load.wait_ack_after(Instant::now());
-    for name in awake.into_iter().filter(|name| name != wiped).take(2) {
-        cluster.signal(name, "CONT");
-    }
+    the_sleeper_follows_whom_it_never_heard_of(&cluster, sleeper, &new, &awake, &load);
     cluster.wait_group(5, 0);
     let history = load.stop(&cluster);
     println!("seen: {:?}", history::verify(&cluster, &cluster.running(), &history));
+}
+
+/// The new disk comes to lead, and the sleeper wakes: by all it knows that name is another node's, and that node lives.
+fn the_sleeper_follows_whom_it_never_heard_of(c: &Cluster, sleeper: &str, new: &Member, awake: &[&str], load: &Load) {
+    the_new_disk_leads(c, &new.name, awake);
+    let woken = Instant::now();
+    c.signal(sleeper, "CONT");
+    c.wait_member(sleeper, "the new disk as leader", |all| all.iter().any(|m| m.id == new.id && m.raft == "leader"));
+    println!("seen: the sleeper follows the new disk {:?} after it woke", woken.elapsed());
+    // Without the sleeper there is no majority now.
+    let gone: Vec<_> = awake.iter().filter(|name| **name != new.name).take(2).collect();
+    gone.iter().for_each(|name| c.pause(name));
+    load.wait_ack_after(Instant::now());
+    gone.iter().for_each(|name| c.signal(name, "CONT"));
 }
 
 /// Whoever leads instead is stopped until the agent `wanted` is elected.
