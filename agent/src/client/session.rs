@@ -86,7 +86,8 @@ impl Session {
         if state.dead.is_some() || self.connection.close_reason().is_some() {
             return false;
         }
-        let oldest = state.waiting.values().filter_map(|waiting| waiting.sent_at).min();
+        // Requests leave in the order of their ids: if the first one has not left, none that waits has.
+        let oldest = state.waiting.first_key_value().and_then(|(_, waiting)| waiting.sent_at);
         oldest.is_none_or(|sent| sent.max(state.last_heard).elapsed() < DOUBT)
     }
 
