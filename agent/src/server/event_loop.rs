@@ -76,8 +76,7 @@ pub(super) struct EventLoop {
     pub(super) gate: Arc<SharedGate>,
     pub(super) published: watch::Sender<Arc<Published>>,
     pub(super) face: watch::Sender<Face>,
-    /// By our number of a request: where its answer goes, and its asker's number.
-    /// Where each answer goes, under which name, and what its request costs.
+    /// By our number of a request: where its answer goes, how its asker names it, and what it costs.
     pub(super) waiters: BTreeMap<u64, (Replies, u64, usize)>,
     pub(super) next_request: u64,
     pub(super) exchanges: BTreeMap<u64, oneshot::Sender<Bytes>>,
