@@ -98,6 +98,7 @@ fn a_running_cluster_is_measured_and_every_record_read_back() {
     }
     assert_eq!(report["floors"].as_array().unwrap().len(), 5, "before the first run and after each");
     assert!(report["floors"].as_array().unwrap().iter().all(|f| f["missing"] == Value::Array(Vec::new())), "{report}");
+    assert!(report["stages"]["total"]["count"].as_u64().unwrap() > 0, "{report}");
     let summary = report["summary"].as_array().unwrap();
     assert_eq!(summary.len(), 2);
     assert!(summary.iter().all(|all| all["runs"] == 2 && all["p50_us"]["median"].as_f64().unwrap() > 0.0));

@@ -26,22 +26,31 @@ const PROCESSES_MAX: i64 = 256;
 const RATE_MAX: i64 = 100_000_000;
 
 const AFTER_HELP: &str = "\
-Without --nodes the cluster is the one that any command finds, and its log grows by what is appended (stream \"bench\").
-With --nodes it is a cluster of its own: real agents with mutual TLS on loopback, in a directory that is removed.
+Without --nodes the cluster is the one that any command finds, and its log grows by what is appended (stream \
+\"bench\"). With --nodes it is a cluster of its own: real agents with mutual TLS on loopback, in a directory \
+that is removed afterwards.
 
-The closed loop (--in-flight) keeps N records under way: throughput under full load. When the cluster stalls, so does the
-load, and a stall counts once for each record in flight; \"p99 corr\" adds the appends that a schedule of one per median
-latency would have sent meanwhile. On a schedule (--rate) a latency counts from when its record was due, whether or not
-it could be sent then, so a stall counts for everything it delayed; \"p99 late\" is how late the load itself was.
+The closed loop (--in-flight) keeps N records under way: throughput at full load. When the cluster stalls, so \
+does the load, and the stall counts once for each record in flight; \"p99 corr\" adds the appends that a \
+schedule of one per median latency would have sent meanwhile. On a schedule (--rate) a latency counts from when \
+its record was due, whether or not it could be sent then, so a stall counts for everything that it delayed; \
+\"p99 late\" is how late the load itself was.
 
-The floor is measured before and after each run, never during it: f is the median append and fdatasync with as many writers
-as agents, on a zero-filled file; r is the median QUIC round trip with mutual TLS on loopback; \"x floor\" is p50 / (f + 2r).
-Figures of two machines, two hours or two programs on a shared machine do not compare; ratios of one run do.
+The floor is measured before and after each run, never during it. f is the median append and fdatasync of as \
+many bytes on a zero-filled file, with as many writers as agents; r is the median QUIC round trip with mutual \
+TLS on loopback; \"x floor\" is p50 / (f + 2r), each the mean of before and after. CPU/100k is CPU seconds of \
+all agents together for 100,000 records. Figures of two machines, or of two hours on a shared one, do not \
+compare; ratios of one run do. What makes the figures doubtful is told as notes.
 
-  quorate bench --nodes 3 --in-flight 1,16,64,256,1024 --runs 3    the whole picture of this machine
-  quorate bench --nodes 3 --processes 64 --in-flight 1             64 clients that wait for each append
-  quorate bench --nodes 3 --rate 20000 --duration 30s              latency at a load that is set
-  quorate bench --addr HOST:PORT --certs DIR --verify              a running cluster, and every record read back
+Examples:
+  The whole picture of this machine:
+    quorate bench --nodes 3 --in-flight 1,16,64,256,1024 --runs 3
+  64 processes that wait for each append:
+    quorate bench --nodes 3 --processes 64 --in-flight 1
+  Latency at a load that is set:
+    quorate bench --nodes 3 --rate 20000 --duration 30s
+  A running cluster, and every record read back:
+    quorate bench --addr HOST:PORT --certs DIR --verify
 
 Exits 1 if --verify finds that the log is not what was acknowledged.";
 

@@ -14,7 +14,6 @@ use super::table;
 use super::target::Target;
 use super::usage;
 use super::verify::{self, Checker, Verdict};
-use crate::cli::find;
 use crate::cli::output::{CliError, Exit, Ui, thousands};
 use crate::limits::printable;
 
@@ -58,6 +57,8 @@ impl Bench<'_> {
             agent.1.after = usage::process(agent.0);
         }
         report.agents = agents.into_iter().map(|(_, agent)| agent).collect();
+        report.stages =
+            Some(self.target.aim().await?.status).filter(|s| s.leader.as_ref() == Some(&s.name)).map(|s| s.append);
         report.summary = Summary::of_all(&report.runs);
         report.notes = notes::about(&report, self.ground);
         self.tell_the_rest(&report)?;
@@ -71,8 +72,12 @@ impl Bench<'_> {
             }
         }
         self.line_if(report.floors.last().and_then(|floor| table::floor(floor, self.ground.writers)))?;
+        self.line_if(report.stages.as_ref().map(table::stages))?;
         for agent in &report.agents {
             self.line_if(table::agent(agent))?;
+        }
+        if report.runs.iter().all(|row| row.forwarded == 0) {
+            self.line("every append went to the leader directly")?;
         }
         self.line_if(report.verify.as_ref().map(table::verdict))?;
         for note in &report.notes {
@@ -134,6 +139,7 @@ impl Bench<'_> {
             floors: Vec::new(),
             summary: Vec::new(),
             agents: Vec::new(),
+            stages: None,
             verify: None,
             notes: Vec::new(),
         }
@@ -157,8 +163,9 @@ impl Bench<'_> {
 
     /// One run at one level.
     async fn one(&self, pace: Pace) -> Result<(Row, Option<Verdict>), CliError> {
-        let begins_at = if self.args.verify { Some(self.end_of_log().await?) } else { None };
-        let jobs = self.jobs(pace)?;
+        // The leader may have changed since the last run.
+        let aim = self.target.aim().await?;
+        let jobs = self.jobs(pace, &aim.addrs)?;
         // CPU time counts as that of the agents only if all of them can be seen.
         let agents: Vec<_> =
             self.target.local.iter().filter(|_| self.target.is_local()).map(|agent| agent.pid).collect();
@@ -187,31 +194,25 @@ impl Bench<'_> {
             return Err(CliError::new(Exit::NoQuorum, what, "look at `quorate status`, or measure longer"));
         }
         let row = Row::of(&together, pace, &self.empty().load, self.args.duration).with_usage(used);
-        let Some(from) = begins_at else { return Ok((row, None)) };
+        if !self.args.verify {
+            return Ok((row, None));
+        }
         self.progress.say("every record is read back");
         let checkers = jobs.iter().zip(all);
         let checkers = checkers.map(|(job, told)| Checker::new(job.payload(), job.batch.into(), told.outcomes));
         let client = self.target.client()?;
-        let verdict = verify::read_back(&client, from, checkers.collect()).await?;
+        let verdict = verify::read_back(&client, aim.next, checkers.collect()).await?;
         client.close().await;
         Ok((row, Some(verdict)))
     }
 
-    /// The offset where the next record will stand, or later.
-    async fn end_of_log(&self) -> Result<u64, CliError> {
-        let client = self.target.client()?;
-        let next = client.barrier().await.map_err(|e| find::error(e, false))?;
-        client.close().await;
-        Ok(next)
-    }
-
-    fn jobs(&self, pace: Pace) -> Result<Vec<Job>, CliError> {
+    fn jobs(&self, pace: Pace, addrs: &[String]) -> Result<Vec<Job>, CliError> {
         let (args, target) = (self.args, self.target);
         let mut id = [0; 8];
         getrandom::fill(&mut id).map_err(|e| CliError::system("the system has no randomness", &e, "run it again"))?;
         let first = u64::from_le_bytes(id);
         let of = |process: u32| Job {
-            addrs: target.addrs.clone(),
+            addrs: addrs.to_vec(),
             certs: target.certs.clone(),
             timeout: target.timeout,
             run: first.wrapping_add(process.into()),

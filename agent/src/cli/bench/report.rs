@@ -8,6 +8,7 @@ use super::latency::Percentiles;
 use super::load::Measured;
 use super::usage::{Process, Used};
 use super::verify::Verdict;
+use crate::api::AppendStages;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ pub(super) struct Report {
     /// Of all runs at one level.
     pub(super) summary: Vec<Summary>,
     pub(super) agents: Vec<AgentObject>,
+    /// Where the time of appends went in the leader, over its last 30 to 60 seconds.
+    pub(super) stages: Option<AppendStages>,
     /// With `--verify`: over all runs.
     pub(super) verify: Option<Verdict>,
     /// What a reader of the figures should know, one sentence each.

@@ -6,6 +6,7 @@ use super::floor::Floor;
 use super::latency::Percentiles;
 use super::report::{AgentObject, Row, Spread, Summary};
 use super::verify::Verdict;
+use crate::api::{AppendStages, Latency};
 use crate::cli::output::{bytes, thousands};
 use crate::limits::printable;
 
@@ -115,6 +116,18 @@ pub(super) fn floor(floor: &Floor, writers: usize) -> Option<String> {
         parts.push(format!("round trip between agents, as they say, {}", span(us)));
     }
     (!parts.is_empty()).then(|| format!("floor: {}", parts.join("; ")))
+}
+
+/// Where the time went in the leader.
+pub(super) fn stages(stages: &AppendStages) -> String {
+    let of = |l: &Latency| format!("{} / {}", span(l.p50_us as f64), span(l.p99_us as f64));
+    format!(
+        "in the leader, over its last 30 to 60 s, p50 / p99: queue {}, its own fsync {}, replicate {}, total {}",
+        of(&stages.queue),
+        of(&stages.fsync),
+        of(&stages.replicate),
+        of(&stages.total)
+    )
 }
 
 /// One agent.

@@ -2,7 +2,7 @@
 //!
 //! It never decides for the client: one that cannot reach the leader goes through another agent, and that is told.
 
-use crate::api::Member;
+use crate::api::{Member, Status};
 use crate::cli::find::{self, Route};
 use crate::cli::output::{CliError, Exit};
 use crate::client::{Client, ConnectOptions};
@@ -31,10 +31,20 @@ pub(super) struct Local {
     pub(super) data: PathBuf,
 }
 
-/// What is measured.
-pub(super) struct Target {
+/// The cluster just before a run.
+pub(super) struct Aim {
     /// `HOST:PORT`, where a connection begins first.
     pub(super) addrs: Vec<String>,
+    /// The offset where the next record will stand, or later.
+    pub(super) next: u64,
+    pub(super) status: Status,
+}
+
+/// What is measured.
+pub(super) struct Target {
+    via: Via,
+    /// `HOST:PORT`, where a connection begins first.
+    addrs: Vec<String>,
     pub(super) certs: PathBuf,
     pub(super) identity: Arc<Identity>,
     pub(super) timeout: Duration,
@@ -71,11 +81,8 @@ impl Target {
             let what = format!("{} knows no leader (one was lost just now)", printable(&status.name));
             return Err(CliError::new(Exit::NoQuorum, what, "run it again"));
         };
-        if via == Via::Leader
-            && let Some(member) = members.iter().find(|member| member.name == leader)
-        {
-            addrs.retain(|addr| *addr != member.addr);
-            addrs.insert(0, member.addr.clone());
+        if via == Via::Leader {
+            put_first(&mut addrs, &leader, &members);
         }
         let voting: Vec<_> = members.iter().filter(|m| m.raft == "voter" || m.raft == "leader").collect();
         let is_local = |member: &&&Member| {
@@ -92,6 +99,7 @@ impl Target {
             loopback: voting.iter().all(|member| is_loopback(&member.addr)),
             round_trip_us: median_round_trip_us(&voting),
             voters: voting.len(),
+            via,
             addrs,
             certs,
             identity,
@@ -99,6 +107,21 @@ impl Target {
             leader,
             version: status.version,
         })
+    }
+
+    /// Looks again: who leads now, where the log ends, and what the agent that is spoken to says of itself.
+    pub(super) async fn aim(&self) -> Result<Aim, CliError> {
+        let client = self.client()?;
+        let failed = |e| find::error(e, false);
+        let next = client.barrier().await.map_err(failed)?;
+        let status = client.status().await.map_err(failed)?;
+        let members = client.members().await.map_err(failed)?;
+        client.close().await;
+        let mut addrs = self.addrs.clone();
+        if let (Via::Leader, Some(leader)) = (self.via, &status.leader) {
+            put_first(&mut addrs, leader, &members);
+        }
+        Ok(Aim { addrs, next, status })
     }
 
     /// A client on a connection of its own.
@@ -109,6 +132,14 @@ impl Target {
     /// Do all agents that vote run on this machine?
     pub(super) fn is_local(&self) -> bool {
         self.local.len() == self.voters
+    }
+}
+
+/// Connections begin at the address of the member with this name.
+fn put_first(addrs: &mut Vec<String>, name: &str, members: &[Member]) {
+    if let Some(member) = members.iter().find(|member| member.name == name) {
+        addrs.retain(|addr| *addr != member.addr);
+        addrs.insert(0, member.addr.clone());
     }
 }
 
