@@ -46,6 +46,13 @@ pub enum Ask {
         /// How long the asker will wait, in milliseconds.
         timeout_ms: u32,
     },
+    /// Drop a failed agent for good.
+    Forget {
+        /// Its name.
+        name: String,
+        /// How long the asker will wait, in milliseconds.
+        timeout_ms: u32,
+    },
 }
 
 /// Where a tail starts and stops.
@@ -113,6 +120,13 @@ pub enum Answer {
     },
     /// To [`Ask::Transfer`].
     Transferred(Transferred),
+    /// To [`Ask::Forget`]: it is committed.
+    Forgotten {
+        /// The name it had.
+        name: String,
+        /// All nodes that were ever forgotten under this name.
+        nodes: Vec<u64>,
+    },
 }
 
 /// Leadership after a transfer. If the named agent led already, both names are its own and no time has passed.

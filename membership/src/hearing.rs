@@ -79,7 +79,7 @@ impl Membership {
         let count = packet.members.len();
         let (mut impostor, mut bump, mut beyond) = (false, None, false);
         let (may_renew, myself) = (self.may_renew(), self.swim.me());
-        let (roster, mut room) = (&self.roster, self.roster.quota());
+        let (roster, forgotten, mut room) = (&self.roster, &self.forgotten, self.roster.quota());
         packet.members.retain(|member| {
             let id = member.id();
             if id.node == me.node {
@@ -93,7 +93,7 @@ impl Membership {
                 }
                 return *id == me && (member.state() != State::Down || may_renew);
             }
-            if roster.is_contradicted(id.node, id.life) {
+            if roster.is_contradicted(id.node, id.life) || forgotten.contains(&id.node) {
                 return false;
             }
             if roster.get(id.node).is_some() {

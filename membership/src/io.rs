@@ -59,6 +59,12 @@ pub enum Input {
     SetAddr(SocketAddr),
     /// Go gracefully: tell the others, then leave. [`Output::LeaveDone`] says when they were told often enough.
     Leave,
+    /// This node id is gone for good, by a word that counts for more than gossip: it is dropped from the table, and
+    /// nothing that is said of it is heard any more. Its name is free.
+    Forget {
+        /// Which.
+        node: u64,
+    },
     /// A Lamport time seen elsewhere.
     Witness {
         /// The time.

@@ -21,6 +21,8 @@ const REDIALS_MAX: usize = 8;
 const REDIAL_ALWAYS: usize = 10;
 /// How many nameless members are asked for their records at once; their answers name others, too.
 const ASKED_MAX: usize = 3;
+/// Node ids remembered as gone for good: operators forget one disk at a time.
+const FORGOTTEN_MAX: usize = 4096;
 /// To how many members a leaving node gives its table.
 const FAREWELLS_MAX: usize = 3;
 
@@ -233,6 +235,26 @@ impl Membership {
         }
         self.phase = Phase::Left;
         self.outbox.push_back(Output::LeaveDone);
+    }
+
+    /// A node id is gone for good. That is remembered, since tables of others still tell of it.
+    pub(crate) fn forget(&mut self, node: u64) {
+        if node == self.me || self.forgotten.len() >= FORGOTTEN_MAX || self.forgotten.contains(&node) {
+            return;
+        }
+        if let Some(seen) = self.roster.get(node).and_then(|entry| entry.seen) {
+            // Foca forgets only whom it holds for down.
+            let down = foca::Member::new(seen.identity, seen.incarnation, foca::State::Down);
+            let effects = self.swim.apply(vec![down], false);
+            self.carry_out(effects);
+        }
+        // From here on nothing of it gets into the table again.
+        self.forgotten.insert(node);
+        if let Some(identity) = self.roster.forget(node) {
+            let effects = self.swim.forget(identity);
+            self.carry_out(effects);
+        }
+        self.broadcasts.remove(node);
     }
 
     fn reap(&mut self) {

@@ -85,6 +85,8 @@ pub struct Membership {
     pub(crate) counters: Counters,
     /// When each alarm was last raised: a log must not be flooded by who lies with every packet.
     pub(crate) alarmed: BTreeMap<(u64, &'static str), Mono>,
+    /// Node ids that are gone for good.
+    pub(crate) forgotten: BTreeSet<u64>,
     /// Those who have not confirmed yet that they know that this node goes, if all others were told directly.
     pub(crate) awaited: Option<BTreeSet<u64>>,
 }
@@ -149,6 +151,7 @@ impl Membership {
             table_cursor: 0,
             counters: Counters::default(),
             alarmed: BTreeMap::new(),
+            forgotten: BTreeSet::new(),
             awaited: None,
             options,
         })
@@ -177,6 +180,7 @@ impl Membership {
             Input::SetTags(tags) => self.publish(|record| record.tags = tags),
             Input::SetAddr(addr) => self.publish(|record| record.addr = addr),
             Input::Leave => self.leave(),
+            Input::Forget { node } => self.forget(node),
             Input::Witness { lamport } => self.witness(lamport),
         }
         self.roster.listen_to(None);
@@ -292,7 +296,7 @@ impl Membership {
         if !is_name(&contact.name) || !is_version(&contact.version) {
             return self.alarm(node, "a connection with an illegal name or version");
         }
-        if self.departed {
+        if self.departed || self.forgotten.contains(&node) {
             return;
         }
         if self.roster.get(node).is_none() && self.roster.is_full() {
@@ -376,7 +380,7 @@ impl Membership {
             self.hear_record_of_me(from, &record);
             return false;
         }
-        if self.roster.is_contradicted(record.node, record.life) {
+        if self.roster.is_contradicted(record.node, record.life) || self.forgotten.contains(&record.node) {
             return false;
         }
         let (lamport, copy) = (record.lamport, spread.then(|| record.clone()));
@@ -423,7 +427,8 @@ impl Membership {
             self.renewed();
         }
         if effects.scan {
-            let mut seen: Vec<_> = self.swim.seen().collect();
+            let forgotten = &self.forgotten;
+            let mut seen: Vec<_> = self.swim.seen().filter(|seen| !forgotten.contains(&seen.identity.node)).collect();
             seen.sort_unstable_by_key(|seen| seen.identity.node);
             for seen in seen {
                 self.roster.observe(seen, self.now);

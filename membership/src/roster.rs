@@ -423,7 +423,7 @@ impl Roster {
         self.forget(least.member.node)
     }
 
-    fn forget(&mut self, node: u64) -> Option<Identity> {
+    pub(crate) fn forget(&mut self, node: u64) -> Option<Identity> {
         let entry = self.entries.remove(&node)?;
         self.log.proven(entry.introduced_by);
         let Some(seen) = entry.seen else {

@@ -110,6 +110,9 @@ impl Membership {
         let mut room = self.roster.quota();
         for row in rows {
             let node = row.seen.identity.node;
+            if self.forgotten.contains(&node) {
+                continue;
+            }
             let known = self.roster.get(node).is_some();
             if !known && room == 0 {
                 continue;

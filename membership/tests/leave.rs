@@ -98,3 +98,39 @@ fn the_gone_are_forgotten_by_all_after_a_day_and_do_not_rise_again() {
     assert!(forgotten(&c), "rumours raised the dead: {}", c.picture());
     assert_eq!(c.events(1).iter().filter(|e| e.starts_with("reaped")).count(), 2);
 }
+
+/// Some are told that a failed node is gone for good: it is off their tables, and what those say who were not told brings
+/// it back to nobody. Not even its own return does.
+#[test]
+fn who_is_forgotten_is_not_remembered_by_hearsay() {
+    let mut c = Cluster::of(5, 31);
+    c.form(10 * S);
+    c.crash(5);
+    c.run_while_not(20 * S, "failure", |c| c.all_see(5, State::Failed));
+    for told in [1, 2] {
+        c.input(told, Input::Forget { node: 5 });
+    }
+    c.run(60 * S);
+    let sees = |c: &Cluster, at| c.agents[&at].core.member(5).map(|m| m.state);
+    assert_eq!([1, 2, 3, 4].map(|at| sees(&c, at)), [None, None, Some(State::Failed), Some(State::Failed)]);
+    c.restart(5, addr(5));
+    c.run(20 * S);
+    assert_eq!([1, 2].map(|at| sees(&c, at)), [None, None]);
+    assert_eq!(c.agents[&1].core.alive_count(), 4);
+}
+
+/// Whoever is told before it has noticed the failure itself forgets as well.
+#[test]
+fn a_node_that_still_seems_alive_is_forgotten_too() {
+    let mut c = Cluster::of(3, 32);
+    c.form(10 * S);
+    c.crash(3);
+    for told in [1, 2] {
+        c.input(told, Input::Forget { node: 3 });
+    }
+    c.run(60 * S);
+    for at in [1, 2] {
+        assert!(c.agents[&at].core.member(3).is_none());
+        assert_eq!(c.agents[&at].core.alive_count(), 2);
+    }
+}

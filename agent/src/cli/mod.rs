@@ -10,6 +10,7 @@ mod cluster;
 mod demo;
 mod dev;
 mod find;
+mod forget;
 mod home;
 mod leave;
 mod logging;
@@ -98,6 +99,8 @@ enum Command {
     Tail(tail::TailArgs),
     /// Make an agent leave the cluster for good
     Leave,
+    /// Drop a failed agent for good
+    Forget(forget::ForgetArgs),
     /// Hand leadership over to another voter
     Transfer(transfer::TransferArgs),
     /// Measure appends beside what the disk and the network could do at best
@@ -155,6 +158,7 @@ fn dispatch(cli: Cli, ui: &Ui) -> Result<(), CliError> {
                     Command::Append(args) => append::run(&global, args, ui).await,
                     Command::Tail(args) => tail::run(&global, &args, ui).await,
                     Command::Leave => leave::run(&global, ui).await,
+                    Command::Forget(args) => forget::run(&global, &args, ui).await,
                     Command::Transfer(args) => transfer::run(&global, &args, ui).await,
                     Command::Agent(_) | Command::Certs(_) | Command::Demo(_) | Command::Bench(_) => Ok(()),
                 }
@@ -243,7 +247,7 @@ mod tests {
         let commands: Vec<_> = Cli::command().get_subcommands().map(|c| c.get_name().to_owned()).collect();
         assert_eq!(
             commands,
-            ["demo", "agent", "members", "status", "append", "tail", "leave", "transfer", "bench", "certs"]
+            ["demo", "agent", "members", "status", "append", "tail", "leave", "forget", "transfer", "bench", "certs"]
         );
     }
 }

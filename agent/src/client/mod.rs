@@ -187,6 +187,19 @@ impl Client {
         }
     }
 
+    /// Drops the failed agent of that name for good: all nodes that were ever forgotten under it. Its certificate stays
+    /// valid: it may join again as a new node.
+    pub async fn forget(&self, name: &str) -> Result<Vec<u64>, ClientError> {
+        let deadline = Instant::now() + self.shared.timeout;
+        let frame = |id: u64, left: Duration| {
+            Request::Ask(Ask::Forget { name: name.to_owned(), timeout_ms: answer_within(left) }).encode(id)
+        };
+        match self.request(frame, deadline, false).await? {
+            Response::Answer(Answer::Forgotten { nodes, .. }) => Ok(nodes),
+            _ => Err(unexpected("forget")),
+        }
+    }
+
     /// Answers once everything acknowledged before the call can be read at the answering agent: with the offset up to
     /// which, exclusively.
     pub async fn barrier(&self) -> Result<u64, ClientError> {

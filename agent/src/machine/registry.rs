@@ -15,6 +15,13 @@ pub enum Command {
         /// The node.
         node: u64,
     },
+    /// An operator has dropped this failed node: as if it had left, but if it comes back it is turned away and told so.
+    Forget {
+        /// The node.
+        node: u64,
+        /// Its name, which is free from now on.
+        name: String,
+    },
 }
 
 /// Who holds a name.
@@ -36,6 +43,8 @@ pub struct Registry {
     nodes: BTreeMap<u64, Registration>,
     departed: BTreeSet<u64>,
     superseded: BTreeMap<u64, u64>,
+    /// Those of the departed that an operator dropped, with the names they had.
+    forgotten: BTreeMap<u64, String>,
 }
 
 impl Registry {
@@ -60,7 +69,23 @@ impl Registry {
                 self.nodes.remove(&node);
                 self.departed.insert(node);
             }
+            Command::Forget { node, name } => {
+                self.nodes.remove(&node);
+                self.departed.insert(node);
+                self.forgotten.insert(node, name);
+            }
         }
+    }
+
+    /// Has an operator dropped this node.
+    #[must_use]
+    pub fn is_forgotten(&self, node: u64) -> bool {
+        self.forgotten.contains_key(&node)
+    }
+
+    /// All nodes that an operator dropped, with the names they had.
+    pub fn forgotten(&self) -> impl Iterator<Item = (u64, &str)> {
+        self.forgotten.iter().map(|(node, name)| (*node, name.as_str()))
     }
 
     /// The registration of this node.
@@ -122,6 +147,21 @@ mod tests {
         assert_eq!((registry.superseded_by(1), registry.superseded_by(2)), (Some(3), Some(3)));
         registry.apply(register(1, "a", 5));
         assert_eq!((registry.superseded_by(1), registry.superseded_by(3)), (None, Some(1)));
+    }
+
+    #[test]
+    fn who_is_forgotten_has_departed_and_leaves_its_name_free() {
+        let mut registry = Registry::default();
+        registry.apply(register(1, "a", 4));
+        for _ in 0..2 {
+            registry.apply(Command::Forget { node: 1, name: "a".into() });
+            assert!(registry.has_departed(1) && registry.is_forgotten(1) && registry.holder("a").is_none());
+        }
+        registry.apply(register(1, "a", 5));
+        assert!(registry.holder("a").is_none());
+        registry.apply(register(2, "a", 1));
+        assert_eq!((registry.holder("a").unwrap().node, registry.superseded_by(1)), (2, None));
+        assert_eq!(registry.forgotten().collect::<Vec<_>>(), [(1, "a")]);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use super::boots::Boots;
 use crate::machine::registry::Registry;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ struct Picture {
     held: BTreeMap<String, Held>,
     /// Disks whose name was given to another one.
     superseded: BTreeMap<u64, u64>,
+    /// Disks that an operator has dropped.
+    forgotten: BTreeSet<u64>,
     /// This node's own name and id.
     own: (String, u64),
 }
@@ -78,6 +80,11 @@ pub enum Denied {
         /// Who holds the name.
         holder: u64,
     },
+    /// An operator has dropped it for good.
+    #[error(
+        "this data directory was forgotten by an operator (`quorate forget`); wipe it to join as a new node under the same name"
+    )]
+    Forgotten,
     /// Its name belongs to another disk that lives.
     #[error("the name is held by node {holder:016x}, which is alive; stop that agent, or choose another name")]
     NameHeld {
@@ -104,13 +111,17 @@ impl Gate {
     ) -> Self {
         let held = registry.nodes().filter_map(|r| Some((r.name.clone(), held(r.node)?))).collect();
         let superseded = registry.superseded().collect();
-        Self(Arc::new(Picture { boots: boots.clone(), held, superseded, own }))
+        let forgotten = registry.forgotten().map(|(node, _)| node).collect();
+        Self(Arc::new(Picture { boots: boots.clone(), held, superseded, forgotten, own }))
     }
 
     /// May an agent with this Hello connect?
     pub fn admit(&self, caller: &Caller<'_>) -> Result<(), Denied> {
-        let Picture { boots, held, superseded, own } = &*self.0;
+        let Picture { boots, held, superseded, forgotten, own } = &*self.0;
         let node = caller.node;
+        if forgotten.contains(&node) {
+            return Err(Denied::Forgotten);
+        }
         boots.check(node, caller.epoch, caller.boot)?;
         let ours = Held { holder: own.1, left: None };
         let held = if caller.name == own.0 { Some(&ours) } else { held.get(caller.name) };

@@ -133,7 +133,7 @@ impl Node {
     }
 
     /// How long nothing has been heard from this node, as far as this leader can know.
-    fn silent_for(&self, now: Mono, status: &Status, node: NodeId) -> Duration {
+    pub(super) fn silent_for(&self, now: Mono, status: &Status, node: NodeId) -> Duration {
         if node == self.me {
             return Duration::ZERO;
         }
@@ -178,6 +178,9 @@ impl Node {
             let why = format!("{} asks to leave", self.name_of(node));
             return Some(Step::Registry(Command::Depart { node }, why));
         }
+        if let Some(command) = self.next_forgotten() {
+            return Some(Step::Registry(command, "forgetting a failed agent, as an operator asks".into()));
+        }
         if let Some(step) = self.foreign_learner_step(status) {
             return Some(step);
         }
@@ -190,7 +193,8 @@ impl Node {
         if here <= voters.len() / 2 {
             return None;
         }
-        let why = format!("removing {}, which is leaving", self.name_of(leaver.get()));
+        let how = if self.registry.is_forgotten(leaver.get()) { "is forgotten" } else { "is leaving" };
+        let why = format!("removing {}, which {how}", self.name_of(leaver.get()));
         Some(Step::Change { voters, learners, why })
     }
 

@@ -64,6 +64,11 @@ impl Node {
         self.gossip(time, gossip::Input::SetAddr(addr));
     }
 
+    /// The log says that a node is gone for good.
+    pub(super) fn gossip_forget(&mut self, time: Now, forget: gossip::Input) {
+        self.gossip(time, forget);
+    }
+
     pub(super) fn gossip_leave(&mut self, time: Now) {
         self.gossip(time, gossip::Input::Leave);
     }

@@ -2,7 +2,7 @@
 //!
 //! A departed node id never comes back: the removal is in the registry before the configuration changes.
 
-use super::questions::{Asker, not_leading};
+use super::questions::{Asker, not_leading, still_pending};
 use super::{LeaderAnswer, Level, Node, Output, Reply, not_applied};
 use crate::api::{Answer, Code, Effect, Failure};
 use quorate_raft::{Mono, NodeId, Now};
@@ -332,15 +332,5 @@ impl Node {
                 self.end_question(now, asker, result);
             }
         }
-    }
-}
-
-/// The removal is recorded, or is about to be, and not finished.
-fn still_pending() -> Failure {
-    Failure {
-        code: Code::NoQuorum,
-        effect: Effect::Unknown,
-        what: "the removal is not finished in time".into(),
-        hint: "it goes on by itself as soon as it is safe".into(),
     }
 }

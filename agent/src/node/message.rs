@@ -79,6 +79,11 @@ pub enum LeaderAsk {
         /// To the agent of this name, or to whom the leader thinks best.
         to: Option<String>,
     },
+    /// Drop a failed agent for good.
+    Forget {
+        /// Its name.
+        name: String,
+    },
 }
 
 /// What a leader answers.
@@ -100,6 +105,13 @@ pub enum LeaderAnswer {
         /// How long that took, in milliseconds.
         ms: u64,
     },
+    /// It is forgotten.
+    Forgotten {
+        /// The name it had.
+        name: String,
+        /// All nodes that were forgotten under this name.
+        nodes: Vec<u64>,
+    },
 }
 
 impl From<LeaderAnswer> for Answer {
@@ -108,6 +120,7 @@ impl From<LeaderAnswer> for Answer {
             LeaderAnswer::Removed => Self::Removed,
             LeaderAnswer::Readable { next } => Self::Readable { next },
             LeaderAnswer::Transferred { from, to, ms } => Self::Transferred(Transferred { from, to, ms }),
+            LeaderAnswer::Forgotten { name, nodes } => Self::Forgotten { name, nodes },
         }
     }
 }
@@ -133,4 +146,7 @@ pub struct View {
     pub waiting: Option<String>,
     /// The receiver has left this log for good, should it not know.
     pub departed: bool,
+    /// Nodes that an operator has dropped for good.
+    #[serde(default)]
+    pub forgotten: Vec<u64>,
 }

@@ -10,6 +10,7 @@ mod autopilot;
 mod boots;
 mod clock;
 mod fitness;
+mod forget;
 mod formation;
 mod gather;
 mod gossip;
@@ -90,6 +91,7 @@ pub struct Node {
     formation: formation::State,
     leave: leave::Leave,
     handover: handover::Handover,
+    forgetting: forget::Forgetting,
     fitness: fitness::Fitness,
     stopping: stopping::Stopping,
 
@@ -153,6 +155,7 @@ impl Node {
             formation: formation::State::new(&options.formation, &boot, now.mono),
             leave: leave::Leave::default(),
             handover: handover::Handover::default(),
+            forgetting: forget::Forgetting::default(),
             fitness: fitness::Fitness::default(),
             stopping: stopping::Stopping::default(),
             view: None,
@@ -249,12 +252,13 @@ impl Node {
         self.examine_itself(now);
         self.keep_handing_over(now);
         self.reconcile(now);
+        self.keep_forgetting(now);
         self.expire_appends(now);
         self.expire_questions(now);
         self.pursue_leave(now);
         self.pursue_stop(now);
         // A deadline is kept to the millisecond; nothing else needs a shorter round.
-        let verbs = [self.leave.deadline(), self.handover.deadline()];
+        let verbs = [self.leave.deadline(), self.handover.deadline(), self.forgetting.deadline()];
         let deadlines = verbs.into_iter().chain([self.next_append_deadline(), self.next_question_deadline()]);
         for deadline in deadlines.flatten() {
             self.next_reconcile = self.next_reconcile.min(deadline.max(now.mono.after(Duration::from_millis(1))));

@@ -61,6 +61,7 @@ impl Node {
             What::Ask(Ask::Barrier) => self.barrier(now, Open { asker: Asker::Client(id), deadline }),
             What::Ask(Ask::Await { next }) => self.await_offset(now, id, deadline, next),
             What::Ask(Ask::Transfer { to, .. }) => self.ask_any_leader(now, id, deadline, LeaderAsk::Transfer { to }),
+            What::Ask(Ask::Forget { name, .. }) => self.ask_any_leader(now, id, deadline, LeaderAsk::Forget { name }),
         }
     }
 
@@ -216,6 +217,7 @@ impl Node {
     fn leader_decides(&mut self, now: Now, asker: Asker, deadline: Mono, ask: LeaderAsk) {
         match ask {
             LeaderAsk::Transfer { to } => self.transfer_asked(now, asker, to.as_deref(), deadline),
+            LeaderAsk::Forget { name } => self.forget_asked(now, asker, name, deadline),
             LeaderAsk::Barrier | LeaderAsk::Remove { .. } => self.end_question(now, asker, Err(not_leading())),
         }
     }
@@ -236,7 +238,9 @@ impl Node {
                 let what = "an agent may only ask for its own removal";
                 self.end_question(now, asker, Err(not_applied(Code::NotAuthorised, what, "")));
             }
-            ask @ LeaderAsk::Transfer { .. } => self.leader_decides(now, asker, deadline, ask),
+            ask @ (LeaderAsk::Transfer { .. } | LeaderAsk::Forget { .. }) => {
+                self.leader_decides(now, asker, deadline, ask)
+            }
         }
     }
 
@@ -343,5 +347,15 @@ fn leader_lost() -> Failure {
         effect: Effect::Unknown,
         what: "the leader was lost before it answered".into(),
         hint: "look at `quorate status` and `quorate members` for what became of it, then ask again".into(),
+    }
+}
+
+/// The removal is recorded, or is about to be, and not finished.
+pub(super) fn still_pending() -> Failure {
+    Failure {
+        code: Code::NoQuorum,
+        effect: Effect::Unknown,
+        what: "the removal is not finished in time".into(),
+        hint: "it goes on by itself as soon as it is safe".into(),
     }
 }

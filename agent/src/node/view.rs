@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// More members than a group can have; a view that names more is not of a leader.
 const VIEW_MEMBERS_MAX: usize = 64;
+/// Forgotten nodes that one view tells of: an operator forgets one disk at a time.
+pub(super) const FORGOTTEN_TOLD_MAX: usize = 256;
 
 impl Node {
     /// Everyone in the group as this agent knows it: voters, learners.
@@ -178,6 +180,7 @@ impl Node {
                 next: self.log.next_offset(),
                 waiting: self.autopilot.waiting(node),
                 departed: settled && self.registry.has_departed(node),
+                forgotten: self.forgotten_to_tell(),
             };
             self.send(node, Class::Peer, PeerMessage::View(view));
         }

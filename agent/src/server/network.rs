@@ -61,7 +61,9 @@ impl Gate for SharedGate {
         };
         gate.admit(&caller).map_err(|denied| {
             let code = match denied {
-                Denied::Stale { .. } | Denied::Copy { .. } | Denied::Superseded { .. } => Code::StaleInstance,
+                Denied::Stale { .. } | Denied::Copy { .. } | Denied::Superseded { .. } | Denied::Forgotten => {
+                    Code::StaleInstance
+                }
                 Denied::NameHeld { .. } | Denied::NameKept { .. } => Code::NotAdmitted,
             };
             Refused::new(code, denied.to_string())

@@ -38,6 +38,9 @@ pub(super) enum Kind {
     Leave,
     /// Hand leadership over, to this agent or to any.
     Transfer { to: Option<usize> },
+    /// Drop this agent for good.
+    #[cfg(test)]
+    Forget { agent: usize },
     /// A picture.
     Status,
 }
@@ -66,6 +69,11 @@ impl Kind {
             Self::Leave => What::Ask(Ask::Leave { timeout_ms: u32::try_from(timeout_us / MS).unwrap_or(u32::MAX) }),
             Self::Transfer { to } => What::Ask(Ask::Transfer {
                 to: to.map(|agent| letter(agent).to_string()),
+                timeout_ms: u32::try_from(timeout_us / MS).unwrap_or(u32::MAX),
+            }),
+            #[cfg(test)]
+            Self::Forget { agent } => What::Ask(Ask::Forget {
+                name: letter(agent).to_string(),
                 timeout_ms: u32::try_from(timeout_us / MS).unwrap_or(u32::MAX),
             }),
             Self::Status => What::Ask(Ask::Status),

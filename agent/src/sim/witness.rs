@@ -240,7 +240,7 @@ impl Witness {
 
     fn registered(&mut self, entry: &Entry) {
         match codec::decode(&entry.payload(), "registry") {
-            Ok(Command::Depart { node }) => {
+            Ok(Command::Depart { node } | Command::Forget { node, .. }) => {
                 self.departed.insert(node);
             }
             Ok(Command::Register(new)) => {

@@ -9,6 +9,7 @@ mod said;
 mod contract;
 mod dev;
 mod failover;
+mod forget;
 mod formation;
 mod identity;
 mod leave;
