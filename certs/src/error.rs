@@ -83,7 +83,17 @@ pub enum CertsError {
         /// This machine's clock.
         now: Date,
     },
-    /// The certificate's time has not begun.
+    /// The authority's time is over, and with it that of all it vouches for.
+    #[error("{}: the authority expired at {not_after} (it is {now} now); make a new one with `quorate certs init`", path.display())]
+    AuthorityExpired {
+        /// The authority's file.
+        path: PathBuf,
+        /// Its end.
+        not_after: Date,
+        /// This machine's clock.
+        now: Date,
+    },
+    /// The certificate's time, or its authority's, has not begun.
     #[error("{} is not valid before {not_before} (it is {now} now); check this machine's clock", path.display())]
     NotYetValid {
         /// The certificate file.

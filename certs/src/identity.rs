@@ -9,11 +9,12 @@ use ring::digest::{SHA256, digest};
 use rustls::RootCertStore;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use webpki::{EndEntityCert, KeyUsage};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::{CertsError, ClusterId, Date, Issued, Subject, files, provider};
+use crate::anchors::Anchors;
+use crate::{CertsError, ClusterId, Date, Issued, Refusal, Subject, files, provider};
 
 /// The largest number of certificates in a file that are looked at.
 const CHAIN_MAX: usize = 8;
@@ -21,11 +22,11 @@ const CHAIN_MAX: usize = 8;
 /// A checked certificate with its key and the authority that vouches for it.
 pub struct Identity {
     subject: Subject,
-    not_before: Date,
-    not_after: Date,
+    /// First and last valid second of the certificate alone.
+    own: (Date, Date),
     fingerprint: [u8; 32],
     chain: Vec<CertificateDer<'static>>,
-    roots: Arc<RootCertStore>,
+    anchors: Anchors,
     key: PrivateKeyDer<'static>,
 }
 
@@ -33,7 +34,7 @@ impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Identity")
             .field("subject", &self.subject)
-            .field("not_after", &self.not_after)
+            .field("not_after", &self.not_after())
             .finish_non_exhaustive()
     }
 }
@@ -79,61 +80,62 @@ impl Identity {
     fn check(paths: &Paths, ca: &[u8], cert: &[u8], key: &[u8], now: Date) -> Result<Self, CertsError> {
         let identity = Self::parse(paths, ca, cert, key)?;
         // The dates come first: their errors name a date, verification's would only say "invalid".
-        if now < identity.not_before {
-            let path = paths.cert.clone();
-            return Err(CertsError::NotYetValid { path, not_before: identity.not_before, now });
+        let (authority_begins, authority_ends) = identity.anchors.window();
+        let begins = [(&paths.cert, identity.own.0), (&paths.ca, authority_begins)];
+        if let Some((path, not_before)) = begins.into_iter().find(|(_, begin)| now < *begin) {
+            return Err(CertsError::NotYetValid { path: path.clone(), not_before, now });
         }
-        if now > identity.not_after {
-            let path = paths.cert.clone();
-            return Err(CertsError::Expired { path, not_after: identity.not_after, now });
+        if now > identity.own.1 {
+            return Err(CertsError::Expired { path: paths.cert.clone(), not_after: identity.own.1, now });
         }
-        identity.verify_chain(now).map_err(|why| CertsError::OtherAuthority {
-            certificate: paths.cert.clone(),
-            authority: paths.ca.clone(),
-            why,
+        if now > authority_ends {
+            return Err(CertsError::AuthorityExpired { path: paths.ca.clone(), not_after: authority_ends, now });
+        }
+        identity.verify_chain(now).map_err(|why| match why {
+            Refusal::OtherAuthority => CertsError::OtherAuthority {
+                certificate: paths.cert.clone(),
+                authority: paths.ca.clone(),
+                why: "the signature is not by that authority".to_owned(),
+            },
+            why => malformed(&paths.cert, &in_file(&why)),
         })?;
         Ok(identity)
     }
 
     fn parse(paths: &Paths, ca: &[u8], cert: &[u8], key: &[u8]) -> Result<Self, CertsError> {
         let chain = certificates(&paths.cert, cert)?;
-        let mut roots = RootCertStore::empty();
-        for root in certificates(&paths.ca, ca)? {
-            roots.add(root).map_err(|_| malformed(&paths.ca, "it is no certificate of an authority"))?;
-        }
+        let anchors = Anchors::read(&paths.ca, ca)?;
         let key =
             PrivateKeyDer::from_pem_slice(key).map_err(|_| malformed(&paths.key, "it holds no private key in PEM"))?;
+        // `certificates` never answers with none. The certificate comes before the key, so that each is blamed for its own.
+        let leaf = &chain[0];
+        let unreadable = || malformed(&paths.cert, "it is not a well-formed certificate");
+        let (rest, parsed) = X509Certificate::from_der(leaf).map_err(|_| unreadable())?;
+        if !rest.is_empty() {
+            return Err(unreadable());
+        }
+        let fit = EndEntityCert::try_from(leaf).map_err(|error| Refusal::from_webpki(&error));
+        fit.map_err(|why| malformed(&paths.cert, &in_file(&why)))?;
         CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider()).map_err(|why| match why {
             rustls::Error::InconsistentKeys(_) => {
                 CertsError::KeyMismatch { key: paths.key.clone(), certificate: paths.cert.clone() }
             }
             _ => malformed(&paths.key, "it holds no private key of a known kind"),
         })?;
-        // `certificates` never answers with none.
-        let leaf = &chain[0];
-        let (_, parsed) = X509Certificate::from_der(leaf)
-            .map_err(|_| malformed(&paths.cert, "it is not a well-formed certificate"))?;
         let subject =
             Subject::from_x509(&parsed).map_err(|source| CertsError::Subject { path: paths.cert.clone(), source })?;
-        let (not_before, not_after) = dates(&parsed);
+        let own = dates(&parsed);
         let fingerprint = fingerprint(leaf);
-        Ok(Self { subject, not_before, not_after, fingerprint, chain, roots: Arc::new(roots), key })
+        Ok(Self { subject, own, fingerprint, chain, anchors, key })
     }
 
     /// Whether the chain leads to our authority and may be used as the subject needs it.
-    fn verify_chain(&self, now: Date) -> Result<(), String> {
-        let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now.unix().max(0).unsigned_abs()));
-        let leaf = EndEntityCert::try_from(&self.chain[0]).map_err(|e| e.to_string())?;
-        let algorithms = provider().signature_verification_algorithms;
+    fn verify_chain(&self, now: Date) -> Result<(), Refusal> {
         let mut usages = vec![KeyUsage::client_auth()];
         if self.subject.is_agent() {
             usages.push(KeyUsage::server_auth());
         }
-        for usage in usages {
-            leaf.verify_for_usage(algorithms.all, &self.roots.roots, &self.chain[1..], time, usage, None, None)
-                .map_err(|e| e.to_string())?;
-        }
-        Ok(())
+        usages.into_iter().try_for_each(|usage| self.anchors.verify(&self.chain[0], &self.chain[1..], now, usage))
     }
 
     /// Whose identity this is.
@@ -146,14 +148,14 @@ impl Identity {
         self.subject.cluster
     }
 
-    /// The first second at which the certificate is valid.
+    /// The first second at which certificate and authority are valid.
     pub fn not_before(&self) -> Date {
-        self.not_before
+        self.own.0.max(self.anchors.window().0)
     }
 
-    /// The last second at which the certificate is valid.
+    /// The last second at which certificate and authority are valid.
     pub fn not_after(&self) -> Date {
-        self.not_after
+        self.own.1.min(self.anchors.window().1)
     }
 
     /// SHA-256 of the certificate.
@@ -168,7 +170,11 @@ impl Identity {
 
     /// The authorities this identity trusts.
     pub fn roots(&self) -> Arc<RootCertStore> {
-        self.roots.clone()
+        self.anchors.store()
+    }
+
+    pub(crate) fn anchors(&self) -> &Anchors {
+        &self.anchors
     }
 
     pub(crate) fn key(&self) -> PrivateKeyDer<'static> {
@@ -206,21 +212,14 @@ pub(crate) fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
     bytes
 }
 
-/// Whether `certificate` is signed by `authority`, at a moment when both are valid if such a moment exists.
-pub(crate) fn signed_by(
-    certificate: &CertificateDer<'_>,
-    authority: &CertificateDer<'_>,
-    at: Date,
-) -> Result<(), String> {
-    let anchor = anchor_from_trusted_cert(authority).map_err(|e| e.to_string())?;
-    let leaf = EndEntityCert::try_from(certificate).map_err(|e| e.to_string())?;
-    let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(at.unix().max(0).unsigned_abs()));
-    let algorithms = provider().signature_verification_algorithms;
-    leaf.verify_for_usage(algorithms.all, &[anchor], &[], time, KeyUsage::client_auth(), None, None)
-        .map(|_| ())
-        .map_err(|e| e.to_string())
+/// A refusal as it follows the name of a file.
+fn in_file(why: &Refusal) -> String {
+    match why {
+        Refusal::Unfit(fault) => fault.to_string(),
+        other => other.to_string(),
+    }
 }
 
-fn malformed(path: &Path, why: &str) -> CertsError {
+pub(crate) fn malformed(path: &Path, why: &str) -> CertsError {
     CertsError::Malformed { path: path.to_owned(), why: why.to_owned() }
 }

@@ -4,9 +4,11 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use webpki::KeyUsage;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::identity::{Paths, certificates, dates, fingerprint, signed_by};
+use crate::anchors::Anchors;
+use crate::identity::{Paths, certificates, dates, fingerprint};
 use crate::{CertsError, ClusterId, Date, Identity, Role, Subject, Who, files};
 
 /// How many days before the end of an identity [`verify`] begins to warn.
@@ -176,19 +178,12 @@ fn verify_identity(dir: &Path, authority: Option<&[u8]>, findings: &mut Vec<Find
         Ok(identity) => {
             let days = Date::now().days_until(identity.not_after());
             let trusted = authority.map_or(Ok(()), |pem| {
-                let roots = certificates(&path, pem).map_err(|e| e.to_string())?;
-                signed_by(&identity.chain()[0], &roots[0], Date::now())
+                let anchors = Anchors::read(&path, pem).map_err(|e| e.to_string())?;
+                let (leaf, between) = (&identity.chain()[0], &identity.chain()[1..]);
+                anchors.verify(leaf, between, Date::now(), KeyUsage::client_auth()).map_err(|e| e.to_string())
             });
             let subject = identity.subject();
-            // TLS does not look at the dates of an authority; other tools do, and so do we where a person reads it.
-            let ended = inspect(&dir.join("ca.pem")).ok().filter(|said| said.not_after < Date::now());
-            if let Some(authority) = ended {
-                let at = authority.not_after;
-                (
-                    Severity::Error,
-                    format!("{subject}: its authority expired at {at}; make a new one with `quorate certs init`"),
-                )
-            } else if let Err(why) = trusted {
+            if let Err(why) = trusted {
                 (Severity::Error, format!("{subject} was not issued by the authority above it ({why}); issue it again"))
             } else if days < WARN_DAYS {
                 let until = identity.not_after();

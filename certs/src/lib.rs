@@ -7,9 +7,11 @@
 #![warn(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod anchors;
 mod authority;
 mod date;
 mod error;
+mod fault;
 mod files;
 mod identity;
 mod inspect;
@@ -21,6 +23,7 @@ mod tls;
 pub use authority::{Authority, Issued, Scope, VALIDITY_CA_DAYS, VALIDITY_LEAF_DAYS, Validity};
 pub use date::Date;
 pub use error::CertsError;
+pub use fault::Fault;
 pub use identity::{Identity, not_after};
 pub use inspect::{Finding, Inspection, Kind, Severity, inspect, verify};
 pub use name::{AgentName, ClusterId, NAME_BYTES_MAX, NameError, Role, valid_name};

@@ -167,7 +167,7 @@ pub enum NameError {
         bytes: usize,
     },
     /// A character outside `a-z`, `0-9` and `-`.
-    #[error("a name consists of a-z, 0-9 and '-', not {0:?}")]
+    #[error("a name consists of a-z, 0-9 and '-', not '{}'", .0.escape_default())]
     Character(char),
     /// A hyphen at one of the ends.
     #[error("a name begins and ends with a letter or a digit, not with '-'")]

@@ -5,7 +5,7 @@ use std::fmt;
 
 use rustls::{AlertDescription, CertificateError};
 
-use crate::{ClusterId, Date, SubjectError};
+use crate::{ClusterId, Date, Fault, SubjectError};
 
 /// The reason for which a certificate was refused. Reads on after `refused: ` on either side.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +40,10 @@ pub enum Refusal {
     NoCommonProtocol,
     /// Revoked.
     Revoked,
+    /// The authority that vouches for it is outside its own dates (first and last second, where known).
+    AuthorityDates(Option<(Date, Date)>),
+    /// It can be read, and breaks a rule.
+    Unfit(Fault),
     /// It cannot be read, or its signature is broken.
     Broken,
     /// Another failure of the handshake, by its TLS alert code.
@@ -66,7 +70,27 @@ impl Refusal {
             E::InvalidPurpose | E::InvalidPurposeContext { .. } => Self::WrongRole,
             E::ApplicationVerificationFailure => Self::OtherCluster { theirs: None },
             E::Revoked => Self::Revoked,
+            E::UnsupportedSignatureAlgorithmContext { .. }
+            | E::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => Self::Unfit(Fault::Algorithm),
+            E::Other(rustls::OtherError(error)) => {
+                error.downcast_ref().and_then(Fault::of).map_or(Self::Broken, Self::Unfit)
+            }
             _ => Self::Broken,
+        }
+    }
+
+    /// What a verification without rustls means.
+    pub(crate) fn from_webpki(error: &webpki::Error) -> Self {
+        use webpki::Error as E;
+        let date = |at: &rustls_pki_types::UnixTime| i64::try_from(at.as_secs()).ok().map(Date::from_unix);
+        match error {
+            E::CertExpired { not_after, .. } => Self::Expired { not_after: date(not_after) },
+            E::InvalidCertValidity => Self::Expired { not_after: None },
+            E::CertNotValidYet { not_before, .. } => Self::NotYetValid { not_before: date(not_before) },
+            E::UnknownIssuer | E::InvalidSignatureForPublicKey => Self::OtherAuthority,
+            E::RequiredEkuNotFoundContext(_) => Self::WrongRole,
+            E::CertRevoked => Self::Revoked,
+            other => Fault::of(other).map_or(Self::Broken, Self::Unfit),
         }
     }
 
@@ -124,10 +148,11 @@ impl Refusal {
             Self::WrongRole => CertificateError::InvalidPurpose,
             Self::Nameless(_) => CertificateError::Other(rustls::OtherError(std::sync::Arc::new(Anonymous))),
             Self::OtherAuthority => CertificateError::UnknownIssuer,
-            Self::Expired { .. } => CertificateError::Expired,
+            Self::Expired { .. } | Self::AuthorityDates(_) => CertificateError::Expired,
+            Self::Unfit(Fault::KeyUsage) => CertificateError::InvalidPurpose,
             Self::NotYetValid { .. } | Self::ClocksDiffer => CertificateError::NotValidYet,
             Self::Revoked => CertificateError::Revoked,
-            Self::NoCertificate | Self::NoCommonProtocol | Self::Broken | Self::Handshake { .. } => {
+            Self::NoCertificate | Self::NoCommonProtocol | Self::Unfit(_) | Self::Broken | Self::Handshake { .. } => {
                 CertificateError::BadEncoding
             }
         }
@@ -146,6 +171,8 @@ impl Refusal {
             Self::Nameless(_) => "nameless",
             Self::NoCommonProtocol => "no_common_protocol",
             Self::Revoked => "revoked",
+            Self::AuthorityDates(_) => "authority_dates",
+            Self::Unfit(_) => "unfit",
             Self::Broken => "broken",
             Self::Handshake { .. } => "handshake",
         }
@@ -166,13 +193,18 @@ impl fmt::Display for Refusal {
             Self::ClocksDiffer => f.write_str(
                 "the other side's clock is outside the certificate's dates, this machine's is not; compare the clocks",
             ),
-            Self::WrongRole => {
-                f.write_str("the certificate's role may not do this (a client's where an agent's is needed)")
-            }
+            Self::WrongRole => f.write_str(
+                "the certificate's role may not do this (a client's where an agent's is needed, or no purpose of ours)",
+            ),
             Self::Nameless(Some(why)) => write!(f, "the certificate names nobody of a cluster: {why}"),
             Self::Nameless(None) => f.write_str("the certificate names nobody of a cluster"),
             Self::NoCommonProtocol => f.write_str("the two sides have no protocol in common; compare the versions"),
             Self::Revoked => f.write_str("the certificate was revoked"),
+            Self::AuthorityDates(Some((not_before, not_after))) => {
+                write!(f, "the certificate's authority (CA) is valid only from {not_before} to {not_after}")
+            }
+            Self::AuthorityDates(None) => f.write_str("the certificate's authority (CA) is outside its dates"),
+            Self::Unfit(fault) => write!(f, "the certificate cannot be used: {fault}"),
             Self::Broken => f.write_str("the certificate cannot be read or its signature is broken"),
             Self::Handshake { alert } => write!(f, "the TLS handshake failed (alert {alert})"),
         }

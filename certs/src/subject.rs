@@ -191,8 +191,8 @@ pub enum SubjectError {
     /// A client with a DNS name could be dialled as if it were an agent.
     #[error("a client's certificate must not hold a DNS name")]
     ClientDns,
-    /// A name that is neither URI nor DNS.
-    #[error("it holds a name that is neither URI nor DNS")]
+    /// A name that is neither URI nor DNS, or that cannot be read.
+    #[error("it holds a name that is no legible URI or DNS name")]
     OtherNames,
 }
 

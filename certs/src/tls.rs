@@ -10,10 +10,12 @@ use rustls::crypto::CryptoProvider;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use webpki::KeyUsage;
 
-use crate::{CertsError, ClusterId, Identity, Refusal, Subject};
+use crate::anchors::Anchors;
+use crate::{CertsError, ClusterId, Date, Fault, Identity, Refusal, Subject};
 
 /// The one cryptographic provider; passed explicitly everywhere, so that no process-wide default is ever consulted.
 pub fn provider() -> Arc<CryptoProvider> {
@@ -55,6 +57,7 @@ pub struct Tls {
     certified: Arc<SingleCertAndKey>,
     clients: Arc<dyn ClientCertVerifier>,
     servers: Arc<WebPkiServerVerifier>,
+    anchors: Anchors,
 }
 
 impl fmt::Debug for Tls {
@@ -76,12 +79,12 @@ impl Tls {
             .build()
             .map_err(|e| failed(&e))?;
         let certified = Arc::new(SingleCertAndKey::from(certified));
-        Ok(Self { cluster: identity.cluster(), certified, clients, servers })
+        Ok(Self { cluster: identity.cluster(), certified, clients, servers, anchors: identity.anchors().clone() })
     }
 
     /// The accepting side of one handshake, offering `alpns` in this order of preference.
     pub fn server(&self, alpns: &[&[u8]], verdict: &Verdict) -> Result<rustls::ServerConfig, CertsError> {
-        let verifier = ClientPolicy { inner: self.clients.clone(), cluster: self.cluster, verdict: verdict.clone() };
+        let verifier = ClientPolicy { inner: self.clients.clone(), rules: self.rules(verdict) };
         let mut config = rustls::ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|e| CertsError::crypto("prepare TLS", e))?
@@ -97,7 +100,7 @@ impl Tls {
 
     /// The dialling side of one handshake, for exactly one protocol.
     pub fn client(&self, alpn: &[u8], verdict: &Verdict) -> Result<rustls::ClientConfig, CertsError> {
-        let verifier = ServerPolicy { inner: self.servers.clone(), cluster: self.cluster, verdict: verdict.clone() };
+        let verifier = ServerPolicy { inner: self.servers.clone(), rules: self.rules(verdict) };
         let mut config = rustls::ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|e| CertsError::crypto("prepare TLS", e))?
@@ -109,6 +112,10 @@ impl Tls {
         config.resumption = rustls::client::Resumption::disabled();
         config.enable_early_data = false;
         Ok(config)
+    }
+
+    fn rules(&self, verdict: &Verdict) -> Rules {
+        Rules { cluster: self.cluster, anchors: self.anchors.clone(), verdict: verdict.clone() }
     }
 
     /// The name to dial: any agent of our cluster answers to it.
@@ -130,15 +137,47 @@ pub fn client_config(identity: &Identity, alpn: &[u8]) -> Result<rustls::ClientC
 /// The stock verification of a dialler's certificate, and then: one name, of our cluster.
 struct ClientPolicy {
     inner: Arc<dyn ClientCertVerifier>,
-    cluster: ClusterId,
-    verdict: Verdict,
+    rules: Rules,
 }
 
 /// The stock verification of an answering agent's certificate, and then: an agent, of our cluster.
 struct ServerPolicy {
     inner: Arc<WebPkiServerVerifier>,
+    rules: Rules,
+}
+
+/// What both sides ask beyond the stock verification.
+struct Rules {
     cluster: ClusterId,
+    anchors: Anchors,
     verdict: Verdict,
+}
+
+impl Rules {
+    /// Refuses what the stock verification let pass and should not have, and notes why.
+    fn judge(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+        as_server: bool,
+    ) -> Result<(), rustls::Error> {
+        let now = Date::from_unix(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+        let usage = if as_server { KeyUsage::server_auth() } else { KeyUsage::client_auth() };
+        self.anchors
+            .complete(end_entity, intermediates, now, usage)
+            .and_then(|()| policy(end_entity, self.cluster, as_server))
+            .map_err(|why| refuse(&self.verdict, why))
+    }
+
+    /// Notes that the certificate is good and its bearer is not.
+    fn unproven(&self, error: rustls::Error) -> rustls::Error {
+        self.verdict.note(match &error {
+            rustls::Error::InvalidCertificate(CertificateError::BadSignature) => Refusal::Unfit(Fault::NotItsKey),
+            other => Refusal::from_rustls(other),
+        });
+        error
+    }
 }
 
 /// Notes why a verification failed, in our words, and hands the error on.
@@ -197,8 +236,8 @@ impl ClientCertVerifier for ClientPolicy {
         let verified = self
             .inner
             .verify_client_cert(end_entity, intermediates, now)
-            .map_err(|error| noted(&self.verdict, error, end_entity))?;
-        policy(end_entity, self.cluster, false).map_err(|why| refuse(&self.verdict, why))?;
+            .map_err(|error| noted(&self.rules.verdict, error, end_entity))?;
+        self.rules.judge(end_entity, intermediates, now, false)?;
         Ok(verified)
     }
 
@@ -217,7 +256,7 @@ impl ClientCertVerifier for ClientPolicy {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
+        self.inner.verify_tls13_signature(message, cert, dss).map_err(|error| self.rules.unproven(error))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -237,8 +276,8 @@ impl ServerCertVerifier for ServerPolicy {
         let verified = self
             .inner
             .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-            .map_err(|error| noted(&self.verdict, error, end_entity))?;
-        policy(end_entity, self.cluster, true).map_err(|why| refuse(&self.verdict, why))?;
+            .map_err(|error| noted(&self.rules.verdict, error, end_entity))?;
+        self.rules.judge(end_entity, intermediates, now, true)?;
         Ok(verified)
     }
 
@@ -257,7 +296,7 @@ impl ServerCertVerifier for ServerPolicy {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
+        self.inner.verify_tls13_signature(message, cert, dss).map_err(|error| self.rules.unproven(error))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -267,12 +306,12 @@ impl ServerCertVerifier for ServerPolicy {
 
 impl fmt::Debug for ClientPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientPolicy").field("cluster", &self.cluster).finish_non_exhaustive()
+        f.debug_struct("ClientPolicy").field("cluster", &self.rules.cluster).finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for ServerPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerPolicy").field("cluster", &self.cluster).finish_non_exhaustive()
+        f.debug_struct("ServerPolicy").field("cluster", &self.rules.cluster).finish_non_exhaustive()
     }
 }

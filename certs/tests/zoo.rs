@@ -1,16 +1,20 @@
 //! The zoo of bad certificates, each led before both sides of a TLS handshake in memory: both must name what is wrong.
 #![allow(clippy::unwrap_used)]
 
+mod shake;
+
 use std::sync::Arc;
 
 use quorate_certs::{
-    AgentName, Authority, ClusterId, Date, Identity, Issued, Refusal, Role, Subject, Tls, Validity, Verdict, provider,
+    AgentName, Authority, CertsError, ClusterId, Date, Fault, Identity, Issued, Refusal, Role, Subject, Tls, Validity,
+    Verdict, provider,
 };
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType,
+    BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
 };
 use rustls::{ClientConnection, ServerConnection};
+use shake::shake;
 
 const ALPN: &[u8] = b"test/1";
 
@@ -18,35 +22,6 @@ const ALPN: &[u8] = b"test/1";
 struct Outcome {
     client: Result<(), Refusal>,
     server: Result<(), Refusal>,
-}
-
-/// Moves bytes between the two until both are done or one has refused and the other has heard of it.
-fn shake(
-    mut client: ClientConnection,
-    mut server: ServerConnection,
-) -> (Result<(), rustls::Error>, Result<(), rustls::Error>) {
-    let (mut at_client, mut at_server) = (Ok(()), Ok(()));
-    for _ in 0..10 {
-        let mut wire = Vec::new();
-        while client.wants_write() {
-            client.write_tls(&mut wire).unwrap();
-        }
-        let mut rest = wire.as_slice();
-        while !rest.is_empty() {
-            server.read_tls(&mut rest).unwrap();
-            at_server = at_server.and(server.process_new_packets().map(|_| ()));
-        }
-        let mut wire = Vec::new();
-        while server.wants_write() {
-            server.write_tls(&mut wire).unwrap();
-        }
-        let mut rest = wire.as_slice();
-        while !rest.is_empty() {
-            client.read_tls(&mut rest).unwrap();
-            at_client = at_client.and(client.process_new_packets().map(|_| ()));
-        }
-    }
-    (at_client, at_server)
 }
 
 fn handshake(client: &Identity, server: &Identity, name: &str) -> Outcome {
@@ -362,6 +337,27 @@ fn an_authority_is_no_agent() {
     let forge = Forge::new();
     let (agent, dns) = (Subject::agent(forge.cluster, name("a1")).uri(), forge.cluster.agent_dns());
     let issued = forge.sign(&[&agent], &[&dns], |params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
-    assert_eq!(forge.knock(&issued).0, Some(Refusal::Broken));
-    assert_eq!(forge.answer(&issued), Some(Refusal::Broken));
+    assert_eq!(forge.knock(&issued).0, Some(Refusal::Unfit(Fault::Authority)));
+    assert_eq!(forge.answer(&issued), Some(Refusal::Unfit(Fault::Authority)));
+}
+
+/// Size alone is no fault (openssl agrees): 60,000 bytes of an extension that nobody knows, in both directions.
+#[test]
+fn a_large_certificate_is_only_large() {
+    let forge = Forge::new();
+    let (agent, dns) = (Subject::agent(forge.cluster, name("a1")).uri(), forge.cluster.agent_dns());
+    let large = forge.sign(&[&agent], &[&dns], |params| {
+        let unknown = CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 99_999, 1], vec![0; 60_000]);
+        params.custom_extensions.push(unknown);
+    });
+    let identity = Identity::from_issued(&large).unwrap();
+    for outcome in [handshake(&identity, &forge.trust, &dns), handshake(&forge.trust, &identity, &dns)] {
+        assert_eq!((outcome.client, outcome.server), (Ok(()), Ok(())));
+    }
+    // Beyond 64 KiB none of ours is read at all.
+    let too_large = forge.sign(&[&agent], &[&dns], |params| {
+        let unknown = CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 99_999, 1], vec![0; 150_000]);
+        params.custom_extensions.push(unknown);
+    });
+    assert!(matches!(Identity::from_issued(&too_large), Err(CertsError::Malformed { .. })));
 }

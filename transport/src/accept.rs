@@ -133,7 +133,9 @@ fn code_of(refusal: &Refusal) -> Code {
     match refusal {
         Refusal::NoCertificate => Code::AuthRequired,
         Refusal::OtherAuthority | Refusal::OtherCluster { .. } => Code::ClusterMismatch,
-        Refusal::Expired { .. } | Refusal::NotYetValid { .. } | Refusal::ClocksDiffer => Code::CertExpired,
+        Refusal::Expired { .. } | Refusal::NotYetValid { .. } | Refusal::ClocksDiffer | Refusal::AuthorityDates(_) => {
+            Code::CertExpired
+        }
         Refusal::WrongRole => Code::RoleForbidden,
         Refusal::Revoked => Code::Revoked,
         Refusal::NoCommonProtocol => Code::Version,

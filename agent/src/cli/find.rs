@@ -127,9 +127,10 @@ fn choices(agents: &[Descriptor]) -> String {
 /// Why identity files cannot be used: bad files are bad configuration, bad dates are not authorised.
 pub(crate) fn identity_error(error: &CertsError) -> CliError {
     let exit = match error {
-        CertsError::Expired { .. } | CertsError::NotYetValid { .. } | CertsError::OtherAuthority { .. } => {
-            Exit::NotAuthorised
-        }
+        CertsError::Expired { .. }
+        | CertsError::AuthorityExpired { .. }
+        | CertsError::NotYetValid { .. }
+        | CertsError::OtherAuthority { .. } => Exit::NotAuthorised,
         CertsError::Exists(_) => Exit::Refused,
         _ => Exit::Config,
     };
