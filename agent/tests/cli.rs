@@ -262,3 +262,53 @@ fn a_configuration_file_with_a_mistake_is_refused_with_line_and_reason() {
     let absent = machine.run(&["agent", "--config", &machine.path("absent.toml")]);
     assert!(absent.one_error(78).contains("absent.toml"));
 }
+
+/// The zoo of certificates (`certs/tests/zoo`): what the library says of each, the command line says in one line.
+#[cfg(unix)]
+#[test]
+fn the_zoo_is_judged_in_one_line_each() {
+    use std::os::unix::fs::PermissionsExt;
+    let zoo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../certs/tests/zoo");
+    let ours = fs::read_to_string(zoo.join("ours")).unwrap();
+    let file = |name: &str, kind: &str| {
+        let own = fs::read(zoo.join(format!("animals/{name}.{kind}.pem")));
+        own.or_else(|_| fs::read(zoo.join(format!("animals/good.{kind}.pem")))).unwrap()
+    };
+    let machine = Machine::new();
+    let plain = |text: &str| text.chars().all(|c| c == '\n' || !c.is_control()) && text.lines().count() == 1;
+    let mut seen = [0, 0];
+    let mut lines = ours.lines();
+    while let (Some(name), Some(_), Some(_), Some(start)) = (lines.next(), lines.next(), lines.next(), lines.next()) {
+        let dir = machine.path(name);
+        fs::create_dir(&dir).unwrap();
+        for kind in ["ca", "cert", "key"] {
+            fs::write(format!("{dir}/{kind}.pem"), file(name, kind)).unwrap();
+        }
+        fs::set_permissions(format!("{dir}/key.pem"), fs::Permissions::from_mode(0o600)).unwrap();
+        let good = start.ends_with("   ok");
+        seen[usize::from(good)] += 1;
+        let said = machine.run(&["certs", "verify", &dir]);
+        assert!(plain(&said.out), "{name}: {}", said.out);
+        if good {
+            assert_eq!((said.code, said.err.as_str()), (0, ""), "{name}");
+            assert!(said.out.starts_with("ok "), "{name}: {}", said.out);
+        } else {
+            assert!(said.out.starts_with("error "), "{name}: {}", said.out);
+            assert_eq!(said.code, 9, "{name}");
+            assert!(plain(&said.err), "{name}: {}", said.err);
+        }
+        let said = machine.run(&["certs", "inspect", &format!("{dir}/cert.pem")]);
+        assert!(said.code == 0 || said.code == 78, "{name}: {}", said.code);
+        assert!(said.code == 0 || plain(&said.err), "{name}: {}", said.err);
+        assert!((said.out + &said.err).chars().all(|c| c == '\n' || !c.is_control()), "{name}");
+    }
+    assert!(seen[0] > 50 && seen[1] > 30, "{seen:?}");
+    // Who would speak with one is told whether it is not authorised or wrongly configured.
+    for (name, code) in
+        [("expired", 4), ("root-expired", 4), ("root-stranger", 4), ("good", 3), ("version-1", 78), ("name-nul", 78)]
+    {
+        machine
+            .run(&["status", "--addr", "127.0.0.1:9", "--certs", &machine.path(name), "--timeout", "300ms"])
+            .one_error(code);
+    }
+}
