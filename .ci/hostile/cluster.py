@@ -55,7 +55,11 @@ class Appender:
         while not self.over:
             self.sent.append(time.monotonic())
             self.process.stdin.write(b"line %d\n" % len(self.sent))
-            await self.process.stdin.drain()
+            try:
+                await self.process.stdin.drain()
+            except ConnectionError:
+                # It gave up; its exit code and its words say why.
+                return
             await asyncio.sleep(APPEND_EVERY)
 
     async def listen(self):

@@ -41,6 +41,12 @@ class Lab:
         self.verdicts.append((self.row, sent, ok))
         print(f"  {'ok   ' if ok else 'WRONG'}  {sent}  ->  {happened}", flush=True)
 
+    def say_if_dead(self, appender):
+        """The row in which the appender gave up is the one to look at."""
+        if appender.process.returncode is not None and not appender.over:
+            appender.over = True
+            self.say("appends meanwhile", f"the appender ended with exit {appender.process.returncode}", False)
+
     @property
     def addr(self):
         return self.victim.addr

@@ -49,6 +49,7 @@ async def run(cluster, only):
             await function(lab)
         except Exception:
             lab.say("the row itself", "failed:\n" + traceback.format_exc(), False)
+        lab.say_if_dead(appender)
         print(f"       ({time.monotonic() - began:.1f} s)", flush=True)
     await settle(lab, cluster, before, appender, idle)
     sampler.cancel()
