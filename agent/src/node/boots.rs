@@ -9,8 +9,9 @@ use crate::node::options::Founding;
 use quorate_raft::wal::{Entry, EntryKind};
 use std::collections::BTreeMap;
 
-/// Nodes remembered at most; those that were first stay. Ten times the largest cluster, in nodes that came and went.
-const NODES_MAX: usize = 4096;
+/// Nodes remembered at most from connections and remembered addresses: many times the largest cluster. Those in the log
+/// come on top; the log bounds them.
+const NODES_MAX: usize = 1024;
 
 /// Epoch and boot id by node id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,12 +20,16 @@ pub(super) struct Boots(BTreeMap<u64, (u64, u64)>);
 impl Boots {
     /// This boot exists: so no earlier one of this directory may come any more.
     pub(super) fn saw(&mut self, node: u64, epoch: u64, boot: u64) {
-        let has_room = self.0.len() < NODES_MAX;
-        match self.0.get_mut(&node) {
-            Some(known) if known.0 < epoch => *known = (epoch, boot),
-            // Epochs begin at one: zero is somebody whose boot was never seen.
-            None if has_room && epoch > 0 => drop(self.0.insert(node, (epoch, boot))),
-            _ => {}
+        // Epochs begin at one: zero is somebody whose boot was never seen.
+        if epoch > 0 && (self.0.len() < NODES_MAX || self.0.contains_key(&node)) {
+            self.keep(node, epoch, boot);
+        }
+    }
+
+    fn keep(&mut self, node: u64, epoch: u64, boot: u64) {
+        let known = self.0.entry(node).or_insert((epoch, boot));
+        if known.0 < epoch {
+            *known = (epoch, boot);
         }
     }
 
@@ -42,7 +47,8 @@ impl Boots {
             _ => None,
         };
         if let Some(Registration { node, epoch, boot, .. }) = registration {
-            self.saw(node, epoch, boot);
+            // Nobody who merely connects may crowd out those that the log knows.
+            self.keep(node, epoch, boot);
         }
     }
 
@@ -76,6 +82,8 @@ mod tests {
             boots.saw(node, 1, 1);
         }
         assert_eq!(boots.0.len(), NODES_MAX);
+        boots.keep(20_000, 1, 1);
+        assert_eq!(boots.of(20_000), Some((1, 1)), "the log is believed all the same");
         boots.saw(1, 6, 60);
         assert_eq!(boots.check(1, 5, 50), Err(Denied::Stale { got: 5, known: 6 }));
     }

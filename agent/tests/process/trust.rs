@@ -143,3 +143,36 @@ fn a_certificate_runs_out_and_is_renewed() {
     assert_eq!(cluster.pid("n2"), pid);
     assert_eq!(cluster.ask("n2", &["append", "x"]).ok(), "0\n");
 }
+
+/// The certificate of a voter runs out while it serves: its connections are cut, all sides say why, the others go on; with
+/// new files and SIGHUP it is a voter again, without a restart.
+#[test]
+fn a_certificate_runs_out_on_live_connections() {
+    let mut cluster = Cluster::new();
+    cluster.start("n1", &["--bootstrap"]);
+    let seed = cluster.addr("n1").to_string();
+    cluster.start("n2", &["--join", &seed]);
+    let subject = Subject::agent(cluster.id(), name_of("n3"));
+    // Time enough to become a voter, also on a slow machine.
+    let until = Date::now().plus_seconds(15);
+    let certs = cluster.issue(&subject, Validity { not_before: until.plus_days(-1), not_after: until });
+    cluster.start("n3", &["--join", &seed]);
+    cluster.wait_group(3, 0);
+    assert_eq!(cluster.ask("n3", &["append", "in time"]).ok(), "0\n");
+    let term = cluster.status("n1").unwrap().term;
+
+    println!("seen: {}", cluster.wait_log("n1", &["refused 127.0.0.1", "the certificate expired", "cert_expired"]));
+    println!("seen: {}", cluster.wait_log("n3", &["join address", "does not trust us", "expired"]));
+    assert!(Date::now().unix() >= until.unix(), "not before its time");
+    cluster.wait_member("n1", "n3 as failed", |all| all.iter().any(|m| m.name == "n3" && m.state == "failed"));
+    assert_eq!(cluster.ask("n2", &["append", "without it"]).ok(), "1\n");
+    cluster.ask("n3", &["status"]).one_error(4);
+
+    std::fs::rename(&certs, cluster.path("expired")).unwrap();
+    cluster.issue(&subject, Validity::default());
+    cluster.signal("n3", "HUP");
+    cluster.wait_log("n3", &["certificate read again"]);
+    cluster.wait_group(3, 0);
+    cluster.wait_status("n3", "what it missed", |s| s.next == 2 && s.raft == "voter");
+    assert_eq!(cluster.status("n1").unwrap().term, term, "nobody lost an election over it");
+}
