@@ -77,7 +77,8 @@ impl Window {
 /// What was measured, by one process or by several together.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Measured {
-    /// Of each append that was issued (closed loop) or due (schedule) in the window, until its acknowledgement.
+    /// Of each append that was issued (closed loop) or due (schedule) in the window, until its acknowledgement, or until
+    /// it was given up because nobody could say.
     pub(super) latency: Latencies,
     /// On a schedule, from when each append was due until it was issued: what of the latency is the load's own doing.
     pub(super) lateness: Latencies,
@@ -174,9 +175,6 @@ impl Book {
         let mut pages = self.pages();
         let outcome = match result {
             Ok(offset) => {
-                if self.window.holds(since) {
-                    pages.measured.latency.record(now - since);
-                }
                 pages.measured.acked += u64::from(self.window.holds(now));
                 Outcome::Acked(offset)
             }
@@ -192,6 +190,11 @@ impl Book {
                 outcome
             }
         };
+        // One that nobody can say anything of has taken at least this long; to leave it out would flatter. One that was
+        // refused is none: it may have been refused at once.
+        if outcome != Outcome::NotApplied && self.window.holds(since) {
+            pages.measured.latency.record(now - since);
+        }
         if let Some(place) = usize::try_from(number).ok().and_then(|at| pages.measured.outcomes.get_mut(at)) {
             *place = outcome;
         }
@@ -397,7 +400,7 @@ mod tests {
         let measured = closed(&[unknown], 2, window(), true).await.unwrap();
         assert!(measured.unknown > 10 && measured.not_applied == 0);
         assert_eq!(measured.outcomes.len() as u64, measured.unknown);
-        assert_eq!((measured.acked, measured.latency.percentiles().samples), (0, 0));
+        assert_eq!((measured.acked, measured.latency.percentiles().samples), (0, measured.unknown));
         assert!(measured.failure.unwrap().contains("gone"));
         let error = ClientError::NotAuthorised { why: "role".into() };
         assert_eq!(closed(&[Failing(error.clone())], 2, window(), false).await.unwrap_err(), error);

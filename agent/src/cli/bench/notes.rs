@@ -35,14 +35,17 @@ pub(super) fn about(report: &Report, ground: &Ground) -> Vec<String> {
 }
 
 fn failures(rows: &[Row], notes: &mut Vec<String>) {
+    let sum = |of: fn(&Row) -> u64| rows.iter().map(of).sum::<u64>();
     if let Some(why) = rows.iter().find_map(|row| row.failure.as_ref()) {
-        notes.push(format!("appends failed, which no latency shows; the first because: {why}"));
+        let (refused, unknown) = (sum(|row| row.not_applied), sum(|row| row.unknown));
+        notes.push(format!(
+            "{refused} appends were refused, which no latency shows, and of {unknown} nobody can say, whose latency is how \
+             long they were waited for; the first because: {why}"
+        ));
     }
     let forwarded: u32 = rows.iter().map(|row| row.forwarded).sum();
     if forwarded > 0 {
-        notes.push(format!(
-            "{forwarded} connections spoke with an agent that did not lead: their appends were forwarded"
-        ));
+        notes.push(format!("{forwarded} of the connections spoke with an agent that did not lead, which forwards"));
     }
 }
 
@@ -131,4 +134,82 @@ fn is_in_memory(dir: &Path) -> bool {
 #[cfg(not(target_os = "linux"))]
 fn is_in_memory(_: &Path) -> bool {
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::latency::Percentiles;
+    use super::super::report::{ClusterObject, Summary};
+    use super::super::usage::Used;
+    use super::*;
+
+    fn floor_of(sync: f64) -> Floor {
+        let of = |p50_us| Some(Percentiles { p50_us, ..Percentiles::default() });
+        Floor { sync_together: of(sync), round_trip: of(80.0), ..Floor::default() }
+    }
+
+    /// A report of these runs on two CPUs, and its notes but for the one on the build.
+    fn notes(runs: Vec<Row>, floors: Vec<Floor>, dir: Option<&str>) -> Vec<String> {
+        let cluster =
+            ClusterObject { own: true, version: "0".into(), voters: 3, leader: "n1".into(), local: true, cpus: 2 };
+        let load = LoadObject { size: 256, batch: 1, clients: 1, processes: 1, warm_up_s: 1.0, duration_s: 10.0 };
+        let summary = Summary::of_all(&runs);
+        let report = Report {
+            v: 1,
+            cluster,
+            load,
+            runs,
+            floors,
+            summary,
+            agents: Vec::new(),
+            stages: None,
+            verify: None,
+            notes: Vec::new(),
+        };
+        let ground = Ground {
+            dir: dir.map(Into::into),
+            bytes: 256,
+            writers: 3,
+            loopback: true,
+            told_us: None,
+            span: std::time::Duration::from_secs(1),
+        };
+        about(&report, &ground).into_iter().filter(|note| !note.contains("optimisation")).collect()
+    }
+
+    fn row(records_per_s: f64) -> Row {
+        let latency = Percentiles { p50_us: 500.0, ..Percentiles::default() };
+        Row { records_per_s, seconds: 10.0, latency, ..Row::default() }
+    }
+
+    #[test]
+    fn a_quiet_machine_gets_no_note() {
+        let quiet = Used { others_cpu_s: Some(0.2), stolen_cpu_s: Some(0.0), ..Used::default() };
+        let rows = vec![row(100.0), Row { used: quiet, ..row(105.0) }];
+        assert_eq!(notes(rows, vec![floor_of(200.0), floor_of(210.0)], Some("/")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn whatever_makes_the_figures_doubtful_is_told() {
+        let late = Some(Percentiles { p99_us: 900.0, ..Percentiles::default() });
+        let used = |others, stolen| Used { others_cpu_s: Some(others), stolen_cpu_s: Some(stolen), ..Used::default() };
+        let busy = Used { clients_cpu_s: Some(9.5), ..Used::default() };
+        let failed = Row { unknown: 3, not_applied: 2, failure: Some("gone".into()), ..row(100.0) };
+        for (rows, floors, says) in [
+            (vec![failed], vec![], "2 appends were refused, which no latency shows, and of 3 nobody can say"),
+            (vec![Row { forwarded: 1, ..row(100.0) }], vec![], "1 of the connections spoke with an agent that did not"),
+            (vec![Row { rate: Some(200.0), ..row(100.0) }], vec![], "100 of 200 records/s were acknowledged"),
+            (vec![Row { lateness: late, ..row(100.0) }], vec![], "the load itself was late (p99 900 µs)"),
+            (vec![row(100.0), row(200.0)], vec![], "runs at one level differ by up to 67 %"),
+            (vec![], vec![floor_of(100.0), floor_of(200.0)], "sync went from 100 µs to 200 µs"),
+            (vec![Row { used: used(4.0, 0.0), ..row(100.0) }], vec![], "other processes used up to 20 % of"),
+            (vec![Row { used: used(0.0, 2.0), ..row(100.0) }], vec![], "the hypervisor kept up to 10 % of"),
+            (vec![Row { used: busy, ..row(100.0) }], vec![], "the load used up a CPU of its own"),
+            (vec![], vec![Floor { missing: vec!["no room".into()], ..floor_of(1.0) }], "not whole (no room)"),
+        ] {
+            let told = notes(rows, floors, Some("/"));
+            assert!(told.len() == 1 && told[0].contains(says), "{says:?} is not {told:?}");
+        }
+        assert!(notes(vec![], vec![], None)[0].contains("--dir"));
+    }
 }

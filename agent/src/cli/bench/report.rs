@@ -82,7 +82,8 @@ pub(super) struct Row {
     pub(super) records_per_s: f64,
     /// Bytes of values, 10⁶ a second.
     pub(super) mb_per_s: f64,
-    /// Closed loop: from issue to acknowledgement. On a schedule: from when it was due.
+    /// Closed loop: from issue to acknowledgement. On a schedule: from when it was due. One whose outcome is unknown
+    /// counts until it was given up; one that was refused does not.
     pub(super) latency: Percentiles,
     /// Closed loop: with the appends that a schedule of one per median latency would have sent during stalls.
     pub(super) corrected: Option<Percentiles>,
