@@ -21,6 +21,7 @@ pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
 /// Decodes exactly one structure: bounded depth, no trailing bytes.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8], what: &'static str) -> Result<T, Malformed> {
     let mut rest = bytes;
+    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     let mut de = rmp_serde::Deserializer::new(&mut rest);
     de.set_max_depth(DEPTH_MAX);
     let value = T::deserialize(&mut de).map_err(|_| Malformed(what))?;

@@ -269,7 +269,9 @@ fn a_ping_request_makes_us_dial_only_members() {
 
 #[test]
 fn garbage_never_panics_and_every_request_is_answered() {
-    bolero::check!().for_each(|input: &[u8]| {
+    let seconds = std::env::var("QUORATE_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
+    let time = std::time::Duration::from_secs(seconds.unwrap_or(1));
+    bolero::check!().with_test_time(time).for_each(|input: &[u8]| {
         let mut core = core(Options::default());
         meet(&mut core, 2);
         let (kind, bytes) = input.split_first().map_or((0, vec![]), |(kind, rest)| (*kind, rest.to_vec()));

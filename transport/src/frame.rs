@@ -273,9 +273,15 @@ mod tests {
         assert!(assembly.body.capacity() < 1_024);
     }
 
+    /// A second; `QUORATE_FUZZ_SECONDS` makes it longer.
+    fn fuzz_time() -> std::time::Duration {
+        let seconds = std::env::var("QUORATE_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
+        std::time::Duration::from_secs(seconds.unwrap_or(1))
+    }
+
     #[test]
     fn no_bytes_make_the_reader_panic() {
-        bolero::check!().with_iterations(5_000).for_each(|bytes: &[u8]| {
+        bolero::check!().with_test_time(fuzz_time()).for_each(|bytes: &[u8]| {
             let mut assembly = Assembly::default();
             let mut chunk = Bytes::copy_from_slice(bytes);
             while !chunk.is_empty() {

@@ -308,6 +308,7 @@ fn encode<T: Serialize>(value: &T, frame: &mut Vec<u8>) -> Result<(), Refused> {
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refused> {
     let malformed = |_| Refused::new(Code::Malformed, "the greeting is malformed");
     let mut rest = bytes;
+    #[expect(clippy::disallowed_methods, reason = "this is the one place of this crate")]
     let mut deserializer = rmp_serde::Deserializer::new(&mut rest);
     deserializer.set_max_depth(DEPTH_MAX);
     let value = T::deserialize(&mut deserializer).map_err(malformed)?;
@@ -422,13 +423,47 @@ mod tests {
         assert!(refused.text.contains("1..1") && refused.text.contains("5..6"), "{}", refused.text);
     }
 
+    /// A second; `QUORATE_FUZZ_SECONDS` makes it longer.
+    fn fuzz_time() -> std::time::Duration {
+        let seconds = std::env::var("QUORATE_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
+        std::time::Duration::from_secs(seconds.unwrap_or(1))
+    }
+
     #[test]
     fn no_bytes_make_the_decoders_panic() {
-        bolero::check!().with_iterations(5_000).for_each(|bytes: &[u8]| {
+        bolero::check!().with_test_time(fuzz_time()).for_each(|bytes: &[u8]| {
             let _ = read(Kind::Hello, bytes);
             let _ = read(Kind::Welcome, bytes);
             let _ = open_rpc_hello(bytes);
             let _ = open_rpc_welcome(bytes);
         });
+    }
+
+    /// A greeting with any byte changed, cut or grown is refused: the signature is over all of it. The greeting of a client
+    /// has none, and is read or refused.
+    #[test]
+    fn a_greeting_that_was_touched_is_refused() {
+        let local = local();
+        let good = seal(Kind::Hello, &said(&local), &local.key, &exporter).unwrap();
+        assert!(read(Kind::Hello, &good).is_ok());
+        let light = rpc_hello("1.2.3", 5).unwrap();
+        bolero::check!().with_test_time(fuzz_time()).with_type::<(Vec<(u16, u8)>, u16, Vec<u8>)>().for_each(
+            |(edits, cut, noise): &(Vec<(u16, u8)>, u16, Vec<u8>)| {
+                let touch = |good: &[u8]| {
+                    let mut bytes = good.to_vec();
+                    edits.iter().take(4).for_each(|(at, value)| bytes[usize::from(*at) % good.len()] = *value);
+                    if cut % 3 == 0 {
+                        bytes.truncate(usize::from(*cut) % (good.len() + 1));
+                        bytes.extend_from_slice(noise);
+                    }
+                    bytes
+                };
+                let bytes = touch(&good);
+                assert_eq!(read(Kind::Hello, &bytes).is_ok(), bytes == good);
+                if let Ok(hello) = open_rpc_hello(&touch(&light)) {
+                    assert!(rpc_hello(&hello.version, hello.features).is_ok());
+                }
+            },
+        );
     }
 }

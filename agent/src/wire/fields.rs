@@ -68,7 +68,11 @@ impl Appended {
             term: fields.u64()?,
             time: fields.i64()?,
             lamport: fields.u64()?,
-            deduped: fields.u8()? != 0,
+            deduped: match fields.u8()? {
+                0 => false,
+                1 => true,
+                _ => return Err(Malformed(fields.what)),
+            },
         })
     }
 }

@@ -116,7 +116,11 @@ pub fn decode_peer(frame: Bytes) -> Result<PeerMessage, Malformed> {
         FORWARDED => {
             let id = fields.u64()?;
             let result = match fields.u8()? {
-                0 => Ok(Appended::take(&mut fields)?),
+                0 => {
+                    let appended = Appended::take(&mut fields)?;
+                    fields.end()?;
+                    Ok(appended)
+                }
                 1 => Err(decode::<Failure>(&fields.rest(), "failure")?),
                 _ => return Err(Malformed("forward result")),
             };

@@ -6,7 +6,11 @@ use std::time::Duration;
 use super::*;
 use crate::wal::sim::SimDisk;
 
-const TIME: Duration = Duration::from_secs(1);
+/// A second each; `QUORATE_FUZZ_SECONDS` makes it longer.
+fn time() -> Duration {
+    let seconds = std::env::var("QUORATE_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(1))
+}
 
 /// What a fuzzer chooses: only noise; make the checksum right again; bytes to change; the noise.
 type Edits = (bool, bool, Vec<(u16, u8)>, Vec<u8>);
@@ -33,7 +37,7 @@ fn spoil(good: &[u8], crc_at: Option<usize>, (raw, mend, edits, noise): &Edits) 
 #[test]
 fn entries_decode_or_refuse() {
     let good = after(None, 3, b"some payload").bytes().to_vec();
-    bolero::check!().with_test_time(TIME).with_type::<Edits>().for_each(|edits: &Edits| {
+    bolero::check!().with_test_time(time()).with_type::<Edits>().for_each(|edits: &Edits| {
         let bytes = Bytes::from(spoil(&good, Some(92), edits));
         if let Ok(entry) = Entry::decode(bytes.clone()) {
             assert_eq!(entry.bytes(), &bytes);
@@ -48,7 +52,7 @@ fn entries_decode_or_refuse() {
 #[test]
 fn many_entries_decode_or_refuse() {
     let good: Vec<u8> = chain_of(None, 3, [0, 9, 100]).iter().flat_map(|e| e.bytes().to_vec()).collect();
-    bolero::check!().with_test_time(TIME).with_type::<Edits>().for_each(|edits: &Edits| {
+    bolero::check!().with_test_time(time()).with_type::<Edits>().for_each(|edits: &Edits| {
         let bytes = Bytes::from(spoil(&good, None, edits));
         if let Ok(entries) = Entry::decode_many(bytes.clone(), 3) {
             let again: Vec<u8> = entries.iter().flat_map(|e| e.bytes().to_vec()).collect();
@@ -61,7 +65,7 @@ fn many_entries_decode_or_refuse() {
 fn frames_decode_or_refuse() {
     let mut good = Vec::new();
     frame::encode(&mut good, 5, 4096, 4096, &after(None, 3, b"x"));
-    bolero::check!().with_test_time(TIME).with_type::<Edits>().for_each(|edits: &Edits| {
+    bolero::check!().with_test_time(time()).with_type::<Edits>().for_each(|edits: &Edits| {
         let bytes = spoil(&good, Some(52), edits);
         if let Some(header) = frame::decode_header(&bytes, 5, 4096) {
             assert!(header.total_len() <= frame::framed_len(ENTRY_BYTES_MAX));
@@ -84,7 +88,7 @@ fn metas_decode_or_refuse() {
     let disk = SimDisk::new(1);
     create(&disk.attach(), Meta { log_id: Some(LOG_ID), ..meta() }).unwrap();
     let good = disk.contents("meta.a").unwrap();
-    bolero::check!().with_test_time(TIME).with_type::<Edits>().for_each(|edits: &Edits| {
+    bolero::check!().with_test_time(time()).with_type::<Edits>().for_each(|edits: &Edits| {
         drop(meta::decode(&spoil(&good, Some(508), edits), "meta.a"));
     });
 }
@@ -99,7 +103,7 @@ fn segments_open_or_refuse() {
     log.writer.sync().unwrap();
     drop(log);
     let name = disk.names().into_iter().find(|n| n.ends_with(".wal")).unwrap();
-    bolero::check!().with_test_time(TIME).with_type::<(u16, Vec<(u16, u8)>)>().for_each(
+    bolero::check!().with_test_time(time()).with_type::<(u16, Vec<(u16, u8)>)>().for_each(
         |(cut, edits): &(u16, Vec<(u16, u8)>)| {
             let image = disk.fork();
             for (at, value) in edits {
