@@ -53,9 +53,14 @@ pub struct Raft {
     /// A member that, as a leader, contradicted what is committed here, and the term in which it did. One member can lie;
     /// the second one that says the same makes it this node's own state that cannot be trusted.
     pub(crate) contradicted: Option<(NodeId, Term)>,
+    /// When each learner last moved the term of this node; at most one entry for each member.
+    pub(crate) taught: BTreeMap<NodeId, Mono>,
     /// Something was handled since sends were last planned.
     pub(crate) unplanned: bool,
 }
+
+/// A member without a vote moves the term under a living leader at most once in this time.
+const TEACH_AGAIN: core::time::Duration = core::time::Duration::from_secs(600);
 
 /// What must be announced when it changes, and must never go back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,6 +210,17 @@ impl Raft {
                 // A node that was removed must not unseat anyone (§4.2.3).
                 return false;
             }
+            Body::PreVoteReply { .. }
+            | Body::VoteReply { .. }
+            | Body::AppendReply { .. }
+            | Body::Conflict { .. }
+            | Body::StaleTerm
+            | Body::ReadIndex { .. }
+            | Body::ReadIndexReply { .. }
+                if newer && self.is_sticky_against(from) && !self.could_lead(from) && !self.may_teach(from) =>
+            {
+                return false;
+            }
             Body::Vote { .. } if older => {
                 self.answer(from, message.fence, Body::VoteReply { granted: false });
                 return false;
@@ -226,6 +242,18 @@ impl Raft {
     fn could_lead(&self, peer: NodeId) -> bool {
         let configuration = &self.configurations.current().configuration;
         configuration.voters.is_empty() || configuration.is_voter(peer)
+    }
+
+    /// May a member without a vote unseat the leader that this node hears, or this leader, by telling of a newer term? A
+    /// voter that was demoted while it stood needs that once, or it would refuse its leader for ever. More often, nobody.
+    fn may_teach(&mut self, learner: NodeId) -> bool {
+        let now = self.now;
+        self.taught.retain(|_, at| now.since(*at) < TEACH_AGAIN);
+        let is_first = !self.taught.contains_key(&learner);
+        if is_first {
+            self.taught.insert(learner, now);
+        }
+        is_first
     }
 
     /// Enter a newer term, as a follower that does not know its leader yet.

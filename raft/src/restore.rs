@@ -55,6 +55,7 @@ impl Raft {
             halted: None,
             lost: None,
             contradicted: None,
+            taught: BTreeMap::new(),
             unplanned: false,
         };
         if let Some(why) = halted {

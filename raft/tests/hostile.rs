@@ -294,7 +294,7 @@ fn who_has_no_vote_moves_nothing_while_a_leader_is_heard() {
             let kinds = one_of_each(&mut c, liar, follower);
             for packet in kinds {
                 for ahead in [0, 1, 1000] {
-                    // A member that answers with a newer term may have seen it; only strangers cannot (§4.2.3).
+                    // A member that answers with a newer term may have seen it, once; a stranger cannot (§4.2.3).
                     let kind = packet.message.kind();
                     let teaches = !matches!(kind, "pre-vote" | "vote" | "heartbeat" | "timeout-now" | "missing")
                         && liar == node(7);
@@ -317,6 +317,34 @@ fn who_has_no_vote_moves_nothing_while_a_leader_is_heard() {
     let ticket = c.propose(leader);
     c.settle();
     assert!(c.is_committed(ticket));
+}
+
+/// A learner may tell of a newer term (it may have stood while it still had a vote), but it unseats nobody twice.
+#[test]
+fn a_learner_unseats_the_leader_once_at_most() {
+    let mut c = Cluster::of(3);
+    let leader = c.elect();
+    c.settle();
+    let liar = c.add(7);
+    c.change(leader, &[1, 2, 3], &[7]);
+    c.until("the learner is there", |c| c.raft(node(7)).last() == c.raft(leader).last());
+    c.settle();
+    let mut elections = 0;
+    for _ in 0..50 {
+        let leader = c.elect();
+        let follower = c.others(leader)[0];
+        let stale = one_of_each(&mut c, liar, follower).swap_remove(10);
+        let (term, boot) = (c.raft(leader).term().0, c.machines[&leader].boot.0);
+        let message = forged(&stale.message, |m| {
+            m["term"] = (term + 1).into();
+            m["fence"]["to_boot"] = boot.into();
+        });
+        c.deliver(Packet { to: leader, message, ..stale });
+        elections += u32::from(c.raft(leader).term().0 > term);
+        c.run(1_000 * MS);
+    }
+    // Once for each voter that led meanwhile.
+    assert!((1..=3).contains(&elections), "{elections}");
 }
 
 /// A second leader in a term is refused by those who know the first, with an alarm, and by the first.
