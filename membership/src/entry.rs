@@ -154,7 +154,10 @@ impl Entry {
             member.version.clone_from(&record.version);
             member.tags.clone_from(&record.tags);
             member.lamport = record.lamport;
+            // Where somebody is with whom a connection is up, nobody else knows better.
+            let is_hearsay = member.connected && self.own_word != Some((record.life, record.lamport));
             match contact {
+                Some(_) if is_hearsay => {}
                 _ if is_dialable(record.addr) => member.addr = record.addr,
                 Some(contact) if is_dialable(contact.addr) => member.addr = contact.addr,
                 _ => {}

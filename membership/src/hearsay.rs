@@ -19,6 +19,8 @@ const BUMP_JUMP_MAX: u32 = 1 << 16;
 const INCARNATION_JUMP_MAX: u16 = 1 << 12;
 /// A suspicion of which a member has known for this share of its time may be ended by others.
 const HEARD_IN_TIME: u32 = 2;
+/// Where more members than this are present on the word of others alone, probes of the real ones may be late.
+const UNPROVEN_MANY: usize = 16;
 /// How long it takes before this node tells again, unasked, what it really says of itself.
 const SPEAK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -95,6 +97,19 @@ impl Membership {
             self.timers.set_at_latest(Due::Doubt, until);
         }
         Some(Member::new(known.identity, incarnation, State::Suspect))
+    }
+
+    /// The last connection with this member is gone. Its turn to be probed comes soon, unless probes are taken up by
+    /// members of which only others tell, and who may be inventions: then this alone is reason to suspect it.
+    pub(crate) fn suspect_if_probes_are_late(&mut self, node: u64) {
+        let Some(seen) = self.roster.get(node).and_then(|entry| entry.seen) else { return };
+        if seen.liveness == State::Alive
+            && self.roster.unproven() > UNPROVEN_MANY
+            && let Some(suspicion) = self.suspect(&seen)
+        {
+            let effects = self.swim.apply(vec![suspicion], true);
+            self.carry_out(effects);
+        }
     }
 
     /// Those who have not answered in time are taken for what others said they are.

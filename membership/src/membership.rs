@@ -346,6 +346,9 @@ impl Membership {
 
     fn lost(&mut self, node: u64) {
         self.roster.lost(node);
+        if !self.departed {
+            self.suspect_if_probes_are_late(node);
+        }
         if !self.departed
             && let Some(entry) = self.roster.get(node)
             && entry.is_present()

@@ -241,6 +241,11 @@ impl Roster {
         used.map_or(room, |used| room.min(INTRODUCED_MAX.saturating_sub(used)))
     }
 
+    /// Members that are taken for present though no connection has proven them.
+    pub(crate) fn unproven(&self) -> usize {
+        self.log.introduced.values().sum()
+    }
+
     pub(crate) fn drain_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.log.events)
     }

@@ -135,7 +135,12 @@ impl Node {
             return;
         }
         let (name, addr) = (self.name_of(member.node), member.addr);
-        self.note(level, format!("agent {name} ({addr}) {what}"));
+        let text = format!("agent {name} ({addr}) {what}");
+        if member.proven {
+            self.note(level, text)
+        } else {
+            self.note_hearsay(time, level, text)
+        }
         self.hurry(time);
     }
 }

@@ -5,8 +5,8 @@
 use super::questions::{Asker, not_leading, still_pending};
 use super::{LeaderAnswer, Level, Node, Output, Reply, not_applied};
 use crate::api::{Answer, Code, Effect, Failure};
-use quorate_raft::{Mono, NodeId, Now};
-use std::collections::BTreeMap;
+use quorate_raft::{LogIndex, Mono, NodeId, Now};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Questions of one agent about its removal that are answered: it asks again and again, and means only the latest.
@@ -50,6 +50,8 @@ pub(super) struct Leave {
     phase: Phase,
     /// Who waits for which node to be removed.
     removals: BTreeMap<u64, Vec<(Asker, Mono)>>,
+    /// Who told this node, while it holds no log, that it has left for good.
+    told_by: BTreeSet<u64>,
 }
 
 impl Leave {
@@ -219,6 +221,22 @@ impl Node {
         let of_ours = |log_id| self.log_id.is_none_or(|ours| ours == log_id);
         let told = self.view.as_ref().is_some_and(|v| v.departed && of_ours(v.log_id));
         told || (self.is_out_of_group() && self.registry.has_departed(self.me.get()))
+    }
+
+    /// May `node` tell this one that it has left for good? Who hears a leader hears of it in the log. Who has a group of
+    /// its own believes a voter of that group, for every agent that joins is a learner; who has none, two agents, if it
+    /// is connected with more than one.
+    pub(super) fn may_tell_departure(&mut self, node: u64) -> bool {
+        if self.raft.leader().is_some_and(|leader| leader.get() != node) {
+            return false;
+        }
+        if self.raft.last().index > LogIndex::ZERO {
+            return NodeId::new(node).is_some_and(|id| self.raft.configuration().is_voter(id));
+        }
+        let peers = &self.peers;
+        self.leave.told_by.retain(|teller| peers.is_up(*teller));
+        self.leave.told_by.insert(node);
+        self.leave.told_by.len() >= self.peers.up().take(2).count()
     }
 
     /// Is this node outside a configuration that is committed?

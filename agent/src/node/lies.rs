@@ -4,10 +4,14 @@
 
 use super::{Level, Node, Output};
 use quorate_raft::Now;
+use std::cmp::Ordering;
 use std::net::{IpAddr, SocketAddr};
 
 /// Ports below this belong to services of the system.
 const PRIVILEGED_PORTS: u16 = 1024;
+
+/// Notes about members that nobody has proven to exist, in half a minute.
+const HEARSAY_NOTES_MAX: u32 = 16;
 
 /// What a peer has proven against itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +45,29 @@ impl Node {
         let Some(why) = refusal(addr, self.options.advertise, &self.options.formation.seeds, is_neighbour) else {
             return true;
         };
-        self.note_about(now, node, &format!("it is said to be at {addr}, which is never dialled: {why}"));
+        let name = self.name_of(node);
+        self.note_hearsay(
+            now,
+            Level::Warn,
+            format!("agent {name}: it is said to be at {addr}, which is never dialled: {why}"),
+        );
         false
+    }
+
+    /// A note about what is only hearsay: whoever invents a thousand members shall not fill a disk with our log.
+    pub(super) fn note_hearsay(&mut self, now: Now, level: Level, text: String) {
+        if now.mono.since(self.hearsay.1) >= super::NOTE_AGAIN {
+            self.hearsay = (0, now.mono);
+        }
+        self.hearsay.0 = self.hearsay.0.saturating_add(1);
+        match self.hearsay.0.cmp(&HEARSAY_NOTES_MAX) {
+            Ordering::Less => self.note(level, text),
+            Ordering::Equal => self.note(
+                Level::Warn,
+                "there is more talk of agents that nobody has proven to exist; it is not written down",
+            ),
+            Ordering::Greater => {}
+        }
     }
 
     /// A note about what a peer does: once a reason and half a minute, so that nobody can fill a disk with our log.

@@ -105,6 +105,8 @@ pub struct Node {
     published: Arc<Published>,
     /// What was noted about whom, and when.
     noted: BTreeMap<(u64, String), Mono>,
+    /// Notes of late about members that nobody has proven to exist, and since when they are counted.
+    hearsay: (u32, Mono),
     outputs: VecDeque<Output>,
     /// Something was heard since the cores had their turn, last at this moment.
     heard: Option<Now>,
@@ -167,6 +169,7 @@ impl Node {
             reported,
             published: Arc::default(),
             noted: BTreeMap::new(),
+            hearsay: (0, now.mono),
             outputs: VecDeque::new(),
             heard: None,
             options,
@@ -187,7 +190,9 @@ impl Node {
             Input::PeerDown { node } => self.peer_down(now, node),
             Input::FramesLost { node } => self.frames_lost(now, node),
             Input::Peer { node, message } => self.peer_message(now, node, message),
-            Input::Malformed { node, what } => self.cut_off(now, node, Offence::Malformed, what),
+            Input::Malformed { node, what } => {
+                self.cut_off(now, node, Offence::Malformed, &format!("a frame of it was refused: malformed {what}"));
+            }
             Input::Datagram { node, bytes } => self.gossip_datagram(now, node, bytes),
             Input::Exchange { node, token, bytes } => self.gossip_exchange(now, node, token, bytes),
             Input::ExchangeReply { node, bytes } => self.gossip_reply(now, node, bytes),

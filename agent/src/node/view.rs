@@ -4,7 +4,7 @@ use super::admission::Held;
 use super::{Class, Level, Node, Output, PeerMessage, Published, View};
 use crate::api::{Member, Status};
 use quorate_membership::State;
-use quorate_raft::{LogIndex, NodeId, Now, Role};
+use quorate_raft::{NodeId, Now, Role};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -191,11 +191,9 @@ impl Node {
         let newer = self.view.as_ref().is_none_or(|old| view.term >= old.term || !self.peers.is_up(old.leader));
         let of_ours = self.history().is_none_or(|id| id == view.log_id);
         let of_group = view.voters.contains(&node);
-        // Whoever has a group of its own believes only a member of that group that it is no longer one.
-        let trusted = self.raft.last().index == LogIndex::ZERO
-            || NodeId::new(node).is_some_and(|id| self.raft.configuration().members().contains(&id));
         let known = self.view.as_ref().is_some_and(|old| old.departed);
-        let departed = known || (view.departed && trusted && of_ours && view.term >= self.raft.term().0);
+        let believed = || of_ours && view.term >= self.raft.term().0;
+        let departed = known || (view.departed && believed() && self.may_tell_departure(node));
         let view = View { departed, ..view };
         if departed && !known && view.leader != node && view.voters.len() <= VIEW_MEMBERS_MAX {
             self.view = Some(view);

@@ -1,0 +1,1 @@
+//! Keys never leave their files.
