@@ -78,9 +78,12 @@ pub fn printable(text: &str) -> String {
         .collect()
 }
 
-/// Bidirectional overrides and invisible separators can make a line read as another one.
+/// Bidirectional overrides, invisible separators and tags can make a line read as another one. The same characters as in
+/// the transport's `sanitize`.
 fn is_format(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+    matches!(c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// An agent's name: `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`.

@@ -26,7 +26,7 @@ const ROLES: [&str; 4] = ["leader", "voter", "learner", "none"];
 #[derive(Debug, Args)]
 pub(crate) struct MembersArgs {
     /// Only this member; exits 8 if it is not known
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = super::name)]
     name: Option<String>,
     /// Only members in this state: alive, suspect, leaving, left or failed
     #[arg(long, env = "QUORATE_STATE", hide_env = true, value_name = "STATE", value_parser = STATES)]

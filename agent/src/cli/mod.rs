@@ -21,7 +21,9 @@ mod status;
 mod tail;
 mod transfer;
 
+use crate::limits::printable;
 use clap::builder::BoolishValueParser;
+use clap::error::ContextValue;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use output::{CliError, Exit, Format, Ui};
 use std::ffi::OsString;
@@ -59,7 +61,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, env = "QUORATE_ADDR", hide_env = true, value_name = "HOST:PORT", value_parser = address)]
     pub(crate) addr: Option<String>,
     /// Which of the agents on this machine to speak with
-    #[arg(long, global = true, env = "QUORATE_AGENT", hide_env = true, value_name = "NAME")]
+    #[arg(long, global = true, env = "QUORATE_AGENT", hide_env = true, value_name = "NAME", value_parser = name)]
     pub(crate) agent: Option<String>,
     /// The directory with ca.pem, cert.pem and key.pem
     #[arg(long, global = true, env = "QUORATE_CERTS", hide_env = true, value_name = "DIR")]
@@ -120,7 +122,7 @@ fn run(args: Vec<OsString>) -> ExitCode {
     let parsed = command().try_get_matches_from(&args).and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,
-        Err(error) => return usage(&args, &error),
+        Err(error) => return usage(&args, error),
     };
     let ui = Ui::new(cli.global.format);
     match dispatch(cli, &ui).and_then(|()| ui.finish()) {
@@ -179,7 +181,8 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
 }
 
 /// Help and version are data; everything else is a usage error, in the format that was asked for.
-fn usage(args: &[OsString], error: &clap::Error) -> ExitCode {
+fn usage(args: &[OsString], error: clap::Error) -> ExitCode {
+    let error = printable_usage(error);
     if !error.use_stderr() {
         let _ = error.print();
         return ExitCode::SUCCESS;
@@ -197,8 +200,27 @@ fn usage(args: &[OsString], error: &clap::Error) -> ExitCode {
     }
 }
 
+/// A usage error repeats what was typed, which a script may have from anybody: no terminal shall obey it.
+fn printable_usage(mut error: clap::Error) -> clap::Error {
+    let safe = |value: &ContextValue| match value {
+        ContextValue::String(text) => Some(ContextValue::String(printable(text))),
+        ContextValue::Strings(all) => Some(ContextValue::Strings(all.iter().map(|text| printable(text)).collect())),
+        _ => None,
+    };
+    let words: Vec<_> = error.context().filter_map(|(kind, value)| Some((kind, safe(value)?))).collect();
+    for (kind, value) in words {
+        error.insert(kind, value);
+    }
+    error
+}
+
 fn address(text: &str) -> Result<String, String> {
     crate::config::host_and_port(text).map(|()| text.to_owned())
+}
+
+/// The name of an agent: every entrance has the same rule.
+fn name(text: &str) -> Result<String, crate::limits::Illegal> {
+    crate::limits::check_name(text).map(|()| text.to_owned())
 }
 
 fn span(text: &str) -> Result<Duration, crate::duration::DurationError> {

@@ -297,11 +297,16 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     Ok(Some(bytes))
 }
 
-/// Writes a whole file or none: temporary name, sync, rename, directory sync.
+/// Writes a whole file or none: temporary name, sync, rename, directory sync. The file is born private and new: what a
+/// crash, or anybody, left under the temporary name is never written through.
 fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
     let (temporary, path) = (dir.join(format!("{name}.new")), dir.join(name));
     let attempt = || {
-        let mut file = private().create(true).truncate(true).open(&temporary)?;
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = private().create_new(true).open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, &path)?;

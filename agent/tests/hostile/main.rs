@@ -12,4 +12,5 @@ mod evil;
 mod said;
 
 mod lies;
+mod names;
 mod secrets;
