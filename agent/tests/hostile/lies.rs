@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 /// Memory that three agents may grow by under fire, each, in KiB.
 const GROWTH_KIB_MAX: u64 = 24 << 10;
 
+/// What the liar sends to a node in a term.
+type Frame = fn(&Evil, u64, u64) -> Bytes;
+
 fn frame(message: &PeerMessage) -> Bytes {
     encode_peer(message).concat().into()
 }
@@ -84,7 +87,7 @@ fn who_lies_beyond_doubt_is_shown_the_door() {
     let log = |parts: &[&str]| cluster.wait_log("n2", &[&[NAME, "its connection was closed"], parts].concat());
     cluster.block_on(async {
         let mut evil = Evil::new(&cluster);
-        let frames: [(&str, fn(&Evil, u64, u64) -> Bytes); 12] = [
+        let frames: [(&str, Frame); 12] = [
             ("malformed peer frame kind", |_, _, _| Bytes::from_static(b"\xee\x1b[2Jhello")),
             ("malformed view", |_, _, _| Bytes::from_static(b"\x06\xdd\xff\xff\xff\xff")),
             ("malformed view", |_, _, _| [&[6][..], &[0x91; 50_000]].concat().into()),
@@ -315,7 +318,7 @@ fn tell_the_gossip(evil: &Evil, to: u64, peers: &[u64], round: u64, invented: &m
         // Low ids come first in every list.
         table.extend(identity(*invented, 1, 1, 0));
         table.extend([0, 0, 0, 0, 0, 0, 0]);
-        let is_service = *invented % 10 == 0;
+        let is_service = invented.is_multiple_of(10);
         if is_service {
             table.push(1);
             table.extend(record(*invented, 1, 1, [169, 254, 169, 254], 80, &format!("fake-{invented}"), &[]));

@@ -42,6 +42,9 @@ fn good_names() -> [String; 4] {
     ["a".into(), "0".into(), "a-1--b".into(), "z".repeat(63)]
 }
 
+/// Does an entrance take this name, in this zone?
+type Takes = fn(&str, &str) -> bool;
+
 fn membership_takes(name: &str) -> bool {
     let addr = "10.0.0.1:7373".parse().unwrap();
     let local =
@@ -57,7 +60,7 @@ fn membership_takes(name: &str) -> bool {
 #[test]
 fn all_entrances_have_one_rule() {
     let zone = format!("{}.quorate.internal", "ab".repeat(16));
-    let entrances: [(&str, fn(&str, &str) -> bool); 6] = [
+    let entrances: [(&str, Takes); 6] = [
         ("agent", |name, _| check_name(name).is_ok()),
         ("certificates", |name, _| AgentName::new(name).is_ok()),
         ("an agent's certificate", |name, zone| Subject::from_uri(&format!("spiffe://{zone}/agent/{name}")).is_ok()),
