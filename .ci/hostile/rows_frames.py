@@ -96,6 +96,8 @@ def of_this_kind():
         "Leave": {"Leave": [1_000]},
         "Barrier": "Barrier",
         "Await": {"Await": [0]},
+        "Transfer": {"Transfer": [None, 1_000]},
+        "Forget": {"Forget": ["n9", 1_000]},
     }
     for name, good in questions.items():
         for what, body in bombs(msgpack.packb(good)):

@@ -14,6 +14,8 @@ from quic import Client, knock
 # Above a fair share of strangers an agent must still take in a friend within this time, in seconds.
 FRIEND_SECONDS_MAX = 10.0
 HALF_OPEN = 300
+# Where the friends of the half-open strangers are; those are at 127.0.0.1.
+OTHER_HOST = "127.0.0.77"
 
 
 @row("12", "one byte a second")
@@ -95,26 +97,26 @@ async def half_open(lab):
             quic._probe_pending = True
             half.flush()
         if len(friends) < 3:
-            friends.append(await befriend(lab))
+            friends.append(await befriend(lab, OTHER_HOST))
         await asyncio.sleep(0.5)
         if time.monotonic() - began > 8:
             break
     for _, _, transport in strangers:
         transport.close()
     took = await befriend(lab)
-    shown = ", ".join("busy" if f is None else f"{f:.2f} s" for f in friends)
+    shown = ", ".join("refused" if f is None else f"{f:.2f} s" for f in friends)
     lab.say(
-        f"{HALF_OPEN} handshakes begun and pinged for 8 s",
-        f"friends in the midst of it: {shown}; after it {took:.2f} s",
-        took is not None and took < FRIEND_SECONDS_MAX,
+        f"{HALF_OPEN} handshakes begun at one address and pinged for 8 s",
+        f"friends at another address meanwhile: {shown}; afterwards one at the same: {took and f'{took:.2f} s'}",
+        took is not None and None not in friends,
     )
 
 
-async def befriend(lab):
+async def befriend(lab, source="127.0.0.1"):
     """How long a client with a good certificate needs until it is served; retries like one."""
     began = time.monotonic()
     while time.monotonic() - began < FRIEND_SECONDS_MAX:
-        client = await Client.dial(lab.addr, lab.config(RPC, lab.app), wait=False)
+        client = await Client.dial(lab.addr, lab.config(RPC, lab.app), source, wait=False)
         await client.until(lambda: client.connected or client.closed is not None, 3)
         if client.connected and client.closed is None:
             try:

@@ -107,6 +107,8 @@ async def wrong_role(lab):
         ("read", "APPEND", protocol.append(5, protocol.batch(protocol.record(b"x")))),
         ("read", "ASK Leave", protocol.ask(5, {"Leave": [1000]})),
         ("append", "ASK Leave", protocol.ask(5, {"Leave": [1000]})),
+        ("append", "ASK Transfer", protocol.ask(5, {"Transfer": [None, 1000]})),
+        ("append", "ASK Forget", protocol.ask(5, {"Forget": ["n3", 1000]})),
     ]
     for role, what, request in forbidden:
         client = await lab.dial(RPC, lab.authority.client(role))
