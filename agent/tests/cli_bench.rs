@@ -135,6 +135,35 @@ fn a_cluster_of_its_own_is_loaded_by_several_processes_and_ended() {
     assert!(user.is_tidy(), "the directory of the cluster is gone");
 }
 
+/// Who may only read is told so at once, and not after the hour that was to be measured.
+#[test]
+fn a_load_that_is_not_allowed_ends_at_once() {
+    let user = User::new();
+    let certs = user.dir.path().join("certs").display().to_string();
+    for args in [
+        &["certs", "init"][..],
+        &["certs", "issue", "agent", "a"][..],
+        &["certs", "issue", "client", "reader", "--role", "read"][..],
+    ] {
+        let made = user.command(&[args, &["--out", &certs]].concat()).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    }
+    let (data, of_agent) = (user.dir.path().join("data").display().to_string(), format!("{certs}/a"));
+    let agent =
+        ["agent", "--data", &data, "--certs", &of_agent, "--bind", "127.0.0.1:0", "--bootstrap", "--log", "error"];
+    let _agent = Agent(user.command(&agent).stderr(Stdio::null()).spawn().unwrap());
+    let led = user.command(&["members", "--wait", "leader", "--timeout", "60s"]).output().unwrap();
+    assert!(led.status.success(), "{}", String::from_utf8_lossy(&led.stderr));
+    let reader = format!("{certs}/reader");
+    for processes in ["1", "2"] {
+        let args = ["--certs", &reader, "--duration", "1h", "--floor", "0s", "--rate", "10", "--processes", processes];
+        let output = user.bench(&args);
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(4), "{err}");
+        assert!(err.starts_with("error: ") && err.contains("role append"), "{err}");
+    }
+}
+
 #[test]
 fn what_cannot_be_measured_is_refused_before_anything_starts() {
     let user = User::new();

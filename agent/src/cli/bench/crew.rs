@@ -7,7 +7,7 @@ use super::pacer::Pacer;
 use super::payload::Payload;
 use super::target;
 use crate::cli::find;
-use crate::cli::output::CliError;
+use crate::cli::output::{CliError, Exit};
 use quorate_certs::Identity;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -45,8 +45,8 @@ pub(super) struct Job {
     pub(super) process: (u32, u32),
     pub(super) warm_up: Duration,
     pub(super) duration: Duration,
-    /// Remember what became of each append.
-    pub(super) keep: bool,
+    /// Remember what became of each append, up to so many; 0 for none.
+    pub(super) keep: usize,
 }
 
 impl Job {
@@ -98,6 +98,10 @@ impl Crew {
             }
         };
         let mut measured = measured.map_err(|e| find::error(e, true))?;
+        if measured.is_cut {
+            let what = format!("more than {} appends cannot be verified at once (each is remembered)", job.keep);
+            return Err(CliError::new(Exit::Error, what, "measure for a shorter time, or without --verify"));
+        }
         for (sink, forwarding) in self.sinks.iter().zip(&mut self.forwarding) {
             *forwarding |= target::is_forwarding(&sink.client).await?;
             sink.client.close().await;

@@ -96,6 +96,8 @@ pub(super) struct Measured {
     pub(super) outcomes: Vec<Outcome>,
     /// Connections that spoke with an agent that did not lead, before or afterwards.
     pub(super) forwarded: u32,
+    /// The load ended early, because no more outcomes could be kept.
+    pub(super) is_cut: bool,
 }
 
 impl Measured {
@@ -109,13 +111,15 @@ impl Measured {
         self.unknown += other.unknown;
         self.failure = self.failure.take().or_else(|| other.failure.clone());
         self.forwarded += other.forwarded;
+        self.is_cut |= other.is_cut;
     }
 }
 
 /// What all appends share.
 struct Book {
     window: Window,
-    keep: bool,
+    /// Most outcomes that are remembered; 0 for none.
+    keep: usize,
     stop: AtomicBool,
     pages: Mutex<Pages>,
 }
@@ -129,7 +133,7 @@ struct Pages {
 }
 
 impl Book {
-    fn new(window: Window, keep: bool) -> Self {
+    fn new(window: Window, keep: usize) -> Self {
         Self { window, keep, stop: AtomicBool::new(false), pages: Mutex::default() }
     }
 
@@ -146,8 +150,12 @@ impl Book {
         let mut pages = self.pages();
         let number = pages.next;
         pages.next += 1;
-        if self.keep {
+        if self.keep > 0 {
             pages.measured.outcomes.push(Outcome::Unknown);
+            if pages.measured.outcomes.len() >= self.keep {
+                pages.measured.is_cut = true;
+                self.stop.store(true, Ordering::Relaxed);
+            }
         }
         number
     }
@@ -219,12 +227,13 @@ fn is_final(error: &ClientError) -> bool {
     }
 }
 
-/// Keeps `in_flight` appends under way until the window ends, shared out over `sinks`. `keep`: remember each outcome.
+/// Keeps `in_flight` appends under way until the window ends, shared out over `sinks`. `keep`: so many
+/// outcomes are remembered, and the load ends when there are as many.
 pub(super) async fn closed<S: Sink>(
     sinks: &[S],
     in_flight: u32,
     window: Window,
-    keep: bool,
+    keep: usize,
 ) -> Result<Measured, ClientError> {
     let book = Arc::new(Book::new(window, keep));
     let mut slots = JoinSet::new();
@@ -253,7 +262,7 @@ pub(super) async fn scheduled<S: Sink>(
     in_flight: u32,
     mut pacer: Pacer,
     window: Window,
-    keep: bool,
+    keep: usize,
 ) -> Result<Measured, ClientError> {
     let book = Arc::new(Book::new(window, keep));
     let room = Arc::new(Semaphore::new(in_flight as usize));
@@ -269,8 +278,8 @@ pub(super) async fn scheduled<S: Sink>(
         });
     };
     let mut due = Vec::with_capacity(DUE_TOGETHER);
-    // The pacer ends with the window, and then tells the last that were due.
-    while pacer.due(&mut due, DUE_TOGETHER).await > 0 {
+    // The pacer ends with the window, and then tells the last that were due. A load that has to stop does so at once.
+    while !book.stop.load(Ordering::Relaxed) && pacer.due(&mut due, DUE_TOGETHER).await > 0 {
         for at in due.drain(..) {
             let free = match room.clone().try_acquire_owned() {
                 Ok(permit) => Some(permit),
@@ -323,12 +332,12 @@ mod tests {
 
     /// A thousand appends a second.
     fn schedule(window: Window) -> Pacer {
-        let (tell, due) = mpsc::unbounded_channel();
+        let (tell, due) = mpsc::channel(16);
         tokio::spawn(async move {
             for n in 0..10_000 {
                 let at = window.from + n * MS;
                 sleep_until(at).await;
-                let _ = tell.send(at);
+                let _ = tell.send(at).await;
             }
         });
         Pacer::of(due)
@@ -340,7 +349,7 @@ mod tests {
     async fn on_a_schedule_a_stall_is_seen_by_everything_that_was_due() {
         for in_flight in [4_096, 8] {
             let (cluster, window) = scene();
-            let measured = scheduled(&[cluster], in_flight, schedule(window), window, true).await.unwrap();
+            let measured = scheduled(&[cluster], in_flight, schedule(window), window, usize::MAX).await.unwrap();
             let seen = measured.latency.percentiles();
             assert_eq!((seen.samples, measured.unissued), (10_000, 0), "{in_flight}");
             assert!(seen.p99_us > 850_000.0, "{in_flight} in flight: p99 is {} µs", seen.p99_us);
@@ -354,7 +363,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn in_a_closed_loop_the_stall_stops_the_load() {
         let (cluster, window) = scene();
-        let measured = closed(&[cluster], 1, window, false).await.unwrap();
+        let measured = closed(&[cluster], 1, window, 0).await.unwrap();
         assert!(measured.latency.percentiles().p99_us < 10_000.0);
         assert!(measured.latency.percentiles().max_us > 900_000.0);
         assert!(measured.latency.corrected().percentiles().p99_us > 850_000.0);
@@ -366,7 +375,7 @@ mod tests {
     async fn what_was_due_and_never_issued_is_counted() {
         let (mut cluster, window) = scene();
         cluster.to = window.to + 5_000 * MS;
-        let measured = scheduled(&[cluster], 8, schedule(window), window, false).await.unwrap();
+        let measured = scheduled(&[cluster], 8, schedule(window), window, 0).await.unwrap();
         let seen = measured.latency.percentiles();
         assert_eq!(seen.samples, 10_000);
         assert!(measured.unissued > 6_900, "{}", measured.unissued);
@@ -379,9 +388,22 @@ mod tests {
     async fn the_warm_up_does_not_count() {
         let (cluster, _) = scene();
         let window = Window::after(4_000 * MS, 1_000 * MS);
-        let measured = closed(&[cluster], 2, window, false).await.unwrap();
+        let measured = closed(&[cluster], 2, window, 0).await.unwrap();
         assert!(measured.latency.percentiles().max_us < 10_000.0);
         assert!(measured.acked <= 2 * 1_001 && measured.acked > 500, "{}", measured.acked);
+    }
+
+    /// What is remembered is bounded: the load ends rather than forget one.
+    #[tokio::test(start_paused = true)]
+    async fn the_load_ends_when_no_more_outcomes_can_be_kept() {
+        let (cluster, window) = scene();
+        let measured = closed(&[cluster.clone()], 4, window, 100).await.unwrap();
+        assert!(measured.is_cut);
+        assert!((100..104).contains(&measured.outcomes.len()), "{}", measured.outcomes.len());
+        assert!(measured.outcomes.iter().all(|outcome| matches!(outcome, Outcome::Acked(_))));
+        let measured = scheduled(&[cluster], 4, schedule(window), window, 100).await.unwrap();
+        assert!(measured.is_cut);
+        assert_eq!(measured.outcomes.len(), 100);
     }
 
     /// Whatever no waiting mends ends the run with its reason; anything else is counted.
@@ -397,12 +419,12 @@ mod tests {
         }
         let window = || Window::after(Duration::ZERO, 1_000 * MS);
         let unknown = Failing(ClientError::Unknown { why: "gone".into() });
-        let measured = closed(&[unknown], 2, window(), true).await.unwrap();
+        let measured = closed(&[unknown], 2, window(), usize::MAX).await.unwrap();
         assert!(measured.unknown > 10 && measured.not_applied == 0);
         assert_eq!(measured.outcomes.len() as u64, measured.unknown);
         assert_eq!((measured.acked, measured.latency.percentiles().samples), (0, measured.unknown));
         assert!(measured.failure.unwrap().contains("gone"));
         let error = ClientError::NotAuthorised { why: "role".into() };
-        assert_eq!(closed(&[Failing(error.clone())], 2, window(), false).await.unwrap_err(), error);
+        assert_eq!(closed(&[Failing(error.clone())], 2, window(), 0).await.unwrap_err(), error);
     }
 }

@@ -17,6 +17,9 @@ use super::verify::{self, Checker, Verdict};
 use crate::cli::output::{CliError, Exit, Ui, thousands};
 use crate::limits::printable;
 
+/// Most appends of a run whose outcomes are remembered, by all processes together: 32 bytes each while they are checked.
+const OUTCOMES_MAX: usize = 32 << 20;
+
 /// Everything a measurement needs.
 pub(super) struct Bench<'a> {
     pub(super) args: &'a BenchArgs,
@@ -174,16 +177,18 @@ impl Bench<'_> {
                 let crew = Crew::gather(job.clone(), &self.target.identity).await?;
                 let window = Window::after(self.args.warm_up, self.args.duration);
                 let here = [std::process::id()];
-                let (measured, used) = tokio::join!(crew.work(window), usage::within(window, &agents, &here));
-                (vec![measured?], used)
+                let used = async { Ok(usage::within(window, &agents, &here).await) };
+                // A load that fails ends at once.
+                let (measured, used) = tokio::try_join!(crew.work(window), used)?;
+                (vec![measured], used)
             }
             jobs => {
                 let mut workers = Workers::start(jobs).await?;
                 workers.go().await?;
                 let window = Window::after(self.args.warm_up, self.args.duration);
                 let pids = workers.pids();
-                let (measured, used) = tokio::join!(workers.finish(), usage::within(window, &agents, &pids));
-                (measured?, used)
+                let used = async { Ok(usage::within(window, &agents, &pids).await) };
+                tokio::try_join!(workers.finish(), used)?
             }
         };
         let mut together = Measured::default();
@@ -223,7 +228,7 @@ impl Bench<'_> {
             process: (process, args.processes),
             warm_up: args.warm_up,
             duration: args.duration,
-            keep: args.verify,
+            keep: if args.verify { OUTCOMES_MAX / args.processes as usize } else { 0 },
         };
         Ok((0..args.processes).map(of).collect())
     }

@@ -13,9 +13,12 @@ const STEP: Duration = Duration::from_micros(50);
 /// The longest sleep, so that a schedule that nobody follows any more ends soon.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
+/// Most moments that were told and not taken.
+const TOLD_MAX: usize = 4_096;
+
 /// Tells moments until it is dropped or the schedule is over.
 pub(super) struct Pacer {
-    due: mpsc::UnboundedReceiver<Instant>,
+    due: mpsc::Receiver<Instant>,
     stop: Arc<AtomicBool>,
 }
 
@@ -24,9 +27,9 @@ impl Pacer {
     /// that part of the space between two, so that several schedules do not coincide.
     ///
     /// A thread of its own tells them: the timers of the runtime would round each moment up to the next millisecond.
-    /// Those that were told and not yet taken are bounded by the schedule's length times its rate, 16 bytes each.
+    /// It waits when [`TOLD_MAX`] were told and not taken, and goes on where it was: what is late stays due.
     pub(super) fn start(per_second: f64, phase: f64, from: Instant, to: Instant) -> std::io::Result<Self> {
-        let (tell, due) = mpsc::unbounded_channel();
+        let (tell, due) = mpsc::channel(TOLD_MAX);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let moment = move |n: u64| from + Duration::from_secs_f64((n as f64 + phase) / per_second);
@@ -36,7 +39,7 @@ impl Pacer {
                 let now = Instant::now();
                 let mut next = moment(n);
                 while next <= now && next < to {
-                    if tell.send(next).is_err() {
+                    if tell.blocking_send(next).is_err() {
                         return;
                     }
                     n += 1;
@@ -53,7 +56,7 @@ impl Pacer {
 
     /// Moments that someone else tells.
     #[cfg(test)]
-    pub(super) fn of(due: mpsc::UnboundedReceiver<Instant>) -> Self {
+    pub(super) fn of(due: mpsc::Receiver<Instant>) -> Self {
         Self { due, stop: Arc::default() }
     }
 

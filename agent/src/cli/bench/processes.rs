@@ -110,7 +110,13 @@ impl Worker {
         let mut text = String::new();
         let _ = (&mut self.errors).take(ERROR_BYTES_MAX).read_to_string(&mut text).await;
         let line = text.lines().find_map(|line| line.strip_prefix("error: "));
-        Err(line.map_or_else(|| failed(&"it ended early"), |line| CliError::from_sentence(Exit::Error, line)))
+        let exit = match self.child.wait().await.ok().and_then(|status| status.code()) {
+            Some(3) => Exit::Unreachable,
+            Some(4) => Exit::NotAuthorised,
+            Some(6) => Exit::NoQuorum,
+            _ => Exit::Error,
+        };
+        Err(line.map_or_else(|| failed(&"it ended early"), |line| CliError::from_sentence(exit, line)))
     }
 }
 
