@@ -397,7 +397,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_load_ends_when_no_more_outcomes_can_be_kept() {
         let (cluster, window) = scene();
-        let measured = closed(&[cluster.clone()], 4, window, 100).await.unwrap();
+        let measured = closed(std::slice::from_ref(&cluster), 4, window, 100).await.unwrap();
         assert!(measured.is_cut);
         assert!((100..104).contains(&measured.outcomes.len()), "{}", measured.outcomes.len());
         assert!(measured.outcomes.iter().all(|outcome| matches!(outcome, Outcome::Acked(_))));
