@@ -20,6 +20,7 @@ mod record;
 mod status;
 mod tail;
 mod transfer;
+mod verify;
 
 use crate::limits::printable;
 use clap::builder::BoolishValueParser;
@@ -105,6 +106,8 @@ enum Command {
     Forget(forget::ForgetArgs),
     /// Hand leadership over to another voter
     Transfer(transfer::TransferArgs),
+    /// Check every checksum of a data directory that no agent uses
+    Verify(verify::VerifyArgs),
     /// Measure appends beside what the disk and the network could do at best
     Bench(bench::BenchArgs),
     /// Make and check certificates
@@ -150,6 +153,7 @@ fn dispatch(cli: Cli, ui: &Ui) -> Result<(), CliError> {
         Command::Certs(command) => certs::run(&global, command, ui),
         Command::Demo(args) => demo::run(&global, &args, ui),
         Command::Bench(args) => bench::run(&global, &args, ui),
+        Command::Verify(args) => verify::run(&global, &args, ui),
         command => {
             logging::start_client(global.log.as_deref())?;
             let runtime = runtime()?;
@@ -162,7 +166,11 @@ fn dispatch(cli: Cli, ui: &Ui) -> Result<(), CliError> {
                     Command::Leave => leave::run(&global, ui).await,
                     Command::Forget(args) => forget::run(&global, &args, ui).await,
                     Command::Transfer(args) => transfer::run(&global, &args, ui).await,
-                    Command::Agent(_) | Command::Certs(_) | Command::Demo(_) | Command::Bench(_) => Ok(()),
+                    Command::Agent(_)
+                    | Command::Certs(_)
+                    | Command::Demo(_)
+                    | Command::Bench(_)
+                    | Command::Verify(_) => Ok(()),
                 }
             });
             // A resolver that hangs must not keep a command beyond its timeout.
@@ -269,7 +277,10 @@ mod tests {
         let commands: Vec<_> = Cli::command().get_subcommands().map(|c| c.get_name().to_owned()).collect();
         assert_eq!(
             commands,
-            ["demo", "agent", "members", "status", "append", "tail", "leave", "forget", "transfer", "bench", "certs"]
+            [
+                "demo", "agent", "members", "status", "append", "tail", "leave", "forget", "transfer", "verify",
+                "bench", "certs"
+            ]
         );
     }
 }

@@ -173,6 +173,42 @@ impl Data {
     }
 }
 
+/// The data directory of an agent that does not run, open to read. No agent starts on it meanwhile.
+#[cfg(feature = "cli")]
+#[derive(Debug)]
+pub(crate) struct Unused {
+    log: OsDisk,
+    _lock: Option<File>,
+}
+
+#[cfg(feature = "cli")]
+impl Unused {
+    /// Opens it; `None` if there is no log in it. Nothing is made or changed.
+    pub(crate) fn open(path: &Path) -> Result<Option<Self>, Error> {
+        let lock_path = path.join(LOCK);
+        let lock = match File::open(&lock_path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            other => Some(other.map_err(at("open", &lock_path))?),
+        };
+        match lock.as_ref().map_or(Ok(()), File::try_lock) {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(Error::InUse { path: path.into() }),
+            Err(fs::TryLockError::Error(source)) => return Err(at("lock", &lock_path)(source)),
+        }
+        let log = path.join(LOG);
+        match OsDisk::open_read_only(&log) {
+            Ok(log) => Ok(Some(Self { log, _lock: lock })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(at("open", &log)(error)),
+        }
+    }
+
+    /// The directory of its log.
+    pub(crate) fn log(&self) -> &OsDisk {
+        &self.log
+    }
+}
+
 /// Carries out what `LEFT` says.
 fn finish_leaving(path: &Path, time: &str) -> Result<PathBuf, Error> {
     let is_plain = !time.is_empty() && time.bytes().all(|b| b.is_ascii_alphanumeric());

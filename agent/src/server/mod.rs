@@ -13,6 +13,8 @@ mod rpc;
 mod signals;
 mod tail;
 
+#[cfg(feature = "cli")]
+pub(crate) use data::Unused;
 pub use error::Error;
 
 use crate::config::{AgentHooks, AgentOptions, GossipProfile};

@@ -20,3 +20,4 @@ mod restart;
 mod start;
 mod transfer;
 mod trust;
+mod verify;

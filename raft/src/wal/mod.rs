@@ -9,6 +9,7 @@
 //! | `segment` | the file that holds frames |
 //! | `meta` | identity, term and vote, in two copies |
 //! | `recover` | what a start may believe of all these |
+//! | `verify`, `verifier` | all that is damaged, without changing a byte |
 //! | `view` | which segment holds which entries in force |
 //! | `writer`, `reader` | the two doors |
 //! | `disk`, `os`, `sim` | the one door to storage, the real one and the treacherous one |
@@ -36,6 +37,8 @@ mod recover;
 mod segment;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
+mod verifier;
+mod verify;
 mod view;
 mod writer;
 
@@ -57,6 +60,7 @@ pub use os::OsDisk;
 pub use reader::Reader;
 pub use recover::Recovered;
 pub use segment::{SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES};
+pub use verify::{DAMAGES_MAX, Damage, Seen, TornTail, Verified, verify};
 pub use writer::{Batch, Writer};
 
 use error::Context;

@@ -14,6 +14,7 @@ use super::disk::{Disk, File, Lock};
 #[derive(Debug)]
 pub struct OsDisk {
     path: PathBuf,
+    read_only: bool,
 }
 
 impl OsDisk {
@@ -26,7 +27,16 @@ impl OsDisk {
         let path = path.as_ref();
         create_dirs(path)?;
         // Absolute, so that a later change of the working directory does not move the log.
-        Ok(Self { path: fs::canonicalize(path)? })
+        Ok(Self { path: fs::canonicalize(path)?, read_only: false })
+    }
+
+    /// Opens an existing directory to read: nothing in it can be changed through this. It is locked only if it has been
+    /// used before, since a lock is a file.
+    ///
+    /// # Errors
+    /// `NotFound`, or whatever else the system says.
+    pub fn open_read_only(path: impl AsRef<Path>) -> io::Result<Self> {
+        Ok(Self { path: fs::canonicalize(path)?, read_only: true })
     }
 
     /// Where it is.
@@ -35,9 +45,13 @@ impl OsDisk {
         &self.path
     }
 
-    fn options() -> OpenOptions {
+    fn may_change(&self) -> io::Result<()> {
+        if self.read_only { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(()) }
+    }
+
+    fn options(&self) -> OpenOptions {
         let mut options = OpenOptions::new();
-        options.read(true).write(true);
+        options.read(true).write(!self.read_only);
         #[cfg(unix)]
         {
             use std::os::unix::fs::OpenOptionsExt;
@@ -92,18 +106,20 @@ impl Disk for OsDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(OsFile(Self::options().open(self.path.join(name))?)))
+        Ok(Arc::new(OsFile(self.options().open(self.path.join(name))?)))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(OsFile(Self::options().create_new(true).open(self.path.join(name))?)))
+        Ok(Arc::new(OsFile(self.options().create_new(true).open(self.path.join(name))?)))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.may_change()?;
         fs::rename(self.path.join(from), self.path.join(to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.may_change()?;
         fs::remove_file(self.path.join(name))
     }
 
@@ -114,7 +130,12 @@ impl Disk for OsDisk {
     // `File::try_lock` is stable since Rust 1.89; there is no exclusive lock in `std` before it.
     #[allow(clippy::incompatible_msrv)]
     fn lock(&self, name: &str) -> io::Result<Box<dyn Lock>> {
-        let file = Self::options().create(true).truncate(false).open(self.path.join(name))?;
+        let mut options = self.options();
+        let file = match options.create(!self.read_only).truncate(false).open(self.path.join(name)) {
+            // Nobody has ever locked it, and this door makes no file.
+            Err(error) if self.read_only && error.kind() == io::ErrorKind::NotFound => return Ok(Box::new(NoLock)),
+            other => other?,
+        };
         match file.try_lock() {
             Ok(()) => Ok(Box::new(OsLock { _file: file })),
             Err(fs::TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
@@ -130,6 +151,12 @@ struct OsLock {
 }
 
 impl Lock for OsLock {}
+
+/// Of a directory that nobody uses.
+#[derive(Debug)]
+struct NoLock;
+
+impl Lock for NoLock {}
 
 #[derive(Debug)]
 struct OsFile(fs::File);

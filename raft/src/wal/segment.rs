@@ -153,6 +153,15 @@ pub(super) enum Name {
     Foreign,
 }
 
+/// The seq, base index and uid in the name of a segment.
+pub(super) fn parse(name: &str) -> Option<(u64, u64, u64)> {
+    let mut parts = name.strip_suffix(SUFFIX)?.split('-');
+    let seq = u64::from_str_radix(parts.next()?, 16).ok()?;
+    let base = parts.next()?.parse().ok()?;
+    let uid = u64::from_str_radix(parts.next()?, 16).ok()?;
+    parts.next().is_none().then_some((seq, base, uid))
+}
+
 pub(super) fn classify(name: &str) -> Name {
     if let Some(stem) = name.strip_suffix(TMP_SUFFIX) {
         let ours = stem.ends_with(SUFFIX) || META_FILES.contains(&stem);

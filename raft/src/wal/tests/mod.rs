@@ -9,6 +9,7 @@ mod decode;
 mod faults;
 mod model;
 mod real;
+mod verify;
 
 use std::sync::Arc;
 

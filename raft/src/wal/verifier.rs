@@ -1,0 +1,488 @@
+//! The verifier: the walk of `verify` through meta and segments, past all damage.
+//!
+//! It keeps one window of a file, one header a segment and the list of damages; never an entry longer than it looks at it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+
+use super::disk::{Disk, File};
+use super::entry::{Entry, EntryError, EntryHeader};
+use super::error::{Context, Error};
+use super::frame::{self, FRAME_HEADER_BYTES, FrameHeader, Place, Window};
+use super::meta::{self, META_BYTES, Meta};
+use super::names::META_FILES;
+use super::segment::{self, Name, Previous, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::verify::{DAMAGES_MAX, Damage, Seen, TornTail, Verified};
+use crate::LogIndex;
+
+/// Bytes read at a time.
+const STEP_BYTES: usize = 1 << 20;
+
+/// A segment file, as its name tells and, if it is good, its header block.
+struct SegmentFile {
+    name: String,
+    seq: u64,
+    base: u64,
+    uid: u64,
+    len: u64,
+    header: Option<SegmentHeader>,
+}
+
+pub(super) struct Verifier<'a> {
+    disk: &'a dyn Disk,
+    look: &'a mut dyn FnMut(Seen<'_>) -> Option<String>,
+    found: Verified,
+    bytes_of: u64,
+    /// The last good entry in force, if no damage lies behind it.
+    last: Option<EntryHeader>,
+    /// Something between `last` and here is damaged, so that what follows need not follow it directly.
+    gap: bool,
+    /// The entry before the base of each segment, for those that begin behind a truncation.
+    before_bases: BTreeMap<u64, EntryHeader>,
+    wanted: BTreeSet<u64>,
+    /// The damage whose end is told by the next good header.
+    open: Option<usize>,
+}
+
+impl<'a> Verifier<'a> {
+    pub(super) fn new(disk: &'a dyn Disk, look: &'a mut dyn FnMut(Seen<'_>) -> Option<String>) -> Self {
+        Self {
+            disk,
+            look,
+            found: Verified::default(),
+            bytes_of: 0,
+            last: None,
+            gap: false,
+            before_bases: BTreeMap::new(),
+            wanted: BTreeSet::new(),
+            open: None,
+        }
+    }
+
+    pub(super) fn run(mut self, names: &[String]) -> Result<Verified, Error> {
+        self.meta(names)?;
+        let found = self.segments(names)?;
+        for at in 0..found.len() {
+            let later = found.get(at + 1..).unwrap_or_default();
+            if let Some(this) = found.get(at) {
+                self.segment(this, later)?;
+            }
+        }
+        self.found.last = self.last.map(|header| header.index);
+        Ok(self.found)
+    }
+
+    /// Notes a damage; its place in the list, if it is listed.
+    fn damage(&mut self, file: &str, offset: u64, what: impl Into<String>) -> Option<usize> {
+        if self.found.damaged.len() >= DAMAGES_MAX {
+            self.found.more_damaged += 1;
+            return None;
+        }
+        let damage = Damage { file: file.to_owned(), offset, what: what.into(), entries: None, records: None };
+        self.found.damaged.push(damage);
+        Some(self.found.damaged.len() - 1)
+    }
+
+    fn damage_of(&mut self, error: Error) -> Result<(), Error> {
+        match error {
+            Error::Corrupt { file, offset, what } => {
+                self.damage(&file, offset, what);
+                Ok(())
+            }
+            other => Err(other),
+        }
+    }
+
+    fn read(&mut self, bytes: u64) {
+        self.found.bytes += bytes;
+        (self.look)(Seen::Progress { bytes: self.found.bytes, of: self.bytes_of });
+    }
+
+    // ---- meta ----
+
+    fn meta(&mut self, names: &[String]) -> Result<(), Error> {
+        let mut best: Option<(u64, Meta)> = None;
+        let mut bad = Vec::new();
+        for name in META_FILES {
+            match self.meta_copy(names, name) {
+                Ok(copy) => best = best.filter(|(generation, _)| *generation >= copy.0).or(Some(copy)),
+                Err(error) => bad.push(error),
+            }
+        }
+        let no_segments = names.iter().all(|n| !matches!(segment::classify(n), Name::Segment(_)));
+        for error in bad {
+            // A crash while the log was made leaves the first copy alone; the next start makes the second one.
+            let is_unfinished = best.is_some_and(|(generation, _)| generation == 1)
+                && no_segments
+                && matches!(&error, Error::Corrupt { file, .. } if !names.contains(file));
+            if !is_unfinished {
+                self.damage_of(error)?;
+            }
+        }
+        self.found.meta = best.map(|(_, meta)| meta);
+        Ok(())
+    }
+
+    fn meta_copy(&mut self, names: &[String], name: &str) -> Result<(u64, Meta), Error> {
+        if !names.iter().any(|n| n == name) {
+            return Err(Error::corrupt(name, 0, "the file is missing"));
+        }
+        let file = self.disk.open(name).context("open", name)?;
+        let len = file.len().context("measure", name)?;
+        if len != META_BYTES as u64 {
+            return Err(Error::corrupt(name, len.min(META_BYTES as u64), "the file has not the length of a meta"));
+        }
+        let mut bytes = vec![0; META_BYTES];
+        file.read_at(&mut bytes, 0).map_err(|error| Error::corrupt(name, 0, unreadable(&error)))?;
+        self.found.bytes += len;
+        meta::decode(&bytes, name)
+    }
+
+    // ---- segments ----
+
+    fn segments(&mut self, names: &[String]) -> Result<Vec<SegmentFile>, Error> {
+        let mut found: Vec<SegmentFile> = Vec::new();
+        for name in names {
+            match segment::classify(name) {
+                Name::Segment(_) => match segment::parse(name) {
+                    Some((seq, base, uid)) => {
+                        let file = self.disk.open(name).context("open", name)?;
+                        let len = file.len().context("measure", name)?;
+                        let header = self.header_block(name, len, file.as_ref())?;
+                        found.push(SegmentFile { name: name.clone(), seq, base, uid, len, header });
+                    }
+                    None => drop(self.damage(name, 0, "this is not the name of a segment")),
+                },
+                Name::Strange => drop(self.damage(name, 0, "this is not the name of a segment")),
+                Name::Leftover | Name::Foreign => {}
+            }
+        }
+        found.sort_by(|a, b| (a.seq, &a.name).cmp(&(b.seq, &b.name)));
+        self.check_order(&found);
+        self.bytes_of = self.found.bytes + found.iter().map(|f| f.len).sum::<u64>();
+        self.found.segments = found.len();
+        self.wanted = found.iter().map(|f| f.base.saturating_sub(1)).collect();
+        Ok(found)
+    }
+
+    fn header_block(&mut self, name: &str, len: u64, file: &dyn File) -> Result<Option<SegmentHeader>, Error> {
+        if len > SEGMENT_BYTES_MAX {
+            self.damage(name, SEGMENT_BYTES_MAX, "the file is longer than any segment");
+        }
+        let mut block = vec![0; SEGMENT_HEADER_BYTES.min(usize::try_from(len).unwrap_or(usize::MAX))];
+        if let Err(error) = file.read_at(&mut block, 0) {
+            self.damage(name, 0, unreadable(&error));
+            return Ok(None);
+        }
+        let header = match SegmentHeader::decode(&block, name) {
+            Ok(header) => header,
+            Err(error) => return self.damage_of(error).map(|()| None),
+        };
+        if let Some(meta) = &self.found.meta {
+            if header.cluster != meta.cluster || header.node != meta.node {
+                self.damage(name, 0, "the segment belongs to another node or cluster");
+            } else if Some(header.log_id) != meta.log_id {
+                self.damage(name, 0, "the segment belongs to another log id");
+            }
+        }
+        Ok(Some(header))
+    }
+
+    /// No segment is missing, there twice, or shorter than its successor or the meta remembers.
+    fn check_order(&mut self, found: &[SegmentFile]) {
+        for pair in found.windows(2) {
+            let [before, next] = pair else { continue };
+            if before.seq.checked_add(1) != Some(next.seq) {
+                let what = format!("the segment after number {} is missing, or there twice", before.seq);
+                self.damage(&next.name, 0, what);
+            } else if let Some(header) = &next.header
+                && header.previous != (Previous { uid: before.uid, len: before.len })
+            {
+                let at = before.len.min(header.previous.len);
+                let what =
+                    format!("its successor remembers a length of {}, the file has {}", header.previous.len, before.len);
+                self.damage(&before.name, at, what);
+            }
+        }
+        let Some(tail) = self.found.meta.and_then(|meta| meta.tail) else { return };
+        match found.iter().find(|f| f.seq == tail.seq && f.uid == tail.uid) {
+            None => {
+                let name = format!("segment number {} (uid {:016x})", tail.seq, tail.uid);
+                self.damage(&name, 0, "the newest segment that the meta knows is missing");
+            }
+            Some(known) if known.len < tail.durable => {
+                let what = format!("the file ends before byte {}, which was durable", tail.durable);
+                self.damage(&known.name, known.len, what);
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn segment(&mut self, this: &SegmentFile, later: &[SegmentFile]) -> Result<(), Error> {
+        self.begin(this);
+        let file = self.disk.open(&this.name).context("open", &this.name)?;
+        // Entries from here on are superseded by a later segment.
+        let until = later.iter().map(|f| f.base).min().unwrap_or(u64::MAX);
+        let walk = Walk { this, file, until, newest: later.is_empty() };
+        self.found.bytes += this.len.min(SEGMENT_HEADER_BYTES as u64);
+        // A place that the system cannot read ends the walk through this file, not the verification.
+        if let Err((at, error)) = self.walk(&walk) {
+            self.damage(&this.name, at, unreadable(&error));
+            self.gap = true;
+        }
+        Ok(())
+    }
+
+    /// A segment supersedes all entries from its base on.
+    fn begin(&mut self, this: &SegmentFile) {
+        let start = self.found.meta.map_or_else(Default::default, |meta| meta.start);
+        let next = self.last.map_or(start.position.index.0, |last| last.index.0).saturating_add(1);
+        if this.base == next {
+            return;
+        }
+        self.before_bases.retain(|index, _| *index < this.base);
+        self.open = None;
+        let before = this.base.saturating_sub(1);
+        match self.before_bases.get(&before) {
+            Some(header) => {
+                self.last = Some(*header);
+                self.gap = false;
+            }
+            None if before == start.position.index.0 => {
+                self.last = None;
+                self.gap = false;
+            }
+            None if self.gap => {}
+            None => {
+                let what = format!("it begins at entry {}, the log before it ends with {}", this.base, next - 1);
+                let at = self.damage(&this.name, 0, what);
+                if let Some(damage) = at.and_then(|at| self.found.damaged.get_mut(at)) {
+                    let last = LogIndex(before);
+                    damage.entries = (before >= next).then_some((LogIndex(next), Some(last)));
+                }
+                self.gap = true;
+            }
+        }
+    }
+
+    fn walk(&mut self, walk: &Walk<'_>) -> Result<(), (u64, io::Error)> {
+        let mut window = Window::new(walk.file.clone(), walk.this.len, STEP_BYTES);
+        let known = self.found.meta.and_then(|m| m.tail).filter(|t| t.seq == walk.this.seq).map_or(0, |t| t.durable);
+        let mut frontier = known.max(SEGMENT_HEADER_BYTES as u64);
+        let mut rest: Option<Survey> = None;
+        let mut at = SEGMENT_HEADER_BYTES as u64;
+        loop {
+            let place = frame::read(&mut window, walk.this.uid, at).map_err(|e| (at, e))?;
+            if let Place::Frame(frame) = place {
+                frontier = frontier.max(u64::from(frame.header.frontier));
+                self.good(walk, at, &frame.header, &frame.entry);
+                self.read(frame.header.total_len());
+                at += frame.header.total_len();
+                continue;
+            }
+            if matches!(place, Place::End) {
+                self.end(walk, at, frontier);
+                return Ok(());
+            }
+            let survey = match &rest {
+                Some(survey) => survey,
+                None => rest.insert(survey(walk, at).map_err(|e| (at, e))?),
+            };
+            frontier = frontier.max(survey.frontier);
+            if self.is_end(walk, at, &place, frontier, survey.written_end) {
+                self.read(walk.this.len - at);
+                return Ok(());
+            }
+            let next = self.bad(walk, &mut window, at, &place).map_err(|e| (at, e))?;
+            self.read(next - at);
+            at = next;
+        }
+    }
+
+    /// Nothing follows. All that was known durable must be there.
+    fn end(&mut self, walk: &Walk<'_>, at: u64, frontier: u64) {
+        if walk.newest && at < frontier {
+            self.damage(&walk.this.name, at, "the file ends before what was durable");
+        }
+    }
+
+    /// Is the newest segment over here without any damage: never written, or torn by a crash? As `recover` decides.
+    fn is_end(&mut self, walk: &Walk<'_>, at: u64, place: &Place, frontier: u64, written_end: u64) -> bool {
+        let torn = match place {
+            _ if written_end <= at => true,
+            Place::BadHeader { unwritten } | Place::BadBody { unwritten, .. } => *unwritten,
+            Place::Frame(_) | Place::End | Place::Unreadable(_) => false,
+        };
+        if !walk.newest || at < frontier || !torn {
+            return false;
+        }
+        if written_end > at {
+            let file = walk.this.name.clone();
+            self.found.torn_tail = Some(TornTail { file, offset: at, bytes: written_end - at });
+        }
+        true
+    }
+
+    /// A frame whose checksums are right.
+    fn good(&mut self, walk: &Walk<'_>, at: u64, frame: &FrameHeader, entry: &Entry) {
+        let header = *entry.header();
+        self.close(frame);
+        if let Err(error) = self.is_next(entry) {
+            let place = self.damage(&walk.this.name, at, format!("the entry there is wrong: {error}"));
+            self.costs(place, frame);
+        }
+        if let Some(what) = (self.look)(Seen::Entry(entry)) {
+            let place = self.damage(&walk.this.name, at, format!("the payload of the entry there is wrong: {what}"));
+            self.costs(place, frame);
+        }
+        if header.index.0 < walk.until {
+            self.found.entries += 1;
+            self.found.records += u64::from(header.count);
+        } else {
+            self.found.superseded += 1;
+        }
+        if self.wanted.contains(&header.index.0) {
+            self.before_bases.insert(header.index.0, header);
+        }
+        self.last = Some(header);
+        self.gap = false;
+    }
+
+    /// After damage an entry cannot follow the one before; but nothing may go back.
+    fn is_next(&self, entry: &Entry) -> Result<(), EntryError> {
+        let header = entry.header();
+        match (&self.found.meta, &self.last) {
+            (_, Some(last)) if self.gap => {
+                let goes_back = header.index <= last.index
+                    || header.term < last.term
+                    || header.time < last.time
+                    || header.base_offset < last.next_offset();
+                if goes_back { Err(EntryError::NotNext("index, term, time or offset go back")) } else { Ok(()) }
+            }
+            (_, Some(last)) => entry.follows(last),
+            (Some(meta), None) if !self.gap => meta.check_next(entry, None),
+            (_, None) => Ok(()),
+        }
+    }
+
+    /// A damaged place; where to go on.
+    fn bad(&mut self, walk: &Walk<'_>, window: &mut Window, at: u64, place: &Place) -> io::Result<u64> {
+        let name = &walk.this.name;
+        let head = window.get(at, FRAME_HEADER_BYTES)?;
+        self.gap = true;
+        if let Some(header) = frame::decode_header(&head, walk.this.uid, at) {
+            self.close(&header);
+            let what = match place {
+                Place::Unreadable(error) => format!("the entry there is wrong: {error}"),
+                _ => format!("entry {} does not match its checksum", header.index),
+            };
+            let place = self.damage(name, at, what);
+            self.costs(place, &header);
+            self.open = place;
+            return Ok((at + header.total_len()).min(walk.this.len));
+        }
+        let next = next_frame(window, walk.this, at + 8)?.unwrap_or(walk.this.len);
+        // How many records a damaged body before this held, nobody tells any more.
+        let after_body = self.open.and_then(|open| self.found.damaged.get(open)).and_then(|d| d.entries);
+        let first = match (after_body, self.last) {
+            (Some((first, last)), _) => Some((last.unwrap_or(first).next(), None)),
+            (None, Some(last)) => Some((last.index.next(), Some(last.next_offset()))),
+            (None, None) => None,
+        };
+        let what = format!("there is no valid frame header, nor one in the {} bytes from here on", next - at);
+        let place = self.damage(name, at, what);
+        if let (Some(damage), Some((index, offset))) = (place.and_then(|p| self.found.damaged.get_mut(p)), first) {
+            damage.entries = Some((index, None));
+            damage.records = offset.map(|offset| (offset, None));
+        }
+        self.open = place;
+        Ok(next)
+    }
+
+    /// This damage costs the entry of this frame; how many records, the next frame tells.
+    fn costs(&mut self, place: Option<usize>, frame: &FrameHeader) {
+        if let Some(damage) = place.and_then(|place| self.found.damaged.get_mut(place)) {
+            let index = LogIndex(frame.index);
+            damage.entries = Some((index, Some(index)));
+            damage.records = Some((frame.offset_key, None));
+        }
+    }
+
+    /// A good frame header tells where the damage before it ended.
+    fn close(&mut self, frame: &FrameHeader) {
+        let open = self.open.take().and_then(|place| self.found.damaged.get_mut(place));
+        let Some(damage) = open else { return };
+        if let Some((first, last)) = &mut damage.entries {
+            *last = last.or(Some(LogIndex(frame.index.saturating_sub(1)))).filter(|last| *last >= *first);
+            if last.is_none() {
+                damage.entries = None;
+            }
+        }
+        if let Some((first, last)) = &mut damage.records {
+            *last = frame.offset_key.checked_sub(1).filter(|last| *last >= *first);
+            if last.is_none() {
+                damage.records = None;
+            }
+        }
+    }
+}
+
+/// One walk through a segment.
+struct Walk<'a> {
+    this: &'a SegmentFile,
+    file: Arc<dyn File>,
+    until: u64,
+    newest: bool,
+}
+
+/// What lies behind the first bad place of a segment.
+#[derive(Clone, Copy)]
+struct Survey {
+    /// The highest durable frontier in a good frame header there.
+    frontier: u64,
+    /// Only zeros from here on.
+    written_end: u64,
+}
+
+fn survey(walk: &Walk<'_>, from: u64) -> io::Result<Survey> {
+    let mut window = Window::new(walk.file.clone(), walk.this.len, STEP_BYTES);
+    let mut survey = Survey { frontier: 0, written_end: from };
+    let mut at = from;
+    while at < walk.this.len {
+        let bytes = window.get(at, STEP_BYTES)?;
+        if let Some(last) = bytes.iter().rposition(|b| *b != 0) {
+            survey.written_end = at + last as u64 + 1;
+        }
+        at += bytes.len() as u64;
+    }
+    let mut at = from;
+    while let Some(place) = next_frame(&mut window, walk.this, at)? {
+        let head = window.get(place, FRAME_HEADER_BYTES)?;
+        let header = frame::decode_header(&head, walk.this.uid, place);
+        survey.frontier = survey.frontier.max(header.map_or(0, |h| u64::from(h.frontier)));
+        at = place + 8;
+    }
+    Ok(survey)
+}
+
+/// The first place from `at` on where a good frame header stands.
+fn next_frame(window: &mut Window, this: &SegmentFile, at: u64) -> io::Result<Option<u64>> {
+    let mut at = at;
+    while at < this.len {
+        let bytes = window.get(at, STEP_BYTES)?;
+        for offset in (0..bytes.len()).step_by(8).filter(|o| frame::may_start(bytes.get(*o..).unwrap_or_default())) {
+            let place = at + offset as u64;
+            let head = window.get(place, FRAME_HEADER_BYTES)?;
+            if frame::decode_header(&head, this.uid, place).is_some() {
+                return Ok(Some(place));
+            }
+        }
+        at += bytes.len() as u64;
+    }
+    Ok(None)
+}
+
+fn unreadable(error: &io::Error) -> String {
+    format!("the system cannot read it ({error})")
+}
