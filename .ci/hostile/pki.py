@@ -82,6 +82,25 @@ class Authority:
             builder = builder.add_extension(x509.UnrecognizedExtension(private, bytes(padding)), critical=False)
         return Issued(builder.sign(self.key, hashes.SHA256()), key)
 
+    def below(self, number):
+        """An intermediate authority that this one should not have made."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Between {number} {self.cluster}")])
+        builder = x509.CertificateBuilder().subject_name(name).issuer_name(self.certificate.subject)
+        builder = builder.public_key(key.public_key()).serial_number(x509.random_serial_number())
+        builder = builder.not_valid_before(NOW - DAY).not_valid_after(NOW + DAY)
+        builder = builder.add_extension(x509.BasicConstraints(True, None), critical=True)
+        return Authority(builder.sign(self.key, hashes.SHA256()), key)
+
+    def deep(self, name, many):
+        """An agent's certificate below so many intermediates, all of them shown."""
+        authority, chain = self, []
+        for number in range(many):
+            authority = authority.below(number)
+            chain.insert(0, authority.certificate)
+        issued = authority.agent(name)
+        return Issued(issued.certificate, issued.key, chain)
+
     # The names of certs/src/subject.rs.
 
     def zone(self, cluster=None):

@@ -78,15 +78,22 @@ async def not_in_order(lab):
         ("no URI", a.issue([], [dns]), 46),
         ("a name with a slash too many", a.issue([uri + "/y"], [dns]), 46),
         ("agent without its DNS name", a.issue([uri]), 46),
+        ("a name with an escape", a.issue([a.agent_uri("x\x1b[31m")], [dns]), 46),
+        ("a name of 4,000 characters", a.issue([a.agent_uri("x" * 4_000)], [dns]), 46),
+        ("300 names", a.issue([a.agent_uri(f"x{n}") for n in range(300)], [dns]), 46),
+        ("one intermediate that our authority does not allow", a.deep("x", 1), None),
+        ("ten intermediates", a.deep("x", 10), None),
         ("for servers only", a.issue([uri], [dns], usages=pki.BOTH[:1]), 43),
         ("an authority's", a.issue([uri], [dns], ca=True), None),
         ("10,000 bytes of an unknown extension", a.issue([uri], [dns], padding=10_000), "served"),
-        ("60,000 bytes of an unknown extension", a.issue([uri], [dns], padding=60_000), None),
+        ("60,000 bytes of an unknown extension", a.issue([uri], [dns], padding=60_000), "served"),
+        ("70,000 bytes of an unknown extension", a.issue([uri], [dns], padding=70_000), None),
     ]
+    node = protocol.Node(a.cluster, "x")
     for what, issued, alert in bad:
         if alert == "served":
             client = await lab.dial(PEER, issued)
-            _, said, _ = await protocol.greet_as_peer(client, protocol.Node(a.cluster, "x"))
+            _, said, _ = await protocol.greet_as_peer(client, node)
             lab.say(f"{PEER}: {what}", f"Welcome of {said['name']}: it is only large", said["name"] == lab.victim.name)
             client.close()
         elif alert is None:

@@ -44,6 +44,22 @@ impl Fault {
         Self::Version,
     ];
 
+    /// A short stable word for logs and metrics.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Authority => "unfit_authority",
+            Self::NotAnAuthority => "unfit_issuer",
+            Self::CriticalExtension => "unfit_extension",
+            Self::KeyUsage => "unfit_key_usage",
+            Self::NotItsKey => "unfit_bearer",
+            Self::NameConstraint => "unfit_names",
+            Self::PathLength => "unfit_path_length",
+            Self::TooDeep => "unfit_depth",
+            Self::Algorithm => "unfit_algorithm",
+            Self::Version => "unfit_version",
+        }
+    }
+
     /// What webpki found, if it is one of these.
     pub(crate) fn of(error: &webpki::Error) -> Option<Self> {
         use webpki::Error as E;
@@ -90,6 +106,7 @@ mod tests {
     #[test]
     fn each_fault_has_its_own_words() {
         let texts: std::collections::BTreeSet<_> = Fault::ALL.iter().map(Fault::to_string).collect();
-        assert_eq!(texts.len(), Fault::ALL.len());
+        let codes: std::collections::BTreeSet<_> = Fault::ALL.iter().map(|fault| fault.code()).collect();
+        assert_eq!((texts.len(), codes.len()), (Fault::ALL.len(), Fault::ALL.len()));
     }
 }

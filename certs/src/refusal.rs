@@ -172,7 +172,7 @@ impl Refusal {
             Self::NoCommonProtocol => "no_common_protocol",
             Self::Revoked => "revoked",
             Self::AuthorityDates(_) => "authority_dates",
-            Self::Unfit(_) => "unfit",
+            Self::Unfit(fault) => fault.code(),
             Self::Broken => "broken",
             Self::Handshake { .. } => "handshake",
         }
