@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
 use quinn::{Connection, ConnectionError, Incoming};
@@ -10,6 +11,7 @@ use quorate_certs::{Refusal, Subject, Verdict};
 use tokio::time::Instant;
 
 use crate::admission::{Entry, Knock, Slot};
+use crate::bucket::Bucket;
 use crate::dial::{alert, peer_subject, write_frame};
 use crate::frame::FrameReader;
 use crate::greet::{self, gone, heard};
@@ -21,6 +23,16 @@ use crate::{Code, Event, Reason, Refused, connect, expiry, hello, socket, tuning
 
 /// First packets that are looked at before others get a turn: each costs some 10 to 200 us.
 const TOGETHER_MAX: usize = 4;
+/// First packets that are looked at in a second, and at once. The others wait in QUIC's queue, and where that is full they
+/// are dropped before anything is computed for them; whoever means it sends again.
+const LOOKS_PER_SECOND: u32 = 2_000;
+const LOOKS_BURST: u32 = 256;
+/// How long to wait when so many were looked at.
+const LOOKS_PAUSE: Duration = Duration::from_millis(2);
+/// Refusals that are answered in a second, and at once. Those without an answer come again when their own patience says so,
+/// and not as fast as they are refused.
+const ANSWERS_PER_SECOND: u32 = 64;
+const ANSWERS_BURST: u32 = 256;
 
 /// Our ALPNs in order of preference.
 pub(crate) fn alpns() -> [&'static [u8]; 3] {
@@ -30,8 +42,13 @@ pub(crate) fn alpns() -> [&'static [u8]; 3] {
 /// Accepts until the endpoint is closed.
 pub(crate) async fn accept(inner: Arc<Inner>) {
     let mut together = 0;
+    let mut looks = Bucket::new(LOOKS_PER_SECOND, LOOKS_BURST, Instant::now());
+    let mut answers = Bucket::new(ANSWERS_PER_SECOND, ANSWERS_BURST, Instant::now());
     while let Some(incoming) = inner.quinn.accept().await {
-        admit(&inner, incoming);
+        admit(&inner, incoming, &mut answers);
+        while !looks.take(Instant::now()) {
+            tokio::time::sleep(LOOKS_PAUSE).await;
+        }
         // A thousand first packets may be waiting; heartbeats must not wait for all of them.
         together += 1;
         if together == TOGETHER_MAX {
@@ -46,10 +63,14 @@ pub(crate) async fn accept(inner: Arc<Inner>) {
 }
 
 /// Decides about a first packet, without waiting.
-fn admit(inner: &Arc<Inner>, incoming: Incoming) {
+fn admit(inner: &Arc<Inner>, incoming: Incoming, answers: &mut Bucket) {
     let from = incoming.remote_address();
-    let refuse = |incoming: Incoming, why: Refused| {
-        incoming.refuse();
+    let mut refuse = |incoming: Incoming, why: Refused| {
+        if answers.take(Instant::now()) {
+            incoming.refuse()
+        } else {
+            incoming.ignore()
+        }
         inner.refused(from, why, None);
     };
     if inner.quinn.open_connections() >= inner.limits.connections_max {

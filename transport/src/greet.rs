@@ -15,7 +15,7 @@ use crate::link;
 use crate::outbox::Outbox;
 use crate::seats::Seat;
 use crate::table::{Class, Link, Standing};
-use crate::{Code, DialError, PeerInfo, Reason, Refused, socket, tuning};
+use crate::{Code, DialError, PeerInfo, Reason, Refused, congestion, socket, tuning};
 
 /// How often an older instance of a node is asked before the newcomer gives up: each round one connection goes.
 const ROUNDS_MAX: usize = 4;
@@ -185,6 +185,9 @@ fn greeted(
         dialled: hello.dialled,
     };
     tuning::trust(&conn, limits.streams_max, tuning::AGENT_WINDOW_BYTES);
+    if class == Class::Bulk {
+        congestion::yield_way(&conn);
+    }
     let outbox = Outbox::new(queue_bytes_max, frame_bytes_max);
     let link = Link::new(inner.next_id(), class, info, conn, outbox, seat);
     Greeted { link: Arc::new(link), send, recv: recv.with_max(frame_bytes_max) }

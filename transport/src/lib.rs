@@ -4,7 +4,7 @@
 //! # Shape
 //!
 //! [`Endpoint::bind`] gives a handle (cheap to clone) and [`Events`], the one queue of everything that happens. All
-//! tasks run on the caller's tokio runtime, which is best a current-thread one.
+//! tasks run on the caller's tokio runtime, which is best the one that [`runtime`] makes.
 //!
 //! ```text
 //! Endpoint::bind(Options) -> Result<(Endpoint, Events), BindError>      inside a tokio runtime
@@ -61,6 +61,7 @@ mod bucket;
 mod budget;
 mod bulk;
 mod close;
+mod congestion;
 mod connect;
 mod dial;
 mod endpoint;
@@ -81,6 +82,7 @@ mod place;
 mod pool;
 mod refusals;
 pub mod rpc;
+mod runtime;
 mod sanitize;
 mod seats;
 mod socket;
@@ -96,5 +98,6 @@ pub use error::{BindError, DialError, ExchangeError, SendError};
 pub use event::{Event, Events, PeerInfo};
 pub use key::{KeyError, NodeKey, node_id};
 pub use options::{Gate, Limits, LocalNode, LogId, OpenGate, Options, PeerHello, Secrets};
+pub use runtime::runtime;
 pub use sanitize::sanitize;
 pub use stats::{LinkStats, Stats};

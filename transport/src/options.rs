@@ -182,6 +182,8 @@ pub struct Limits {
     pub peer_queue_bytes_max: usize,
     /// Bytes waiting to be written to one peer's bulk connection.
     pub bulk_queue_bytes_max: usize,
+    /// Bytes a second that one bulk connection sends at most: what it leaves of the one thread is for heartbeats.
+    pub bulk_bytes_per_second: u64,
     /// Events waiting for the caller.
     pub events_max: usize,
     /// Bytes of large frames being received or waiting for the caller.
@@ -235,6 +237,7 @@ impl Default for Limits {
             exchange_bytes_max: 4 * MIB,
             peer_queue_bytes_max: 32 * MIB,
             bulk_queue_bytes_max: 16 * MIB,
+            bulk_bytes_per_second: 256 * 1024 * KIB,
             events_max: 4_096,
             received_bytes_max: 256 * MIB,
             peer_idle: Duration::from_secs(4),

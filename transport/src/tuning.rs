@@ -9,6 +9,7 @@ use quinn::{AckFrequencyConfig, EndpointConfig, IdleTimeout, MtuDiscoveryConfig,
 use quinn_proto::HashedConnectionIdGenerator;
 use ring::hmac;
 
+use crate::congestion::Manners;
 use crate::{BindError, Limits, Secrets};
 
 /// A LAN has a round trip below this; it sets the first retransmission of a handshake to some 60 ms instead of 1 s.
@@ -31,7 +32,7 @@ const STRANGER_STREAMS: u32 = 2;
 const DATAGRAM_SEND_BYTES: usize = 64 * 1024;
 const DATAGRAM_RECEIVE_BYTES: usize = 256 * 1024;
 /// First packets of handshakes that wait to be looked at.
-const INCOMING_MAX: usize = 1_024;
+const INCOMING_MAX: usize = 256;
 const INCOMING_BYTES: u64 = 64 * 1024;
 const INCOMING_BYTES_TOTAL: u64 = 16 * 1024 * 1024;
 /// QUIC version 1 and no draft.
@@ -59,7 +60,7 @@ pub(crate) fn shape(config: &mut EndpointConfig) -> Result<(), BindError> {
 }
 
 /// What both sides of all connections share.
-fn common(limits: &Limits) -> TransportConfig {
+fn common(limits: &Limits, yields: bool) -> TransportConfig {
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(MTU_MAX);
     let mut cubic = CubicConfig::default();
@@ -69,7 +70,11 @@ fn common(limits: &Limits) -> TransportConfig {
     let mut config = TransportConfig::default();
     config
         .initial_rtt(INITIAL_RTT)
-        .congestion_controller_factory(Arc::new(cubic))
+        .congestion_controller_factory(Arc::new(Manners {
+            cubic: Arc::new(cubic),
+            yields,
+            bytes_per_second: limits.bulk_bytes_per_second,
+        }))
         .mtu_discovery_config(Some(mtu))
         .ack_frequency_config(Some(acks))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
@@ -87,7 +92,7 @@ fn common(limits: &Limits) -> TransportConfig {
 
 /// The accepting side, before it knows which protocol comes: the dialler's shorter idle timeout wins.
 pub(crate) fn accepting(limits: &Limits) -> Result<Arc<TransportConfig>, BindError> {
-    let mut config = common(limits);
+    let mut config = common(limits, false);
     config
         .max_idle_timeout(Some(idle(limits.rpc_idle)?))
         .receive_window(VarInt::from_u32(STRANGER_WINDOW_BYTES))
@@ -101,14 +106,14 @@ pub(crate) fn accepting(limits: &Limits) -> Result<Arc<TransportConfig>, BindErr
 
 /// The dialling side of a peer connection.
 pub(crate) fn dialling_peer(limits: &Limits) -> Result<Arc<TransportConfig>, BindError> {
-    let mut config = common(limits);
+    let mut config = common(limits, false);
     config.max_idle_timeout(Some(idle(limits.peer_idle)?)).keep_alive_interval(Some(limits.peer_keep_alive));
     Ok(Arc::new(config))
 }
 
 /// The dialling side of a bulk connection: it ends by itself when it is not used.
 pub(crate) fn dialling_bulk(limits: &Limits) -> Result<Arc<TransportConfig>, BindError> {
-    let mut config = common(limits);
+    let mut config = common(limits, true);
     config
         .max_idle_timeout(Some(idle(limits.rpc_idle)?))
         .keep_alive_interval(None)
@@ -119,7 +124,7 @@ pub(crate) fn dialling_bulk(limits: &Limits) -> Result<Arc<TransportConfig>, Bin
 
 /// The dialling side of a client's connection: a reader that follows a quiet log must not be cut off.
 pub(crate) fn dialling_rpc(limits: &Limits) -> Result<Arc<TransportConfig>, BindError> {
-    let mut config = common(limits);
+    let mut config = common(limits, false);
     config
         .max_idle_timeout(Some(idle(limits.rpc_idle)?))
         .keep_alive_interval(Some(limits.rpc_idle / 3))

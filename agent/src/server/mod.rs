@@ -64,7 +64,7 @@ impl Agent {
         let (ending, ended) = oneshot::channel();
         let name = options.name.clone();
         let body = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = quorate_transport::runtime();
             let runtime = match runtime {
                 Ok(runtime) => runtime,
                 Err(source) => return drop(started.send(Err(Error::System { what: "a runtime", source }))),

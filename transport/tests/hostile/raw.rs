@@ -15,6 +15,9 @@ pub const V1: u32 = 1;
 /// The least length of a datagram that begins a connection.
 pub const INITIAL_BYTES: usize = 1200;
 
+/// Handshakes that one knocker keeps going.
+const OPEN_MAX: usize = 512;
+
 /// A socket that counts.
 pub struct Forger {
     socket: UdpSocket,
@@ -82,14 +85,18 @@ impl Knocker {
     /// The first packet of a new handshake.
     pub fn initial(&mut self, to: SocketAddr, name: &str) -> Vec<u8> {
         let opened = self.endpoint.connect(Instant::now(), self.config.clone(), to, name).unwrap();
+        // Those long forgotten by the other side need no more of our memory either.
+        if self.open.len() == OPEN_MAX {
+            self.open.remove(0);
+        }
         self.open.push(opened);
         let last = self.open.len() - 1;
         self.packet(last).unwrap()
     }
 
-    /// For each handshake that was begun one more first packet with a PING, which keeps a careless server's timer going.
-    pub fn pings(&mut self) -> Vec<Vec<u8>> {
-        (0..self.open.len())
+    /// For each of the `last` handshakes that were begun one more first packet with a PING, which keeps a careless server's timer going.
+    pub fn pings(&mut self, last: usize) -> Vec<Vec<u8>> {
+        (self.open.len().saturating_sub(last)..self.open.len())
             .filter_map(|index| {
                 self.open[index].1.ping();
                 self.packet(index)

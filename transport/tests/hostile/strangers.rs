@@ -63,7 +63,7 @@ async fn half_open_handshakes_hold_a_quarter_and_end() {
             let initial = knocker.initial(pair.addr, &world.cluster.agent_dns());
             forger.send(pair.addr, &initial);
         }
-        for ping in knocker.pings().iter().rev().take(40) {
+        for ping in &knocker.pings(40) {
             forger.send(pair.addr, ping);
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
