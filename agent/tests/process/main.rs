@@ -11,6 +11,7 @@ mod dev;
 mod failover;
 mod forget;
 mod formation;
+mod hostile;
 mod identity;
 mod leave;
 mod limits;
