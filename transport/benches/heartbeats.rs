@@ -1,7 +1,7 @@
 //! What a heartbeat between two agents costs while one of them is busy with something else: with a bulk transfer to the
-//! same peer, and with strangers who flood it with handshakes. One run measures all, and prints the ratios.
+//! same peer, and with strangers who flood it with handshakes. One run measures all in turns, and prints the ratios.
 //!
-//!     cargo bench -p quorate-transport --bench heartbeats [-- --seconds 8]
+//!     cargo bench -p quorate-transport --bench heartbeats [-- --seconds 16]
 //!
 //! Each agent has a thread and a runtime of its own, as a process would. The strangers are another process, which takes
 //! what processor time is left (`nice`): in earnest they have machines of their own. Nothing is pinned.
@@ -30,6 +30,10 @@ use rustls_pki_types::pem::PemObject;
 /// The first argument of a process of strangers.
 const STRANGERS: &str = "strangers";
 const PAUSE: Duration = Duration::from_millis(5);
+/// Idle, bulk and flood take turns so often.
+const ROUNDS: u32 = 8;
+/// Between two of them.
+const SETTLE: Duration = Duration::from_millis(500);
 const BEAT_BYTES: usize = 64;
 const BULK_BYTES: usize = 256 * 1024;
 /// Handshakes that one stranger has open at a time.
@@ -198,48 +202,52 @@ fn main() {
         return strangers(host.parse().unwrap(), target.parse().unwrap(), name, authority);
     }
     let mut arguments = std::env::args().skip_while(|argument| argument != "--seconds").skip(1);
-    let seconds = arguments.next().map_or(8, |seconds| seconds.parse().expect("--seconds takes a number"));
-    let phase = Duration::from_secs(seconds);
+    let seconds = arguments.next().map_or(16, |seconds| seconds.parse().expect("--seconds takes a number"));
+    let turn = Duration::from_secs(seconds) / ROUNDS;
     let world = World::new();
     let (addr, node, swallowed, victim) = attacked(agent(&world, "attacked", 1));
-    let runtime = runtime().unwrap();
-    runtime.block_on(async {
+    runtime().unwrap().block_on(async {
         let Agent { endpoint, mut events, .. } = Agent::with(agent(&world, "honest", 10));
         endpoint.dial(addr, Some(node)).await.unwrap();
         beats(&endpoint, &mut events, node, Duration::from_secs(1)).await;
-        let mut idle = beats(&endpoint, &mut events, node, phase).await;
+        let (mut idle, mut bulk, mut flood) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut bytes, mut retries, mut refused) = (0, 0, 0);
+        // In turns, so that whatever else this machine does meets all of them alike.
+        for _ in 0..ROUNDS {
+            idle.extend(beats(&endpoint, &mut events, node, turn).await);
 
-        let stop = Arc::new(AtomicBool::new(false));
-        let (bulk, stopped, frame) = (endpoint.clone(), stop.clone(), Bytes::from(vec![7; BULK_BYTES]));
-        let sending = tokio::spawn(async move {
-            while !stopped.load(Ordering::Relaxed) {
-                if bulk.send_bulk_wait(node, std::slice::from_ref(&frame)).await.is_err() {
-                    return;
-                }
-            }
-        });
-        let before = (swallowed.load(Ordering::Relaxed), Instant::now());
-        let during_bulk = beats(&endpoint, &mut events, node, phase).await;
-        let megabytes = (swallowed.load(Ordering::Relaxed) - before.0) as f64 / before.1.elapsed().as_secs_f64() / 1e6;
-        stop.store(true, Ordering::Relaxed);
-        sending.await.unwrap();
-        tokio::time::sleep(Duration::from_secs(1)).await;
+            let stop = Arc::new(AtomicBool::new(false));
+            let sending = tokio::spawn(send_bulk(endpoint.clone(), node, stop.clone()));
+            let before = swallowed.load(Ordering::Relaxed);
+            bulk.extend(beats(&endpoint, &mut events, node, turn).await);
+            bytes += swallowed.load(Ordering::Relaxed) - before;
+            stop.store(true, Ordering::Relaxed);
+            sending.await.unwrap();
+            beats(&endpoint, &mut events, node, SETTLE).await;
 
-        let flood = async |hosts: std::ops::Range<u8>, events: &mut quorate_transport::Events| {
+            let strangers = Strangers::begin(&world, 2, addr);
+            beats(&endpoint, &mut events, node, SETTLE).await;
             let before = victim.stats();
-            let all: Vec<_> = hosts.map(|host| Strangers::begin(&world, host, addr)).collect();
-            let times = beats(&endpoint, events, node, phase).await;
-            all.into_iter().for_each(Strangers::end);
-            let (now, seconds) = (victim.stats(), phase.as_secs());
-            let (retries, refused) =
-                ((now.retries - before.retries) / seconds, (now.refused - before.refused) / seconds);
-            (times, format!("{retries}/s told to prove their address, {refused}/s refused"))
-        };
-        let (one, one_note) = flood(2..3, &mut events).await;
-        idle.extend(beats(&endpoint, &mut events, node, phase).await);
-        idle.sort();
-        show("idle", &idle, &idle, "before and after");
-        show("bulk to the same peer", &during_bulk, &idle, &format!("{megabytes:.0} MB/s"));
-        show("flood of handshakes", &one, &idle, &one_note);
+            flood.extend(beats(&endpoint, &mut events, node, turn).await);
+            let now = victim.stats();
+            (retries, refused) = (retries + now.retries - before.retries, refused + now.refused - before.refused);
+            strangers.end();
+            beats(&endpoint, &mut events, node, SETTLE).await;
+        }
+        for times in [&mut idle, &mut bulk, &mut flood] {
+            times.sort();
+        }
+        show("idle", &idle, &idle, "");
+        show("bulk to the same peer", &bulk, &idle, &format!("{} MB/s", bytes / seconds / 1_000_000));
+        let note = format!("{}/s told to prove their address, {}/s refused", retries / seconds, refused / seconds);
+        show("flood of handshakes", &flood, &idle, &note);
     });
+}
+
+/// As much as goes, until told to stop.
+async fn send_bulk(endpoint: Endpoint, node: u64, stop: Arc<AtomicBool>) {
+    let frame = Bytes::from(vec![7; BULK_BYTES]);
+    while !stop.load(Ordering::Relaxed) {
+        endpoint.send_bulk_wait(node, std::slice::from_ref(&frame)).await.unwrap();
+    }
 }
