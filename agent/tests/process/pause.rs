@@ -80,6 +80,15 @@ fn elections(cluster: &Cluster) -> usize {
     cluster.running().iter().map(won).sum()
 }
 
+/// Who led when, for a story that took more elections than it should.
+fn show_elections(cluster: &Cluster) {
+    for name in cluster.running() {
+        let log = cluster.log(&name);
+        let lines = log.lines().filter(|line| line.contains("lead") || line.contains("hand"));
+        lines.for_each(|line| println!("{name}: {line}"));
+    }
+}
+
 /// An append through `other` that is acked now: the offset behind it.
 fn ack(cluster: &Cluster, other: &str, value: &str) -> u64 {
     let offset: u64 = cluster.ask(other, &["append", value, "--timeout", "50s"]).ok().trim().parse().unwrap();
@@ -135,6 +144,9 @@ fn a_follower_stops(pause: Duration) -> bool {
     println!(
         "figure: follower stopped: {count} linear reads through it, the one under way took {across:?}; {summary:?}"
     );
+    if !is_calm {
+        show_elections(&cluster);
+    }
     is_calm
 }
 
@@ -169,6 +181,9 @@ fn a_leader_stops(pause: Duration) -> bool {
         "figure: leader stopped {pause:?}: next ack after {failover:?}, voter again after {back:?}, elections won {elected}"
     );
     println!("figure: leader stopped: {count} linear reads through it, the one under way took {across:?}; {summary:?}");
+    if !is_calm {
+        show_elections(&cluster);
+    }
     is_calm
 }
 
