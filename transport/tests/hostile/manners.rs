@@ -289,3 +289,37 @@ async fn at_one_address_the_latest_start_counts() {
     a.down().await;
     assert_eq!(a.up().await.boot_epoch, 6);
 }
+
+/// One of several connections with a peer breaks: the caller hears that something may be lost, and not that the peer is
+/// gone. So it does when the bulk connection cannot be dialled.
+#[tokio::test]
+async fn a_broken_connection_beside_another_is_told() {
+    let world = World::new();
+    let mut a = Agent::start(&world, "a");
+    let (_, stored) = NodeKey::generate().unwrap();
+    let node = NodeKey::load(&stored).unwrap().node();
+    let port = quinn::Endpoint::client(loopback()).unwrap();
+    let connect = async |alpn| {
+        let conn = by_hand_from(&port, &world, a.addr, alpn).await;
+        let evil = Evil::on(&world, a.addr, conn, &stored);
+        let streams = evil.greet().await;
+        (evil, streams)
+    };
+    let _peer = connect(PEER).await;
+    let mut bulk = connect(b"quorate-bulk/1").await;
+    assert_eq!(a.up().await.node, node);
+    let lost = |event| match event {
+        Event::FramesLost { node, bulk } => Some((node, bulk)),
+        Event::PeerDown { reason, .. } => panic!("the peer is not gone: {reason}"),
+        _ => None,
+    };
+    // It is in the table when a frame came on it.
+    bulk.1.0.write_all(&framed(b"here")).await.unwrap();
+    a.until(|event| matches!(event, Event::BulkFrame { .. }).then_some(())).await;
+    bulk.0.conn.close(quinn::VarInt::from_u32(Code::GoingAway.number()), b"");
+    assert_eq!(a.until(lost).await, (node, true));
+    // It listens nowhere, so that no bulk connection can be dialled: what waited for one is lost.
+    a.endpoint.send_bulk(node, &[Bytes::from_static(b"for nobody")]).unwrap();
+    assert_eq!(a.until(lost).await, (node, true));
+    assert_eq!(a.endpoint.peers().len(), 1);
+}
