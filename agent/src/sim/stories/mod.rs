@@ -4,6 +4,7 @@ mod forgetting;
 mod formation;
 mod handing;
 mod leaving;
+mod lying;
 mod pausing;
 mod returning;
 mod serving;
