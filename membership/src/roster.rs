@@ -360,6 +360,10 @@ impl Roster {
                     own && known.life == life && known.lamport > record.lamport.saturating_add(RECORD_JUMP_MAX)
                 };
                 if entry.record.as_ref().is_some_and(|known| record.rank() <= known.rank() && !overrules(known)) {
+                    if own {
+                        // What was hearsay is now its own word, which counts for more.
+                        self.change(record.node, now, |_| {});
+                    }
                     return Merge::Stale;
                 }
             }

@@ -641,3 +641,30 @@ fn a_proven_lie_is_told_apart_from_hearsay() {
     let impostor = header(2, GOSSIP).u16(1).id(1, 6, 66, 0).u16(0).u8(0).datagram();
     assert_eq!(lies(&outputs(&mut core, Input::Datagram { from: 2, bytes: impostor })), [None]);
 }
+
+/// Where a connected member is, others do not know better: their word is kept, and believed once it says the same itself,
+/// or cannot be asked any more.
+#[test]
+fn where_a_member_is_it_says_itself_while_it_can_be_asked() {
+    let said_by = |from: u64, lamport: u64| {
+        let said = record(3, 11, lamport, false, [10, 9, 9, 9], "n3", "1");
+        let mut bytes = header(from, GOSSIP).u16(0).datagram();
+        bytes.extend((said.len() as u16).to_be_bytes());
+        bytes.extend(said);
+        Input::Datagram { from, bytes }
+    };
+    let elsewhere = std::net::SocketAddr::from(([10, 9, 9, 9], 80));
+    for confirmed in [said_by(3, 7), Input::Lost { node: 3 }] {
+        let mut core = core(Options::default());
+        meet(&mut core, 2);
+        meet(&mut core, 3);
+        let lost = matches!(confirmed, Input::Lost { .. });
+        outputs(&mut core, said_by(2, 7));
+        assert_eq!(core.member(3).unwrap().addr, addr(3));
+        outputs(&mut core, confirmed);
+        if lost {
+            outputs(&mut core, said_by(2, 8));
+        }
+        assert_eq!(core.member(3).unwrap().addr, elsewhere);
+    }
+}

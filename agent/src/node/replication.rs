@@ -10,7 +10,7 @@ use bytes::Bytes;
 use quorate_raft::wal::{Batch, CHAIN_GENESIS, Entry, EntryFields, EntryHeader, EntryKind};
 use quorate_raft::{
     Configuration, EntryKind as CoreKind, EntryShape, LogIndex, Message, NodeId, Now, Outcome, Output as RaftOutput,
-    Persist, Position, Term, Ticket,
+    Persist, Position, Term, Ticket, Wall,
 };
 use std::collections::BTreeMap;
 
@@ -20,6 +20,9 @@ const FETCH_BYTES: usize = 1 << 20;
 const READS_PER_PEER_MAX: usize = 8;
 /// Lamport times stay below this, so that no liar can use up the range.
 const LAMPORT_MAX: u64 = 1 << 62;
+
+/// The same for the log's time: the end of the year 9999, in microseconds since the epoch.
+const TIME_MAX: i64 = 253_402_300_799_999_999;
 
 /// An entry that this node is about to propose.
 #[derive(Debug)]
@@ -133,6 +136,9 @@ impl Node {
         let previous = first.header().index.prev();
         if raft.entries.iter().any(|e| e.header().lamport > LAMPORT_MAX) {
             return Err("a Lamport time beyond all bounds".into());
+        }
+        if raft.entries.iter().any(|e| e.header().time.0 > TIME_MAX) {
+            return Err("a time beyond all calendars".into());
         }
         if previous == LogIndex::ZERO {
             let header = first.header();
@@ -281,7 +287,7 @@ impl Node {
             kind,
             base_offset: previous.map_or(0, EntryHeader::next_offset),
             count,
-            time: super::clock::Clocks::log_time(now.wall, median, previous.map(|p| p.time)),
+            time: super::clock::Clocks::log_time(now.wall, median, previous.map(|p| p.time)).min(Wall(TIME_MAX)),
             lamport: self.next_lamport(previous, count),
             shard: 0,
             session: 0,
