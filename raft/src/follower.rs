@@ -48,6 +48,7 @@ impl Raft {
             })),
         }
         self.leader_heard = Some(self.now);
+        self.led_at = self.now;
         self.reset_election_timer();
         true
     }

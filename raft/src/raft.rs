@@ -53,6 +53,8 @@ pub struct Raft {
     /// A member that, as a leader, contradicted what is committed here, and the term in which it did. One member can lie;
     /// the second one that says the same makes it this node's own state that cannot be trusted.
     pub(crate) contradicted: Option<(NodeId, Term)>,
+    /// When this node last heard a leader, led, or started.
+    pub(crate) led_at: Mono,
     /// When each learner last moved the term of this node; at most one entry for each member.
     pub(crate) taught: BTreeMap<NodeId, Mono>,
     /// Something was handled since sends were last planned.
@@ -61,6 +63,9 @@ pub struct Raft {
 
 /// A member without a vote moves the term under a living leader at most once in this time.
 const TEACH_AGAIN: core::time::Duration = core::time::Duration::from_secs(600);
+
+/// An election among those who have a vote here is over, or hopeless, after so many of the longest election timeouts.
+const ELECTION_TAKES_TIMEOUTS: u32 = 4;
 
 /// What must be announced when it changes, and must never go back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,10 +197,9 @@ impl Raft {
             // Whoever hears a live leader does not listen to candidates (§4.2.3), and so cannot be disturbed.
             Body::Vote { transfer: false, .. } if newer && self.is_sticky_against(from) => return false,
             // Whom the leader asked to stand has a vote, and so has whoever leads. The configuration of this node may lag
-            // behind both, so it is no lie, and counts only while a leader is heard: an honest one waits that long.
-            Body::Vote { .. } | Body::Append { .. }
-                if newer && self.is_sticky_against(from) && !self.could_lead(from) =>
-            {
+            // behind both, so it is no lie, and is held against them only while an election among those with a vote is
+            // possible or under way: an honest one waits that long.
+            Body::Vote { .. } | Body::Append { .. } if newer && !self.could_lead(from) && self.was_led_of_late() => {
                 return false;
             }
             Body::PreVoteReply { .. }
@@ -244,6 +248,12 @@ impl Raft {
         configuration.voters.is_empty() || configuration.is_voter(peer)
     }
 
+    /// Did this node lead or hear a leader a few election timeouts ago, or start? Longer than any election takes.
+    fn was_led_of_late(&self) -> bool {
+        let leads = matches!(&self.role, RoleState::Leader(_));
+        leads || self.now.since(self.led_at) < self.options.election_timeout_max * ELECTION_TAKES_TIMEOUTS
+    }
+
     /// May a member without a vote unseat the leader that this node hears, or this leader, by telling of a newer term? A
     /// voter that was demoted while it stood needs that once, or it would refuse its leader for ever. More often, nobody.
     fn may_teach(&mut self, learner: NodeId) -> bool {
@@ -270,6 +280,7 @@ impl Raft {
             self.outbox.retract_vote_requests();
         }
         if let RoleState::Leader(was) = was {
+            self.led_at = self.now;
             self.leader_heard = None;
             self.reset_election_timer();
             for ticket in was.rounds.into_local() {

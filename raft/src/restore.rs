@@ -55,6 +55,7 @@ impl Raft {
             halted: None,
             lost: None,
             contradicted: None,
+            led_at: now.mono,
             taught: BTreeMap::new(),
             unplanned: false,
         };

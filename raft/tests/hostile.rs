@@ -319,6 +319,45 @@ fn who_has_no_vote_moves_nothing_while_a_leader_is_heard() {
     assert!(c.is_committed(ticket));
 }
 
+/// Not even when the leader has just died: the election is among those who have a vote. An agent that has one somewhere
+/// else, since this node's configuration lags, is believed when no such election has come to an end.
+#[test]
+fn who_has_no_vote_does_not_step_into_the_gap() {
+    let mut c = Cluster::of(3);
+    let leader = c.elect();
+    c.settle();
+    let liar = c.add(9);
+    let voters = c.others(leader).into_iter().filter(|id| *id != liar).collect::<Vec<_>>();
+    let kinds = one_of_each(&mut c, liar, voters[0]);
+    let (vote, heartbeat) = (kinds[4].clone(), kinds[7].clone());
+    c.crash(leader);
+    let lies = |c: &mut Cluster, to: NodeId| {
+        for packet in [&vote, &heartbeat] {
+            let (term, boot) = (c.raft(to).term().0 + 1, c.machines[&to].boot.0);
+            let message = forged(&packet.message, |m| {
+                m["term"] = term.into();
+                m["fence"]["to_boot"] = boot.into();
+            });
+            c.deliver(Packet { to, message, ..packet.clone() });
+        }
+    };
+    for _ in 0..150 {
+        for to in voters.clone() {
+            lies(&mut c, to);
+            assert_ne!(c.raft(to).leader(), Some(liar));
+        }
+        c.run(5 * MS);
+    }
+    let next = c.elect();
+    assert!(voters.contains(&next));
+    // Nobody with a vote is left to be elected: now it is believed.
+    let last = voters.into_iter().find(|id| *id != next).expect("two of them");
+    c.crash(next);
+    c.run(2_500 * MS);
+    lies(&mut c, last);
+    assert_eq!(c.raft(last).leader(), Some(liar));
+}
+
 /// A learner may tell of a newer term (it may have stood while it still had a vote), but it unseats nobody twice.
 #[test]
 fn a_learner_unseats_the_leader_once_at_most() {
