@@ -15,6 +15,10 @@ use std::time::Duration;
 
 /// A leader has heard nothing from it for this long, whatever gossip says: ten times the longest election timeout.
 const SILENCE: Duration = Duration::from_secs(5);
+/// Who may wait for one node to be forgotten: operators, who are few.
+const ASKERS_MAX: usize = 64;
+/// The longest that a leader remembers who waits.
+const ASK_MAX: Duration = Duration::from_secs(300);
 
 /// What a leader was asked to forget and has not finished.
 #[derive(Debug, Default)]
@@ -43,6 +47,12 @@ impl Node {
             Ok(None) => {
                 // Who waits for several disks of one name waits for the last of them; they are forgotten in order.
                 let last = nodes.last().copied();
+                let waiting = last.and_then(|last| self.forgetting.asked.get(&last)).map_or(0, |(_, a)| a.len());
+                if waiting >= ASKERS_MAX {
+                    let busy = not_applied(Code::Busy, "too many wait for it to be forgotten", "retry later");
+                    return self.end_question(now, asker, Err(busy));
+                }
+                let deadline = deadline.min(now.mono.after(ASK_MAX));
                 for node in nodes {
                     let (_, askers) = self.forgetting.asked.entry(node).or_insert_with(|| (name.clone(), Vec::new()));
                     askers.extend((Some(node) == last).then_some((asker, deadline)));
