@@ -22,6 +22,8 @@ use tokio::task::JoinSet;
 
 /// Inputs handled before outputs of a slower kind get a turn.
 const TURN_MAX: usize = 256;
+/// And for how long: what a client may ask at once can take a second to answer, and heartbeats leave at the end of a turn.
+const TURN_TIME_MAX: Duration = Duration::from_millis(5);
 
 /// The process's clocks, as the node wants them.
 #[derive(Clone, Copy, Debug)]
@@ -133,6 +135,7 @@ impl EventLoop {
 
     /// What is ready already shares the turn: one pass over the outputs serves all of it.
     fn turn(&mut self, from: &mut Sources) -> Option<Ended> {
+        let begun = Instant::now();
         for _ in 0..TURN_MAX {
             // Each source once a round: none of them can starve another.
             let mut idle = true;
@@ -154,7 +157,7 @@ impl EventLoop {
                 idle = false;
                 self.input(input);
             }
-            if idle {
+            if idle || begun.elapsed() >= TURN_TIME_MAX {
                 break;
             }
         }
