@@ -15,6 +15,7 @@ use quorate_raft::{Mono, Now, Wall};
 use quorate_transport::{Endpoint, Event, Events};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -103,8 +104,9 @@ impl EventLoop {
     pub(super) async fn run(mut self, mut from: Sources) -> (Ended, JoinSet<()>) {
         self.act();
         let mut stopping = false;
+        let mut alarm = pin!(tokio::time::sleep(Duration::ZERO));
         let ended = loop {
-            let deadline = self.node.poll_timeout().map(|at| self.clock.instant(at));
+            self.set(alarm.as_mut());
             tokio::select! {
                 biased;
                 _ = context::stopped(&mut from.stop), if !stopping => {
@@ -118,7 +120,7 @@ impl EventLoop {
                 },
                 Some(input) = from.inputs.recv() => self.input(input),
                 Some(asked) = from.requests.recv() => self.asked(asked),
-                () = sleep_until(deadline) => self.input(Input::Timeout),
+                () = alarm.as_mut() => self.input(Input::Timeout),
             }
             if let Some(broken) = self.turn(&mut from) {
                 break broken;
@@ -131,6 +133,15 @@ impl EventLoop {
         };
         self.disk.stop();
         (ended, self.streams)
+    }
+
+    /// Sets the alarm for when the node wants to be woken. One that is set too early stays: deadlines move on with
+    /// nearly every message, and each move of a timer costs more than now and then a turn for nothing.
+    fn set(&self, alarm: Pin<&mut tokio::time::Sleep>) {
+        let at = self.clock.instant(self.node.poll_timeout().unwrap_or(Mono(u64::MAX)));
+        if alarm.is_elapsed() || at < alarm.deadline() {
+            alarm.reset(at);
+        }
     }
 
     /// What is ready already shares the turn: one pass over the outputs serves all of it.
@@ -307,12 +318,5 @@ impl EventLoop {
                 tracing::warn!("cannot remember the addresses of the members: {error}");
             }
         })));
-    }
-}
-
-async fn sleep_until(deadline: Option<tokio::time::Instant>) {
-    match deadline {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }
