@@ -97,6 +97,7 @@ pub struct Node {
 
     view: Option<View>,
     next_reconcile: Mono,
+    reconciled: Mono,
     next_view: Mono,
     /// The policies had a turn since the last publication.
     turned: bool,
@@ -162,6 +163,7 @@ impl Node {
             stopping: stopping::Stopping::default(),
             view: None,
             next_reconcile: now.mono,
+            reconciled: now.mono,
             next_view: now.mono,
             turned: false,
             // From a random start: an answer to a question of an earlier life must not meet one of this life.
@@ -236,7 +238,8 @@ impl Node {
         self.drain_raft(now);
         self.drain_gossip(now);
         self.apply_committed(now);
-        if now.mono >= self.next_reconcile {
+        if self.is_time_to_reconcile(now.mono) {
+            self.reconciled = now.mono;
             self.next_reconcile = now.mono.after(RECONCILE_EVERY);
             self.tick(now);
         }
@@ -246,6 +249,13 @@ impl Node {
         self.send_gathered(now);
         self.drain_raft(now);
         self.publish(now);
+    }
+
+    /// A round that is due soon is taken along when something else has woken the agent: an idle one is woken by
+    /// heartbeats only.
+    fn is_time_to_reconcile(&self, now: Mono) -> bool {
+        let half = RECONCILE_EVERY / 2;
+        now >= self.next_reconcile || now.since(self.reconciled) >= half && now.after(half) >= self.next_reconcile
     }
 
     /// The level-triggered policies: they look at what is, not at what happened.
