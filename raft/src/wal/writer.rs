@@ -363,8 +363,12 @@ impl Active {
         assert!(wanted <= self.capacity, "a segment would grow beyond its capacity");
         let before = self.prepared;
         let step = options.prepare_bytes.max(1);
+        // A sync after this is a slow one, and the logs of a group are of one length: each node begins its steps at another
+        // point of a segment, so that a quorum never waits for several slow syncs at once.
+        let phase = self.uid % step;
         while self.prepared < wanted {
-            let len = step.min(self.capacity - self.prepared);
+            let to_boundary = step - (self.prepared + phase) % step;
+            let len = to_boundary.min(self.capacity - self.prepared);
             self.file.write_at(&vec![0; len as usize], self.prepared).growing(&self.name)?;
             self.prepared += len;
         }
