@@ -17,7 +17,7 @@ use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
-use crate::identity::{certificates, dates, malformed};
+use crate::certificates::{certificates, dates, malformed};
 use crate::{CertsError, Date, Fault, Refusal, provider};
 
 /// The shortest RSA key of an authority, in bits: shorter ones can be factored, and TLS refuses what they sign.

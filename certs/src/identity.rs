@@ -5,7 +5,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ring::digest::{SHA256, digest};
 use rustls::RootCertStore;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
@@ -14,10 +13,8 @@ use webpki::{EndEntityCert, KeyUsage};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::anchors::Anchors;
+use crate::certificates::{certificates, dates, fingerprint, malformed};
 use crate::{CertsError, ClusterId, Date, Issued, Refusal, Subject, files, provider};
-
-/// The largest number of certificates in a file that are looked at.
-const CHAIN_MAX: usize = 8;
 
 /// A checked certificate with its key and the authority that vouches for it.
 pub struct Identity {
@@ -182,44 +179,10 @@ impl Identity {
     }
 }
 
-/// All certificates in a PEM file: at least one, at most [`CHAIN_MAX`].
-pub(crate) fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertsError> {
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).take(CHAIN_MAX + 1).collect();
-    let all = all.map_err(|_| malformed(path, "its PEM is damaged"))?;
-    match all.len() {
-        0 => Err(malformed(path, "it holds no PEM certificate")),
-        1..=CHAIN_MAX => Ok(all),
-        _ => Err(malformed(path, "it holds too many certificates")),
-    }
-}
-
-/// Begin and end of a certificate.
-pub(crate) fn dates(parsed: &X509Certificate<'_>) -> (Date, Date) {
-    let validity = parsed.validity();
-    (Date::from_unix(validity.not_before.timestamp()), Date::from_unix(validity.not_after.timestamp()))
-}
-
-/// The last second at which a certificate is valid; `None` if it cannot be read. Proves nothing: its chain must have
-/// been verified by TLS before.
-pub fn not_after(certificate: &CertificateDer<'_>) -> Option<Date> {
-    X509Certificate::from_der(certificate).ok().map(|(_, parsed)| dates(&parsed).1)
-}
-
-/// SHA-256 of a certificate.
-pub(crate) fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
-    let mut bytes = [0; 32];
-    bytes.copy_from_slice(digest(&SHA256, certificate).as_ref());
-    bytes
-}
-
 /// A refusal as it follows the name of a file.
 fn in_file(why: &Refusal) -> String {
     match why {
         Refusal::Unfit(fault) => fault.to_string(),
         other => other.to_string(),
     }
-}
-
-pub(crate) fn malformed(path: &Path, why: &str) -> CertsError {
-    CertsError::Malformed { path: path.to_owned(), why: why.to_owned() }
 }

@@ -8,7 +8,8 @@ use webpki::KeyUsage;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::anchors::Anchors;
-use crate::identity::{Paths, certificates, dates, fingerprint};
+use crate::certificates::{certificates, dates, fingerprint};
+use crate::identity::Paths;
 use crate::{CertsError, ClusterId, Date, Identity, Role, Subject, Who, files};
 
 /// How many days before the end of an identity [`verify`] begins to warn.

@@ -9,6 +9,7 @@
 
 mod anchors;
 mod authority;
+mod certificates;
 mod date;
 mod error;
 mod fault;
@@ -21,10 +22,11 @@ mod subject;
 mod tls;
 
 pub use authority::{Authority, Issued, Scope, VALIDITY_CA_DAYS, VALIDITY_LEAF_DAYS, Validity};
+pub use certificates::not_after;
 pub use date::Date;
 pub use error::CertsError;
 pub use fault::Fault;
-pub use identity::{Identity, not_after};
+pub use identity::Identity;
 pub use inspect::{Finding, Inspection, Kind, Severity, inspect, verify};
 pub use name::{AgentName, ClusterId, NAME_BYTES_MAX, NameError, Role, valid_name};
 pub use refusal::Refusal;

@@ -4,7 +4,8 @@
 
 use crate::entry::Seen;
 use crate::hearsay::{Worth, is_beyond};
-use crate::io::{Lie, Output};
+use crate::io::Output;
+use crate::lie::Lie;
 use crate::membership::Membership;
 use crate::packet::{self, FocaPacket};
 use foca::{Message, State};

@@ -3,12 +3,12 @@
 //! It never ends whom this node can speak to on one peer's word: that is a suspicion, which the member can still answer.
 //! And what a member says on its own connection overrules what others have said of it.
 
+use crate::doubt::Doubt;
 use crate::entry::Seen;
 use crate::identity::Identity;
 use crate::member;
 use crate::membership::Membership;
 use crate::timers::Due;
-use crate::types::Mono;
 use foca::{Member, State};
 use std::time::Duration;
 
@@ -23,13 +23,6 @@ const HEARD_IN_TIME: u32 = 2;
 const UNPROVEN_MANY: usize = 16;
 /// How long it takes before this node tells again, unasked, what it really says of itself.
 const SPEAK_AGAIN: Duration = Duration::from_secs(1);
-
-/// A member that others have declared failed, and that has not answered here yet.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Doubt {
-    suspected: Seen,
-    until: Mono,
-}
 
 /// Is `told` further ahead of `known`, in the same life, than an honest member gets unheard?
 pub(crate) fn is_beyond(known: &Seen, told: &Seen) -> bool {

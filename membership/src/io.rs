@@ -2,6 +2,7 @@
 //!
 //! No socket, no connection: the caller knows which node is at the other end of each of its connections.
 
+use crate::lie::Lie;
 use crate::member::Member;
 use crate::tags::Tags;
 use std::net::SocketAddr;
@@ -137,15 +138,6 @@ pub enum Output {
         /// one made up, or be of another version.
         lie: Option<Lie>,
     },
-}
-
-/// What a peer has proven against itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lie {
-    /// It spoke for another node than its connection proves.
-    OtherNode,
-    /// Bytes that no honest peer makes.
-    Malformed,
 }
 
 /// What happened among the members, this node included once it is one. Each carries the member as it stands now.

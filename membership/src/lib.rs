@@ -25,6 +25,7 @@
 mod bounds;
 mod broadcast;
 mod codec;
+mod doubt;
 mod entry;
 mod error;
 mod exchange;
@@ -33,6 +34,7 @@ mod hearsay;
 mod identity;
 mod io;
 mod keeping;
+mod lie;
 mod member;
 mod membership;
 mod options;
@@ -49,7 +51,8 @@ mod wire;
 
 pub use bounds::{KEY_BYTES_MAX, TAGS_BYTES_MAX, TAGS_MAX, VALUE_BYTES_MAX};
 pub use error::Error;
-pub use io::{Event, Input, Lie, Output};
+pub use io::{Event, Input, Output};
+pub use lie::Lie;
 pub use member::{Member, NAME_BYTES_MAX, State, VERSION_BYTES_MAX};
 pub use membership::{Local, Membership};
 pub use options::Options;

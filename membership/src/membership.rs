@@ -3,11 +3,12 @@
 //! It never decides what a record or an update is worth: `roster` and foca do.
 
 use crate::broadcast::Broadcasts;
+use crate::doubt::Doubt;
 use crate::entry::{Contact, is_dialable};
 use crate::error::Error;
-use crate::hearsay::Doubt;
 use crate::identity::Identity;
-use crate::io::{Event, Input, Lie, Output};
+use crate::io::{Event, Input, Output};
+use crate::lie::Lie;
 use crate::member::{Member, State, is_name, is_version};
 use crate::options::{EXCHANGE_WAIT_MIN, Options};
 use crate::packet;

@@ -2,7 +2,7 @@
 //!
 //! It never panics on what a peer sent, and never allocates more than the bytes it was given.
 
-use crate::io::Lie;
+use crate::lie::Lie;
 use bytes::{Buf, BufMut};
 use std::net::{IpAddr, SocketAddr};
 

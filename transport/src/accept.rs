@@ -16,6 +16,7 @@ use crate::dial::{alert, peer_subject, write_frame};
 use crate::frame::FrameReader;
 use crate::greet::{self, gone, heard};
 use crate::inner::Inner;
+use crate::link::no_datagrams;
 use crate::place::Place;
 use crate::rpc::{self, RpcStream, RpcWelcome};
 use crate::table::Class;
@@ -216,15 +217,6 @@ async fn serve(inner: &Arc<Inner>, conn: &Connection, who: Subject, slot: Slot) 
         ended = streams => ended,
         why = no_datagrams(conn) => Err(why),
         why = expiry::expired(conn) => Err(why),
-    }
-}
-
-/// Datagrams belong to `quorate-peer/1`. Where nobody reads them they would fill a buffer of each connection.
-pub(crate) async fn no_datagrams(conn: &Connection) -> Refused {
-    match conn.read_datagram().await {
-        Ok(_) => Refused::new(Code::Malformed, "a datagram on a protocol that has none"),
-        // The end of the connection is somebody else's to report.
-        Err(_) => std::future::pending().await,
     }
 }
 

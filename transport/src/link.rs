@@ -11,7 +11,7 @@ use crate::dial::write_frame;
 use crate::frame::{FrameError, FrameReader};
 use crate::inner::Inner;
 use crate::table::{Class, Link};
-use crate::{Code, Event, ExchangeError, Reason, Refused, accept, expiry};
+use crate::{Code, Event, ExchangeError, Reason, Refused, expiry};
 
 /// The first byte of a stream besides the first one.
 const EXCHANGE: u8 = 1;
@@ -79,13 +79,22 @@ async fn read(inner: &Inner, link: &Link, mut recv: FrameReader) -> Option<Refus
 
 async fn datagrams(inner: Arc<Inner>, link: Arc<Link>) {
     if link.class == Class::Bulk {
-        return link.end(&accept::no_datagrams(&link.conn).await);
+        return link.end(&no_datagrams(&link.conn).await);
     }
     while let Ok(bytes) = link.conn.read_datagram().await {
         if link.counts() {
             let node = link.info.node;
             inner.count_datagram(inner.events.offer(Event::Datagram { node, bytes }));
         }
+    }
+}
+
+/// Datagrams belong to `quorate-peer/1`. Where nobody reads them they would fill a buffer of each connection.
+pub(crate) async fn no_datagrams(conn: &quinn::Connection) -> Refused {
+    match conn.read_datagram().await {
+        Ok(_) => Refused::new(Code::Malformed, "a datagram on a protocol that has none"),
+        // The end of the connection is somebody else's to report.
+        Err(_) => std::future::pending().await,
     }
 }
 

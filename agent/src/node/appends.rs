@@ -2,7 +2,8 @@
 //!
 //! What is surely not in the log may be tried again until its deadline; what may be in it is never tried again.
 
-use super::gather::{Gathered, Part};
+use super::gather::Gathered;
+use super::in_hand::{InHand, Origin, Part};
 use super::questions::AGENT_PATIENCE_MAX;
 use super::{Class, Node, Output, PeerMessage, Reply, Waiting, not_applied};
 use crate::api::{Append, Appended, Code, Effect, Failure};
@@ -20,25 +21,6 @@ const WAITING_BYTES_MAX: usize = 64 << 20;
 const RETRY_AFTER: Duration = Duration::from_millis(20);
 /// What was forwarded to a leader that was replaced is given this long to be answered after all.
 const ORPHANED_FOR: Duration = Duration::from_millis(150);
-
-/// Who waits for the end of an append.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// A client of this agent.
-    Client(u64),
-    /// Another agent that forwards; it tries again itself.
-    Agent { node: u64, id: u64 },
-}
-
-/// One append that has not ended.
-#[derive(Debug)]
-pub(super) struct InHand {
-    pub(super) origin: Origin,
-    pub(super) append: Append,
-    /// When it came.
-    pub(super) since: Mono,
-    pub(super) deadline: Mono,
-}
 
 /// One entry of ours on its way to a commit, and the appends that travel in it.
 #[derive(Debug)]

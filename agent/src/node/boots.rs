@@ -3,7 +3,7 @@
 //! It never forgets within a life, and it is filled before anybody may connect: from the entries on disk, committed or
 //! not, and from the remembered addresses. That a boot was once seen stays true whatever becomes of the entry that says so.
 
-use super::admission::Denied;
+use super::denied::Denied;
 use crate::machine::registry::{Command, Registration};
 use crate::node::options::Founding;
 use quorate_raft::wal::{Entry, EntryKind};

@@ -3,7 +3,7 @@
 //! It never delays an append that has the wire to itself, and never splits one.
 
 use super::Node;
-use super::appends::InHand;
+use super::in_hand::{InHand, Part};
 use super::not_applied;
 use crate::api::Code;
 use crate::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
@@ -18,16 +18,6 @@ use quorate_raft::{Mono, Now};
 const ENTRIES_IN_FLIGHT_MAX: usize = 2;
 /// So many bytes are an entry of their own, however many are on their way: enough that its costs hardly count.
 const ENTRY_BYTES: usize = 256 << 10;
-
-/// One append in an entry.
-#[derive(Debug)]
-pub(super) struct Part {
-    pub(super) in_hand: InHand,
-    /// Records before its first one in the entry.
-    pub(super) first: u32,
-    /// Its records.
-    pub(super) count: u32,
-}
 
 /// What travels in the next entry.
 #[derive(Debug, Default)]

@@ -1,5 +1,6 @@
 //! Input and Output of the whole agent: the seam that the shell and the simulator share.
 
+use super::known::Known;
 use super::message::PeerMessage;
 use crate::api::{Answer, Append, Appended, Ask, Failure};
 use quorate_raft::wal::{Batch, Entry};
@@ -294,23 +295,6 @@ pub enum Level {
     Warn,
     /// Look now.
     Error,
-}
-
-/// An agent and its last known address, kept over restarts.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Known {
-    /// Its node id.
-    pub node: u64,
-    /// Its name.
-    pub name: String,
-    /// Its address.
-    pub addr: SocketAddr,
-    /// Its newest boot, and the random id of that; zero if none was seen.
-    #[serde(default)]
-    pub epoch: u64,
-    /// See `epoch`.
-    #[serde(default)]
-    pub boot: u64,
 }
 
 /// What the readers of the log and the gate of the transport may know.

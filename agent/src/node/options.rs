@@ -1,7 +1,7 @@
 //! Options, and what a boot hands to the node.
 
 use super::formation::Formation;
-use super::io::Known;
+use super::known::Known;
 use crate::codec;
 use crate::machine::registry::Registration;
 use quorate_raft::wal::{Entry, EntryKind, Meta, Recovered};

@@ -37,6 +37,7 @@ mod recover;
 mod segment;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
+mod verified;
 mod verifier;
 mod verify;
 mod view;
@@ -60,7 +61,8 @@ pub use os::OsDisk;
 pub use reader::Reader;
 pub use recover::Recovered;
 pub use segment::{SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES};
-pub use verify::{DAMAGES_MAX, Damage, Seen, TornTail, Verified, verify};
+pub use verified::{DAMAGES_MAX, Damage, Seen, TornTail, Verified};
+pub use verify::verify;
 pub use writer::{Batch, Writer};
 
 use error::Context;

@@ -13,7 +13,7 @@ use super::frame::{self, FRAME_HEADER_BYTES, FrameHeader, Place, Window};
 use super::meta::{self, META_BYTES, Meta};
 use super::names::META_FILES;
 use super::segment::{self, Name, Previous, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, SegmentHeader};
-use super::verify::{DAMAGES_MAX, Damage, Seen, TornTail, Verified};
+use super::verified::{DAMAGES_MAX, Damage, Seen, TornTail, Verified};
 use crate::LogIndex;
 
 /// Bytes read at a time.

@@ -1,0 +1,76 @@
+//! What a verification finds, and what its caller sees on the way.
+//!
+//! It never looks at a byte itself.
+
+use super::entry::Entry;
+use super::meta::Meta;
+use crate::LogIndex;
+
+/// Damages that are listed one by one; more are only counted. A rotten disk must not fill the memory as well.
+pub const DAMAGES_MAX: usize = 10_000;
+
+/// One damaged place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub file: String,
+    /// Where in it, in bytes.
+    pub offset: u64,
+    /// What is wrong there.
+    pub what: String,
+    /// The entries that it costs: the first, and the last if that can be told.
+    pub entries: Option<(LogIndex, Option<LogIndex>)>,
+    /// The offsets of the records that it costs: the first, and the last if that can be told.
+    pub records: Option<(u64, Option<u64>)>,
+}
+
+/// Bytes behind the last frame that were written before a crash, never synced and never acknowledged. The next start
+/// cuts them. No damage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TornTail {
+    /// The file.
+    pub file: String,
+    /// Where it begins, in bytes.
+    pub offset: u64,
+    /// How long it is.
+    pub bytes: u64,
+}
+
+/// What a verification found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// The meta, if one of its copies is good.
+    pub meta: Option<Meta>,
+    /// Segment files.
+    pub segments: usize,
+    /// Good entries in force.
+    pub entries: u64,
+    /// Records in them.
+    pub records: u64,
+    /// Good entries that a truncation has superseded.
+    pub superseded: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// The last good entry.
+    pub last: Option<LogIndex>,
+    /// What a crash left behind the last frame.
+    pub torn_tail: Option<TornTail>,
+    /// All damage, in the order of the files, at most [`DAMAGES_MAX`].
+    pub damaged: Vec<Damage>,
+    /// Damages beyond that.
+    pub more_damaged: u64,
+}
+
+/// What the caller sees on the way.
+#[derive(Debug)]
+pub enum Seen<'a> {
+    /// An entry whose checksums are right. An answer of `Some` says what its payload lacks: that is damage.
+    Entry(&'a Entry),
+    /// So many bytes of so many were read.
+    Progress {
+        /// Read so far.
+        bytes: u64,
+        /// All there are.
+        of: u64,
+    },
+}
