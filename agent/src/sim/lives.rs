@@ -4,6 +4,7 @@
 
 use super::client::End;
 use super::event::Happening;
+use super::invariant::Invariant;
 use super::machine::Dead;
 use super::plan::{MS, letter};
 use super::world::World;
@@ -61,10 +62,10 @@ impl World {
             }
             Dead::Log(error) => {
                 let what = format!("the log of {} broke without a fault: {error}", letter(machine));
-                self.witness.blame(what);
+                self.witness.blame(Invariant::NoCrash, what);
             }
             Dead::Lost(what) | Dead::Options(what) => {
-                self.witness.blame(format!("{}: {what}", letter(machine)));
+                self.witness.blame(Invariant::DurableStays, format!("{}: {what}", letter(machine)));
             }
         }
     }

@@ -11,7 +11,7 @@
 //! | `outputs` | the orders of a node, carried out |
 //! | `faults` | the steps of a plan |
 //! | `client` | what was asked, and what was heard |
-//! | `witness` | what must be true, checked from outside |
+//! | `witness`, `invariant` | what must be true, checked from outside; and the names of these promises |
 //! | `shrink` | a shorter plan that breaks a promise as well |
 //! | `verdict` | the calm after the storm: does it converge and serve |
 //!
@@ -26,6 +26,7 @@ mod counters;
 mod draw;
 mod event;
 mod faults;
+mod invariant;
 mod links;
 mod lives;
 mod machine;
@@ -41,6 +42,7 @@ mod witness;
 mod world;
 
 pub use counters::Counters;
+pub use invariant::{Invariant, Violation};
 pub use plan::{Action, AgentPlan, Knobs, Plan, Step};
 pub use shrink::shrink;
 
@@ -58,7 +60,7 @@ pub struct Report {
     /// What happened, by kind.
     pub counters: Counters,
     /// The first promise that was broken, if one was.
-    pub violation: Option<String>,
+    pub violation: Option<Violation>,
 }
 
 /// Runs a plan to its end or to its first broken promise. `whole_trace` keeps every line.

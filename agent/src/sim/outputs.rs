@@ -4,6 +4,7 @@
 
 use super::client::End as OpEnd;
 use super::event::{Dial, Event, Happening};
+use super::invariant::Invariant;
 use super::machine::{configuration, host};
 use super::plan::letter;
 use super::world::World;
@@ -52,7 +53,7 @@ impl World {
             Output::Unkeep { node } => self.unkeep(machine, node),
             Output::CutOff { node, offence } => {
                 let text = format!("{} cut off node {node:016x}, which is honest: {offence:?}", letter(machine));
-                self.witness.blame(text);
+                self.witness.blame(Invariant::NoFalseOffence, text);
             }
             Output::Fetch { token, from, to, bytes_max } => {
                 // One thread reads: the answers come in the order of the questions.
@@ -92,7 +93,7 @@ impl World {
         let before = std::mem::replace(&mut process.published, Arc::clone(published));
         process.gate = published.gate.clone();
         if published.readable < before.readable || published.readable_index < before.readable_index {
-            self.witness.blame(format!("what {} may read went back", letter(machine)));
+            self.witness.blame(Invariant::ReadableGrows, format!("what {} may read went back", letter(machine)));
         }
         if published.readable_index != before.readable_index {
             let (index, readable) = (published.readable_index.0, published.readable);
@@ -151,7 +152,9 @@ impl World {
                 self.say(format_args!("{} <- {} {word}", letter(machine), letter(from)));
                 self.feed(machine, Input::Peer { node, message });
             }
-            Err(error) => self.witness.blame(format!("a frame of {} does not decode: {error}", letter(from))),
+            Err(error) => {
+                self.witness.blame(Invariant::Decodes, format!("a frame of {} does not decode: {error}", letter(from)))
+            }
         }
     }
 
@@ -207,7 +210,7 @@ impl World {
 
     fn reply(&mut self, machine: usize, token: u64, bytes: Vec<u8>) {
         let Some((to, life)) = self.exchanges.remove(&(machine, token)) else {
-            return self.witness.blame(format!("{} answered an exchange twice", letter(machine)));
+            return self.witness.blame(Invariant::OneAnswer, format!("{} answered an exchange twice", letter(machine)));
         };
         if self.network.is_open(machine, to) {
             let arrives = self.at + self.network.delay(&mut self.random);

@@ -4,6 +4,7 @@
 
 use super::client::{End, Kind, Operation, TICK_US};
 use super::event::{Event, Happening};
+use super::invariant::Invariant;
 use super::plan::{MS, SECOND, letter};
 use super::world::World;
 use crate::api::{Answer, Effect, Status};
@@ -38,7 +39,9 @@ impl World {
     pub(super) fn answered(&mut self, machine: usize, request: u64, end: End) {
         let process = self.machines[machine].process.as_mut();
         let Some(operation) = process.and_then(|p| p.requests.remove(&request)) else {
-            return self.witness.blame(format!("{} answered request {request} twice", letter(machine)));
+            return self
+                .witness
+                .blame(Invariant::OneAnswer, format!("{} answered request {request} twice", letter(machine)));
         };
         self.ended(operation, end);
     }
@@ -51,7 +54,7 @@ impl World {
         if late > TICK_US + self.plan.knobs.turn_us && end != End::Died && !self.was_asleep(machine) {
             let ms = late / MS;
             let what = format!("{} answered a request {ms} ms after its deadline", letter(machine));
-            self.witness.blame(what);
+            self.witness.blame(Invariant::OneAnswer, what);
         }
         self.say(format_args!("{} answers {kind:?}: {}", letter(machine), end.word()));
         if kind != Kind::Status {
@@ -69,10 +72,15 @@ impl World {
         match (kind, &end) {
             (Kind::Append { first, count }, End::Answered(result)) => match result {
                 Ok(Reply::Appended(a)) => self.witness.acked(first, count, a.first, a.last, floor),
-                Ok(Reply::Answer(_)) => self.witness.blame("an append was answered as a question".into()),
+                Ok(Reply::Answer(_)) => {
+                    self.witness.blame(Invariant::HonestFailure, "an append was answered as a question".into())
+                }
                 Err(f) if f.effect == Effect::NotApplied => self.witness.failed(first, count),
                 Err(f) if f.effect == Effect::None => {
-                    self.witness.blame(format!("an append failed without saying what became of it: {f}"));
+                    self.witness.blame(
+                        Invariant::HonestFailure,
+                        format!("an append failed without saying what became of it: {f}"),
+                    );
                 }
                 Err(_) => {}
             },

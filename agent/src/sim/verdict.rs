@@ -4,6 +4,7 @@
 
 use super::client::{End, Kind, TICK_US};
 use super::clock::TRUE_PACE;
+use super::invariant::Invariant;
 use super::plan::{MS, SECOND, letter};
 use super::world::World;
 use crate::api::Status;
@@ -77,7 +78,8 @@ impl World {
         }
         if self.witness.violation().is_none() {
             let seconds = CONVERGE_WITHIN_US / SECOND;
-            self.witness.blame(format!("not of one mind {seconds} s after everything was healed: {why}"));
+            self.witness
+                .blame(Invariant::Converges, format!("not of one mind {seconds} s after everything was healed: {why}"));
         }
     }
 
@@ -137,7 +139,7 @@ impl World {
             if !served && self.witness.violation().is_none() {
                 let end = self.operations.last().and_then(|o| o.end.clone());
                 let what = format!("{} does not serve in the calm: {end:?}", letter(machine));
-                self.witness.blame(what);
+                self.witness.blame(Invariant::Serves, what);
             }
         }
     }
@@ -161,7 +163,7 @@ impl World {
         let open = self.operations.iter().find(|o| o.end.is_none() && self.lateness(o.machine, o.deadline) > TICK_US);
         if let Some(open) = open {
             let what = format!("{} never answered {:?}", letter(open.machine), open.kind);
-            self.witness.blame(what);
+            self.witness.blame(Invariant::OneAnswer, what);
         }
         self.witness.all_acked_stand();
         let standing = self.witness.standing();
@@ -171,13 +173,13 @@ impl World {
             let applied = process.published.readable_index.0;
             if applied != standing {
                 let what = format!("{} has applied {applied} of {standing} entries", machine.name);
-                self.witness.blame(what);
+                self.witness.blame(Invariant::ReplicasEqual, what);
                 return;
             }
             let chain = self.witness.chain(standing).unwrap_or(0);
             if !machine.durable.holds(standing, chain) {
                 let what = format!("the disk of {} does not end as the others' do", machine.name);
-                self.witness.blame(what);
+                self.witness.blame(Invariant::ReplicasEqual, what);
                 return;
             }
         }

@@ -2,6 +2,7 @@
 //!
 //! It never asks a node what it thinks, and never changes anything.
 
+use super::invariant::{Invariant, Violation};
 use super::machine::{Durable, Machine, configuration};
 use crate::codec;
 use crate::machine::registry::Command;
@@ -47,21 +48,22 @@ pub(super) struct Witness {
     holders: BTreeMap<String, u64>,
     /// The newest configuration that was ever ordered.
     newest: u64,
-    violation: Option<String>,
+    violation: Option<Violation>,
 }
 
 impl Witness {
-    pub(super) fn violation(&self) -> Option<&str> {
-        self.violation.as_deref()
+    /// The first promise that was broken, if one was.
+    pub(super) fn violation(&self) -> Option<&Violation> {
+        self.violation.as_ref()
     }
 
-    pub(super) fn blame(&mut self, what: String) {
-        self.violation.get_or_insert(what);
+    pub(super) fn blame(&mut self, invariant: Invariant, what: String) {
+        self.violation.get_or_insert(Violation { invariant, what });
     }
 
-    fn claim(&mut self, holds: bool, what: impl FnOnce() -> String) {
+    fn claim(&mut self, holds: bool, invariant: Invariant, what: impl FnOnce() -> String) {
         if !holds && self.violation.is_none() {
-            self.violation = Some(what());
+            self.violation = Some(Violation { invariant, what: what() });
         }
     }
 
@@ -118,35 +120,47 @@ impl Witness {
     /// A node says something: does its synced disk bear it out?
     pub(super) fn said(&mut self, from: NodeId, to: u64, raft: &RaftMessage, durable: &Durable) {
         let (message, term) = (&raft.message, raft.message.term());
-        self.claim(!self.dead.contains(&from.get()), || format!("{from} speaks, whose disk is gone"));
+        self.claim(!self.dead.contains(&from.get()), Invariant::DeadDisk, || {
+            format!("{from} speaks, whose disk is gone")
+        });
         if matches!(message.kind(), "append" | "heartbeat" | "timeout-now") {
             let leader = *self.leaders.entry((raft.seed, term)).or_insert(from.get());
-            self.claim(leader == from.get(), || format!("two leaders in term {term}: {leader:016x} and {from}"));
+            self.claim(leader == from.get(), Invariant::OneLeader, || {
+                format!("two leaders in term {term}: {leader:016x} and {from}")
+            });
         }
         if message.kind() == "vote" || message.kind() == "append" {
             let held = durable.hard_state.term;
-            self.claim(held >= term, || format!("{from} acts in term {term}, and its disk knows only {held}"));
+            self.claim(held >= term, Invariant::TermDurable, || {
+                format!("{from} acts in term {term}, and its disk knows only {held}")
+            });
         }
         if message.kind() == "vote" {
             self.vote(from.get(), term, from.get());
             let stood = durable.hard_state.term > term || durable.hard_state.vote == Some(from);
-            self.claim(stood, || format!("{from} asks for votes in term {term} before its own is on disk"));
+            self.claim(stood, Invariant::VoteDurable, || {
+                format!("{from} asks for votes in term {term} before its own is on disk")
+            });
         }
         if message.grants_vote() {
             self.vote(from.get(), term, to);
             let given = durable.hard_state.term > term || durable.hard_state.vote.map(NodeId::get) == Some(to);
-            self.claim(given, || format!("{from} gave {to:016x} a vote in term {term} that is not on its disk"));
+            self.claim(given, Invariant::VoteDurable, || {
+                format!("{from} gave {to:016x} a vote in term {term} that is not on its disk")
+            });
         }
         if let Some(index) = message.acknowledges() {
             let held = durable.log.len() as u64;
-            self.claim(index.0 <= held, || format!("{from} acknowledged entry {index}, and {held} are on its disk"));
+            self.claim(index.0 <= held, Invariant::AckDurable, || {
+                format!("{from} acknowledged entry {index}, and {held} are on its disk")
+            });
         }
     }
 
     fn vote(&mut self, node: u64, term: Term, candidate: u64) {
         let first = *self.votes.entry((node, term)).or_insert(candidate);
         let what = || format!("{node:016x} voted twice in term {term}: for {first:016x} and {candidate:016x}");
-        self.claim(first == candidate, what);
+        self.claim(first == candidate, Invariant::OneVote, what);
     }
 
     /// A node applied up to `index`: those entries stand for ever, everywhere.
@@ -154,7 +168,7 @@ impl Witness {
         let name = &machines[by].name;
         let Some(process) = &machines[by].process else { return };
         let Some(last) = index.checked_sub(1).and_then(|at| process.ordered.get(at as usize)) else {
-            return self.blame(format!("{name} applied entry {index}, which it does not have"));
+            return self.blame(Invariant::SameEntries, format!("{name} applied entry {index}, which it does not have"));
         };
         let known = self.ledger.len();
         if index as usize > known {
@@ -164,11 +178,13 @@ impl Witness {
             self.is_on_a_quorum(by, machines, index);
         }
         let (chain, term) = (last.header().chain, last.header().term);
-        self.claim(self.chain(index) == Some(chain), || {
+        self.claim(self.chain(index) == Some(chain), Invariant::SameEntries, || {
             format!("{name} applied another entry {index} (term {term}) than others did")
         });
         let next = last.header().next_offset();
-        self.claim(next == readable, || format!("{name} may read up to {readable}, and entry {index} says {next}"));
+        self.claim(next == readable, Invariant::OffsetsDense, || {
+            format!("{name} may read up to {readable}, and entry {index} says {next}")
+        });
     }
 
     /// Committed means on a quorum of synced disks, under a configuration in force.
@@ -178,7 +194,9 @@ impl Witness {
         let after = machines[by].configurations.range(index..).map(|(_, c)| c);
         let agreed = before.into_iter().chain(after).any(|c| is_held(machines, c, index, chain));
         let name = &machines[by].name;
-        self.claim(agreed, || format!("{name} applied entry {index}, which is on no quorum of synced disks"));
+        self.claim(agreed, Invariant::CommitDurable, || {
+            format!("{name} applied entry {index}, which is on no quorum of synced disks")
+        });
     }
 
     /// Somebody orders a configuration to be written: the one before must be committed, so at most one never is.
@@ -195,7 +213,7 @@ impl Witness {
         };
         let Some(entry) = before.checked_sub(1).and_then(|at| process.ordered.get(at as usize)) else { return };
         let held = is_held(machines, configuration, *before, entry.header().chain);
-        self.claim(held, || {
+        self.claim(held, Invariant::OneConfiguration, || {
             format!(
                 "{} orders the configuration of entry {index} before that of entry {before} is committed",
                 machine.name
@@ -207,14 +225,16 @@ impl Witness {
         let header = entry.header();
         let index = header.index.0;
         let seed = *self.seed.get_or_insert(header.seed);
-        self.claim(seed == header.seed, || "a second history was founded".into());
+        self.claim(seed == header.seed, Invariant::OneHistory, || "a second history was founded".into());
         let last = self.ledger.last().copied();
         let (offset, time, lamport) = last.map_or((0, Wall(i64::MIN), 0), |l| (l.next_offset, l.time, l.lamport));
-        self.claim(header.base_offset == offset, || {
+        self.claim(header.base_offset == offset, Invariant::OffsetsDense, || {
             format!("entry {index} starts at {}, not {offset}", header.base_offset)
         });
-        self.claim(header.time >= time, || format!("log time goes back at entry {index}"));
-        self.claim(header.lamport >= lamport, || format!("Lamport time goes back at entry {index}"));
+        self.claim(header.time >= time, Invariant::TimeGrows, || format!("log time goes back at entry {index}"));
+        self.claim(header.lamport >= lamport, Invariant::TimeGrows, || {
+            format!("Lamport time goes back at entry {index}")
+        });
         self.ledger.push(Standing {
             term: header.term,
             chain: header.chain,
@@ -231,7 +251,7 @@ impl Witness {
             EntryKind::Normal => self.records(entry),
             EntryKind::Configuration | EntryKind::Founding => match configuration(entry) {
                 Some(next) => self.reconfigured(index, next),
-                None => self.blame(format!("the configuration in entry {index} does not decode")),
+                None => self.blame(Invariant::Decodes, format!("the configuration in entry {index} does not decode")),
             },
             EntryKind::Registry => self.registered(entry),
             EntryKind::Noop => {}
@@ -247,25 +267,32 @@ impl Witness {
                 let former = self.holders.insert(new.name, new.node).filter(|former| *former != new.node);
                 self.superseded.extend(former);
             }
-            Err(_) => self.blame(format!("the registration in entry {} does not decode", entry.header().index)),
+            Err(_) => self.blame(
+                Invariant::Decodes,
+                format!("the registration in entry {} does not decode", entry.header().index),
+            ),
         }
     }
 
     fn records(&mut self, entry: &Entry) {
         let Ok(records) = record::decode_batch(&entry.payload()) else {
-            return self.blame(format!("the batch in entry {} does not decode", entry.header().index));
+            return self
+                .blame(Invariant::Decodes, format!("the batch in entry {} does not decode", entry.header().index));
         };
         for (offset, stored) in (entry.header().base_offset..).zip(records) {
             let Some(value) = value_of(&stored.record.value) else {
-                return self.blame(format!("the value at offset {offset} was never written by a client"));
+                return self
+                    .blame(Invariant::Decodes, format!("the value at offset {offset} was never written by a client"));
             };
             if let Some(twice) = self.offsets.insert(value, offset) {
-                self.blame(format!("value {value} stands twice: at {twice} and {offset}"));
+                self.blame(Invariant::Once, format!("value {value} stands twice: at {twice} and {offset}"));
             }
             let failed = self.failed.contains(&value);
-            self.claim(!failed, || format!("value {value} stands at {offset}, and its append surely failed"));
+            self.claim(!failed, Invariant::FailedStaysOut, || {
+                format!("value {value} stands at {offset}, and its append surely failed")
+            });
             let acked = self.acked.get(&offset).copied();
-            self.claim(acked.is_none_or(|a| a == value), || {
+            self.claim(acked.is_none_or(|a| a == value), Invariant::AckedStands, || {
                 format!("value {value} stands at {offset}, which was acked for value {}", acked.unwrap_or(0))
             });
             self.values.push(value);
@@ -282,32 +309,49 @@ impl Witness {
                 (false, true) => next.voters == before.voters,
                 (false, false) => false,
             };
-            self.claim(legal, || format!("the configuration of entry {index} does not follow from the one before"));
+            self.claim(legal, Invariant::ConfigurationFollows, || {
+                format!("the configuration of entry {index} does not follow from the one before")
+            });
             let gone = before.members().into_iter().find(|m| !next.is_member(*m));
             let excused = |m: NodeId| self.departed.contains(&m.get()) || self.superseded.contains(&m.get());
             let legal = gone.is_none_or(excused);
-            self.claim(legal, || format!("entry {index} removes {gone:?}, which neither left nor lost its disk"));
+            self.claim(legal, Invariant::SafeMembership, || {
+                format!("entry {index} removes {gone:?}, which neither left nor lost its disk")
+            });
             let grows = before.outgoing.is_empty() && next.voters.len() > before.voters.len();
             let odd = next.voters.len() % 2 == 1;
-            self.claim(!grows || odd, || format!("entry {index} grows the group to {} voters", next.voters.len()));
+            self.claim(!grows || odd, Invariant::SafeMembership, || {
+                format!("entry {index} grows the group to {} voters", next.voters.len())
+            });
         }
         let (voters, members) = (next.voters.len(), next.members().len());
-        self.claim((1..=VOTERS_MAX).contains(&voters), || format!("entry {index} makes {voters} voters"));
-        self.claim(members <= MEMBERS_MAX + VOTERS_MAX, || format!("entry {index} makes {members} members"));
+        self.claim((1..=VOTERS_MAX).contains(&voters), Invariant::SafeMembership, || {
+            format!("entry {index} makes {voters} voters")
+        });
+        self.claim(members <= MEMBERS_MAX + VOTERS_MAX, Invariant::SafeMembership, || {
+            format!("entry {index} makes {members} members")
+        });
         self.configurations.insert(index, next);
     }
 
     /// A client heard that these values stand from this offset on. `floor`: the acked end when it asked.
     pub(super) fn acked(&mut self, first_value: u64, count: u64, first: u64, last: u64, floor: u64) {
-        self.claim(last + 1 == first + count, || format!("{count} records were acked as offsets {first} to {last}"));
-        self.claim(first >= floor, || format!("acked at {first}, and {floor} was acked before it was asked for"));
+        self.claim(last + 1 == first + count, Invariant::AckedStands, || {
+            format!("{count} records were acked as offsets {first} to {last}")
+        });
+        self.claim(first >= floor, Invariant::RealTime, || {
+            format!("acked at {first}, and {floor} was acked before it was asked for")
+        });
         for at in 0..count {
             let (value, offset) = (first_value + at, first + at);
             if let Some(other) = self.acked.insert(offset, value) {
-                self.blame(format!("offset {offset} was acked for value {other} and for value {value}"));
+                self.blame(
+                    Invariant::AckedStands,
+                    format!("offset {offset} was acked for value {other} and for value {value}"),
+                );
             }
             let stands = self.values.get(offset as usize).copied();
-            self.claim(stands.is_none_or(|s| s == value), || {
+            self.claim(stands.is_none_or(|s| s == value), Invariant::AckedStands, || {
                 format!("value {value} was acked at {offset}, where value {} stands", stands.unwrap_or(0))
             });
         }
@@ -319,7 +363,7 @@ impl Witness {
         for value in first_value..first_value + count {
             self.failed.insert(value);
             let offset = self.offset_of(value);
-            self.claim(offset.is_none(), || {
+            self.claim(offset.is_none(), Invariant::FailedStaysOut, || {
                 format!("the append of value {value} surely failed, and it stands at {}", offset.unwrap_or(0))
             });
         }
@@ -327,7 +371,9 @@ impl Witness {
 
     /// A linearizable read ended.
     pub(super) fn read(&mut self, next: u64, floor: u64) {
-        self.claim(next >= floor, || format!("a linearizable read saw {next}, and {floor} was acked before it began"));
+        self.claim(next >= floor, Invariant::RealTime, || {
+            format!("a linearizable read saw {next}, and {floor} was acked before it began")
+        });
     }
 
     /// At the end nothing acked may be missing.
@@ -335,7 +381,7 @@ impl Witness {
         let missing = self.acked.iter().find(|(offset, value)| self.values.get(**offset as usize) != Some(value));
         if let Some((offset, value)) = missing {
             let what = format!("value {value} was acked at {offset}, and does not stand there");
-            self.blame(what);
+            self.blame(Invariant::AckedStands, what);
         }
     }
 

@@ -320,7 +320,7 @@ impl World {
             trace_lines: trace.lines(),
             trace: trace.into_lines(),
             counters: std::mem::take(&mut self.counters),
-            violation: self.witness.violation().map(str::to_owned),
+            violation: self.witness.violation().cloned(),
         }
     }
 }
