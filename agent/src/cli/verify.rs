@@ -74,12 +74,13 @@ pub(crate) fn run(_global: &Global, args: &VerifyArgs, ui: &Ui) -> Result<(), Cl
     let started = Instant::now();
     let bar = bar();
     let mut look = |seen: Seen<'_>| match seen {
-        Seen::Entry(entry) => what_is_wrong_in(entry),
+        Seen::Entry { entry, .. } => what_is_wrong_in(entry),
         Seen::Progress { bytes, of } => {
             bar.set_length(of);
             bar.set_position(bytes);
             None
         }
+        Seen::Segment { .. } => None,
     };
     let found = wal::verify(unused.log(), &mut look);
     bar.finish_and_clear();

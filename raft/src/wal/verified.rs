@@ -64,8 +64,26 @@ pub struct Verified {
 /// What the caller sees on the way.
 #[derive(Debug)]
 pub enum Seen<'a> {
+    /// The walk through a segment file begins.
+    Segment {
+        /// The file.
+        name: &'a str,
+        /// Its number, from 1.
+        seq: u64,
+        /// The first entry that it was made for; it supersedes older segments from there on.
+        base: LogIndex,
+        /// How long it is.
+        bytes: u64,
+    },
     /// An entry whose checksums are right. An answer of `Some` says what its payload lacks: that is damage.
-    Entry(&'a Entry),
+    Entry {
+        /// The entry.
+        entry: &'a Entry,
+        /// Where its frame begins in the file, in bytes.
+        at: u64,
+        /// No later segment supersedes it.
+        in_force: bool,
+    },
     /// So many bytes of so many were read.
     Progress {
         /// Read so far.

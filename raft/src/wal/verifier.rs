@@ -221,6 +221,8 @@ impl<'a> Verifier<'a> {
 
     fn segment(&mut self, this: &SegmentFile, later: &[SegmentFile]) -> Result<(), Error> {
         self.begin(this);
+        let SegmentFile { name, seq, base, len, .. } = this;
+        (self.look)(Seen::Segment { name, seq: *seq, base: LogIndex(*base), bytes: *len });
         let file = self.disk.open(&this.name).context("open", &this.name)?;
         // Entries from here on are superseded by a later segment.
         let until = later.iter().map(|f| f.base).min().unwrap_or(u64::MAX);
@@ -332,11 +334,12 @@ impl<'a> Verifier<'a> {
             let place = self.damage(&walk.this.name, at, format!("the entry there is wrong: {error}"));
             self.costs(place, frame);
         }
-        if let Some(what) = (self.look)(Seen::Entry(entry)) {
+        let in_force = header.index.0 < walk.until;
+        if let Some(what) = (self.look)(Seen::Entry { entry, at, in_force }) {
             let place = self.damage(&walk.this.name, at, format!("the payload of the entry there is wrong: {what}"));
             self.costs(place, frame);
         }
-        if header.index.0 < walk.until {
+        if in_force {
             self.found.entries += 1;
             self.found.records += u64::from(header.count);
         } else {

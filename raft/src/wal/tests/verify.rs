@@ -40,10 +40,12 @@ fn segments(disk: &SimDisk) -> Vec<String> {
 #[test]
 fn a_good_log_is_counted_and_not_touched() {
     let disk = written();
-    let (mut entries, mut progress) = (0, Vec::new());
+    let (mut entries, mut in_force, mut files, mut progress) = (0, Vec::new(), Vec::new(), Vec::new());
     let look = &mut |seen: Seen<'_>| {
         match seen {
-            Seen::Entry(_) => entries += 1,
+            Seen::Segment { name, .. } => files.push(name.to_owned()),
+            Seen::Entry { entry, in_force: true, .. } => in_force.push(entry.header().index.0),
+            Seen::Entry { .. } => entries += 1,
             Seen::Progress { bytes, of } => progress.push((bytes, of)),
         }
         None
@@ -51,8 +53,9 @@ fn a_good_log_is_counted_and_not_touched() {
     let found = verify(disk.attach().as_ref(), look).unwrap();
     assert_eq!((found.damaged.as_slice(), found.more_damaged), ([].as_slice(), 0));
     assert_eq!((found.entries, found.records, found.last), (18, 36, Some(LogIndex(18))));
-    assert_eq!((found.superseded, entries), (28, 46));
-    assert_eq!(found.segments, segments(&disk).len());
+    assert_eq!((found.superseded, entries), (28, 28));
+    assert_eq!(in_force, (1..=18).collect::<Vec<_>>(), "each once, in order");
+    assert_eq!((found.segments, files), (segments(&disk).len(), segments(&disk)));
     assert!(found.torn_tail.is_none() && found.meta.is_some());
     assert!(progress.windows(2).all(|p| p[0].0 <= p[1].0));
     assert_eq!(progress.last().map(|(bytes, of)| bytes == of), Some(true), "{:?}", progress.last());
@@ -176,7 +179,7 @@ fn all_damage_is_listed_with_what_it_costs() {
     // What the caller says of a payload is damage, too.
     let healthy = written();
     let mut look = |seen: Seen<'_>| match seen {
-        Seen::Entry(entry) if entry.header().index == LogIndex(3) => Some("no batch".into()),
+        Seen::Entry { entry, .. } if entry.header().index == LogIndex(3) => Some("no batch".into()),
         _ => None,
     };
     let found = verify(healthy.attach().as_ref(), &mut look).unwrap();
