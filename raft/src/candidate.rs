@@ -37,8 +37,8 @@ impl Raft {
             self.election_due = None;
             return;
         }
-        if self.missing().is_some() {
-            // Others may win with its vote; it waits for one that makes it whole.
+        if !self.is_whole() {
+            // Others may win with its vote; it waits until it is whole.
             self.become_follower(None);
             return self.reset_election_timer();
         }
@@ -113,7 +113,7 @@ impl Raft {
     /// `TimeoutNow` (§3.10): the leader hands over. Refused unless everything it counts on is durable here.
     pub(crate) fn on_timeout_now(&mut self, from: NodeId, last: Position) {
         let is_ready = self.leader() == Some(from)
-            && self.missing().is_none()
+            && self.is_whole()
             && self.configurations.current().configuration.is_voter(self.node)
             && self.log.last().is_at_least_as_up_to_date_as(last)
             && self.frontier.last() >= last.index;

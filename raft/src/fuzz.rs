@@ -41,6 +41,7 @@ impl Liar {
                 last: LogIndex(6),
                 configurations: alloc::vec![(LogIndex(2), configuration)],
                 committed: LogIndex(3 + random.next() % 2),
+                suspect: None,
             },
             _ => Saved {
                 hard_state: HardState { term: Term(3), vote: Some(node(2)) },
@@ -49,6 +50,8 @@ impl Liar {
                 last: LogIndex(5),
                 configurations: alloc::vec![(LogIndex(1), configuration)],
                 committed: LogIndex(1 + random.next() % 4),
+                // Some disks have lost the end of their log.
+                suspect: [None, Some(Position { index: LogIndex(7), term: Term(3) })][random.next() as usize % 2],
             },
         };
         let options = Options { append_entries_max: 2, conflict_runs_max: 2, window_bytes: 50, ..Options::default() };
@@ -156,6 +159,7 @@ impl Liar {
     fn step(&mut self) {
         let input = match self.below(20) {
             0..=9 => self.message(),
+            10 if self.below(2) == 0 => Input::Damaged(self.below(3) == 0),
             10 => Input::Reluctant(self.below(2) == 0),
             11..=13 => self.request(),
             14 => Input::PeerUp { peer: node(2), boot: BootId(2) },

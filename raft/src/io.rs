@@ -52,6 +52,17 @@ pub struct Persist {
     /// Append these, contiguous. Their bytes came with the input that was just handled; `Noop` and `Configuration`
     /// entries of a leader are the core's own, and the caller encodes them.
     pub append: Vec<EntryShape>,
+    /// The bar of this disk changes: see [`Saved::suspect`].
+    pub suspect: Option<Suspect>,
+}
+
+/// How the bar of a disk that lost what it may have acknowledged changes; see [`Saved::suspect`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suspect {
+    /// It stands here from now on.
+    At(Position),
+    /// The log holds all of that again: there is none any more.
+    Cleared,
 }
 
 /// A run of entries of one term: it reaches to the entry before the next run.
@@ -78,6 +89,9 @@ pub struct Saved {
     pub configurations: Vec<(LogIndex, Configuration)>,
     /// A lower bound of the commit index; only a hint, never above `last`.
     pub committed: LogIndex,
+    /// The end of what this disk may have acknowledged and no longer holds, if that lies beyond `last`: a bar for this node
+    /// and for the candidates it votes for, until a leader has brought its log up to there again.
+    pub suspect: Option<Position>,
 }
 
 /// The world speaks.
@@ -132,6 +146,9 @@ pub enum Input {
     /// From now on this node stands for election only if nobody else has for a while, or at once again: its clock or its
     /// disk is sick, and any other leader is better. It still votes, and still stands in the end.
     Reluctant(bool),
+    /// Are there entries inside this node's log that it cannot read? Then it stands for no election, and a leader should
+    /// hand over. It still votes: where its log ends it knows.
+    Damaged(bool),
     /// Everything up to this write is durable.
     Persisted {
         /// The newest durable write.

@@ -1,11 +1,49 @@
-//! Missing: a node whose disk lost what it had acknowledged votes as if it still held that, and does not stand (§3.6.1).
+//! Missing: a node whose disk lost what it may have acknowledged votes as if it still held that, and does not stand (§3.6.1).
 //!
-//! Only a leader can know: it remembers what each peer acknowledged, over the lives of the peer. It never outlives this
-//! life of the node; a leader that is still there tells the next one again. So what this cannot prevent is the vote of
-//! such a disk before any leader that remembers has spoken to it.
+//! It never guesses the bar: the log on disk names it where a start finds that the end of the log is suspect, or a leader
+//! does that remembers what each peer acknowledged, over the lives of the peer. The bar is kept on disk by the same ordered
+//! stream of writes as terms and votes, so a restart forgets neither that it stands nor, once that is durable, that it fell.
+//! What this cannot prevent is the vote of a disk that was rolled back unnoticed before any leader that remembers has
+//! spoken to it.
+//!
+//! # Why the bar is safe, and when it falls
+//!
+//! Whoever lost entries up to the bar grants its vote only to a candidate whose last entry is at or beyond it. That is at
+//! least as strict as with the lost entries still there, so every majority of votes still meets every majority of
+//! acknowledgements. The bar falls when this node's own durable log reaches it: appends come from a leader only, and a leader
+//! was elected with all that is committed. Reaching it by a later term is enough: an entry of that term here proves that
+//! this log equals, up to there, the log of a leader that had everything committed before its term.
+//!
+//! A member that is damaged *inside* its log is another matter: where its log ends it knows, so its votes are as good as
+//! ever. It only does not lead, since it could not send what it cannot read.
+//!
+//! # What stays blocked
+//!
+//! If so many voters have lost the ends of their logs that no candidate reaches the bars of a majority, nobody is elected:
+//! whoever could be might lack what was acknowledged. With an odd number of voters, one suspect never blocks anything; two of
+//! three do if both bars lie beyond the log of the third. A rule that lets bars fall when enough voters certify that they
+//! never held such an entry (n - quorum + 1 of them) would free groups of even size only: with an odd number, so many
+//! certifying voters are a majority without the suspects. Two voters of which one is suspect are therefore the one common
+//! case that waits for people: for the disk that is whole to be recovered by hand.
 
 use crate::message::Body;
-use crate::{NodeId, Output, Position, Raft};
+use crate::role::RoleState;
+use crate::{NodeId, Output, PersistTicket, Position, Raft, Suspect};
+
+/// The end of what this disk may have acknowledged and has lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bar {
+    at: Position,
+    /// The log has reached it; it falls with this write.
+    falls: Option<PersistTicket>,
+}
+
+impl Bar {
+    /// As a start found it on disk.
+    pub(crate) fn saved(at: Position) -> Self {
+        Self { at, falls: None }
+    }
+}
 
 impl Raft {
     /// On the leader: `peer` says that its log ends before what it acknowledged in an earlier life.
@@ -25,9 +63,9 @@ impl Raft {
         if self.leader() != Some(from) || self.durable_position().is_at_least_as_up_to_date_as(promised) {
             return;
         }
-        let known = self.missing();
-        if known.is_none_or(|known| !known.is_at_least_as_up_to_date_as(promised)) {
-            self.lost = Some(promised);
+        let known = self.lost.map(|bar| bar.at);
+        if known.is_some_and(|known| known.is_at_least_as_up_to_date_as(promised)) {
+            return;
         }
         if known.is_none() {
             self.alarm(
@@ -35,11 +73,42 @@ impl Raft {
                 "this disk has lost entries that it acknowledged; this node does not stand for election before it holds them again",
             );
         }
+        // In force at once, and after the next start as soon as it is durable.
+        self.lost = Some(Bar::saved(promised));
+        self.persist_bar(Suspect::At(promised));
     }
 
-    /// The end of what this node acknowledged in an earlier life, while its disk does not hold that again.
+    /// After each input: a bar that the durable log has reached is about to fall.
+    pub(crate) fn settle_bar(&mut self) {
+        let Some(Bar { at, falls: None }) = self.lost else { return };
+        if self.halted.is_none() && self.durable_position().is_at_least_as_up_to_date_as(at) {
+            let falls = Some(self.persist_bar(Suspect::Cleared));
+            self.lost = Some(Bar { at, falls });
+        }
+    }
+
+    /// Everything up to this write is durable: maybe that the bar has fallen.
+    pub(crate) fn on_bar_durable(&mut self, ticket: PersistTicket) {
+        self.lost = self.lost.filter(|bar| bar.falls.is_none_or(|falls| falls > ticket));
+    }
+
+    /// The end of what this node may have acknowledged and lost, until it is on disk that it holds that again.
     pub(crate) fn missing(&self) -> Option<Position> {
-        self.lost.filter(|lost| !self.durable_position().is_at_least_as_up_to_date_as(*lost))
+        self.lost.map(|bar| bar.at)
+    }
+
+    /// The caller found entries in the log that cannot be read, or has repaired them all.
+    pub(crate) fn set_damaged(&mut self, damaged: bool) {
+        self.damaged = damaged;
+        if damaged && matches!(self.role, RoleState::PreCandidate(_) | RoleState::Candidate(_)) {
+            self.become_follower(None);
+            self.reset_election_timer();
+        }
+    }
+
+    /// Does this node hold all that it may have acknowledged, and can it read all of it? Only then may it lead.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.lost.is_none() && !self.damaged
     }
 
     /// The log that a candidate must match to get this node's vote: the one it has, or the one it should have. The votes

@@ -7,6 +7,7 @@ use alloc::collections::BTreeMap;
 use crate::configuration::Configurations;
 use crate::frontier::Frontier;
 use crate::message::{Body, Fence};
+use crate::missing::Bar;
 use crate::outbox::Outbox;
 use crate::proposals::Proposals;
 use crate::reads::Forwards;
@@ -14,7 +15,7 @@ use crate::role::{Follower, RoleState};
 use crate::transfer::Transfer;
 use crate::{
     BootId, Configuration, EntryKind, EntryShape, Halt, HardState, Input, Log, LogIndex, Message, Mono, NodeId, Now,
-    Options, Outcome, Output, Persist, PersistTicket, Position, Reject, Role, Term, Ticket, prng::Prng,
+    Options, Outcome, Output, Persist, PersistTicket, Position, Reject, Role, Suspect, Term, Ticket, prng::Prng,
 };
 
 /// One member of a Raft group, as a machine of inputs and outputs: no clock, no IO, no threads, no payload bytes.
@@ -48,8 +49,10 @@ pub struct Raft {
     pub(crate) transfer: Option<Transfer>,
     pub(crate) pre_vote_round: u64,
     pub(crate) halted: Option<Halt>,
-    /// What a leader said that this disk has lost; it may hold it again by now.
-    pub(crate) lost: Option<Position>,
+    /// What this disk has lost of what it may have acknowledged.
+    pub(crate) lost: Option<Bar>,
+    /// Entries inside the log cannot be read.
+    pub(crate) damaged: bool,
     /// A member that, as a leader, contradicted what is committed here, and the term in which it did. One member can lie;
     /// the second one that says the same makes it this node's own state that cannot be trusted.
     pub(crate) contradicted: Option<(NodeId, Term)>,
@@ -96,10 +99,12 @@ impl Raft {
             Input::Transfer { ticket, to } => self.transfer_to(ticket, to),
             Input::Persisted { ticket } => self.on_persisted(ticket),
             Input::Reluctant(reluctant) => self.set_reluctant(reluctant),
+            Input::Damaged(damaged) => self.set_damaged(damaged),
             Input::PeerUp { peer, boot } => self.on_peer_up(peer, boot),
             Input::PeerDown { peer } => self.on_peer_down(peer),
         }
         self.settle_leader();
+        self.settle_bar();
         self.announce(before);
         self.assert_invariants(before);
     }
@@ -293,6 +298,7 @@ impl Raft {
         if ticket > self.outbox.written() || !self.frontier.complete(ticket) {
             return self.halt(Halt::StorageContract);
         }
+        self.on_bar_durable(ticket);
         self.outbox.release(ticket, self.hard_state.term);
         self.on_own_vote_durable(ticket);
         self.on_frontier_moved();
@@ -354,8 +360,23 @@ impl Raft {
         if let Some(from) = truncate_from {
             self.frontier.truncate(from);
         }
-        let ticket = self.frontier.issue(hard_state, self.log.last().index);
-        self.outbox.push(Output::Persist(Persist { ticket, hard_state, truncate_from, append }));
+        self.issue(Persist { ticket: PersistTicket::ZERO, hard_state, truncate_from, append, suspect: None })
+    }
+
+    /// The same for the bar.
+    pub(crate) fn persist_bar(&mut self, suspect: Suspect) -> PersistTicket {
+        self.issue(Persist {
+            ticket: PersistTicket::ZERO,
+            hard_state: None,
+            truncate_from: None,
+            append: alloc::vec![],
+            suspect: Some(suspect),
+        })
+    }
+
+    fn issue(&mut self, persist: Persist) -> PersistTicket {
+        let ticket = self.frontier.issue(persist.hard_state, self.log.last().index);
+        self.outbox.push(Output::Persist(Persist { ticket, ..persist }));
         ticket
     }
 
@@ -443,6 +464,7 @@ impl Raft {
             | Input::Message { .. }
             | Input::Found
             | Input::Reluctant(_)
+            | Input::Damaged(_)
             | Input::Persisted { .. }
             | Input::PeerUp { .. }
             | Input::PeerDown { .. } => {}

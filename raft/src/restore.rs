@@ -6,6 +6,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 
 use crate::configuration::Configurations;
 use crate::frontier::Frontier;
+use crate::missing::Bar;
 use crate::outbox::Outbox;
 use crate::progress::Mode;
 use crate::proposals::Proposals;
@@ -53,7 +54,8 @@ impl Raft {
             transfer: None,
             pre_vote_round: 0,
             halted: None,
-            lost: None,
+            lost: saved.suspect.map(Bar::saved),
+            damaged: false,
             contradicted: None,
             led_at: now.mono,
             taught: BTreeMap::new(),
@@ -188,6 +190,7 @@ impl Raft {
                 .collect(),
             pending: self.proposals.len() + self.forwards.len() + leader.map_or(0, |leader| leader.rounds.len()),
             missing: self.missing().map(|lost| lost.index),
+            damaged: self.damaged,
             contradicted_by: self.contradicted.map(|(member, _)| member),
             halted: self.halted.clone(),
         }
@@ -196,7 +199,7 @@ impl Raft {
 
 fn examine(options: &Options, boot: BootId, saved: &Saved) -> Result<(), Halt> {
     let claim = |holds: bool, what: &'static str| if holds { Ok(()) } else { Err(Halt::BadSaved(what)) };
-    let Saved { hard_state, start, runs, last, configurations, committed } = saved;
+    let Saved { hard_state, start, runs, last, configurations, committed, suspect } = saved;
     claim(boot != BootId::ZERO, "a life without a boot id could not be told from others")?;
     claim(
         options.election_timeout_min <= options.election_timeout_max,
@@ -215,6 +218,10 @@ fn examine(options: &Options, boot: BootId, saved: &Saved) -> Result<(), Halt> {
     claim(ascending, "the terms of the log do not ascend")?;
     let last_term = runs.last().map_or(start.term, |run| run.term);
     claim(last_term <= hard_state.term, "an entry is of a later term than the hard state")?;
+    claim(
+        suspect.is_none_or(|suspect| suspect.term <= hard_state.term && suspect.index > LogIndex::ZERO),
+        "what was lost is of a later term than the hard state",
+    )?;
     claim(*committed <= *last, "the commit index lies beyond the log")?;
     let legal = configurations.iter().all(|(index, c)| *index <= *last && *index > LogIndex::ZERO && c.is_legal());
     claim(legal, "a configuration is illegal or lies outside the log")?;

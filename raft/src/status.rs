@@ -66,6 +66,8 @@ pub struct Status {
     /// This node's disk has lost what it acknowledged up to here: until it holds that again it does not stand for
     /// election, and votes as if it held it.
     pub missing: Option<LogIndex>,
+    /// Entries inside its log cannot be read: it does not stand for election.
+    pub damaged: bool,
     /// A member that, as a leader, contradicted what is committed here: its state or this node's is wrong.
     pub contradicted_by: Option<NodeId>,
     /// Stopped, and why.

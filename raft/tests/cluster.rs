@@ -68,7 +68,11 @@ impl Cluster {
         };
         c.witness.truth(&founding);
         for i in 1..=n {
-            let disk = Disk { hard_state: HardState { term: Term(1), vote: None }, log: vec![founding.clone()] };
+            let disk = Disk {
+                hard_state: HardState { term: Term(1), vote: None },
+                log: vec![founding.clone()],
+                suspect: None,
+            };
             c.add_with(i, disk);
         }
         c

@@ -134,6 +134,7 @@ fn a_peer_behind_the_start_of_the_log_gets_heartbeats_only() {
         last: LogIndex(12),
         configurations: vec![(LogIndex(9), configuration)],
         committed: LogIndex(12),
+        suspect: None,
     };
     let options = Options::default();
     let mut leader = Raft::restore(options.clone(), node(1), BootId(1), saved, 1, Now::default());

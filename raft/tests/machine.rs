@@ -23,6 +23,8 @@ pub(crate) struct Entry {
 pub(crate) struct Disk {
     pub(crate) hard_state: HardState,
     pub(crate) log: Vec<Entry>,
+    /// The bar, as it was last written.
+    pub(crate) suspect: Option<Position>,
 }
 
 impl Disk {
@@ -35,10 +37,24 @@ impl Disk {
             self.log.truncate(from.0 as usize - 1);
         }
         self.log.extend_from_slice(entries);
+        match write.suspect {
+            Some(Suspect::At(bar)) => self.suspect = Some(bar),
+            Some(Suspect::Cleared) => self.suspect = None,
+            None => {}
+        }
+    }
+
+    /// The end of the log rots, from `first` on: a start cuts what it cannot read, and knows that it may have acknowledged
+    /// all that stood there.
+    pub(crate) fn rot_from(&mut self, first: LogIndex) {
+        let last =
+            Position { index: LogIndex(self.log.len() as u64), term: self.log.last().map_or(Term::ZERO, |e| e.term) };
+        self.log.truncate(first.0 as usize - 1);
+        self.suspect = self.suspect.filter(|bar| bar.is_at_least_as_up_to_date_as(last)).or(Some(last));
     }
 
     pub(crate) fn saved(&self, committed: LogIndex) -> Saved {
-        let mut saved = Saved { hard_state: self.hard_state, committed, ..Saved::default() };
+        let mut saved = Saved { hard_state: self.hard_state, committed, suspect: self.suspect, ..Saved::default() };
         for (i, entry) in (1..).zip(&self.log) {
             if saved.runs.last().is_none_or(|run| run.term != entry.term) {
                 saved.runs.push(Run { first: LogIndex(i), term: entry.term });

@@ -4,6 +4,7 @@
 //! are those of Ongaro's dissertation.
 
 mod cluster;
+mod damage;
 mod election;
 mod flow;
 mod hostile;

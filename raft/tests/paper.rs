@@ -280,6 +280,7 @@ fn a_log_that_starts_later_is_restored_and_answers_for_its_start() {
         last: LogIndex(14),
         configurations: vec![(LogIndex(7), configuration.clone())],
         committed: LogIndex(12),
+        suspect: None,
     };
     let raft = Raft::restore(Options::default(), node(1), BootId(1), saved, 1, Now::default());
     assert_eq!(raft.halted(), None);

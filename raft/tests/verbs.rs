@@ -36,7 +36,7 @@ impl Cluster {
                 bytes: 100,
             });
         }
-        self.add_with(n, Disk { hard_state: HardState { term: Term(term), vote: None }, log })
+        self.add_with(n, Disk { hard_state: HardState { term: Term(term), vote: None }, log, suspect: None })
     }
 
     pub(crate) fn term(&self, id: NodeId) -> u64 {
