@@ -131,6 +131,7 @@ impl Node {
             last: boot.recovered.last.map_or(boot.recovered.start.index, |h| h.index),
             configurations: options::configurations(&boot.control),
             committed: LogIndex::ZERO,
+            suspect: None,
         };
         let raft = Raft::restore(options.raft.clone(), me, options.boot, saved, options.seed, now);
         let local = options.local_member(me.get(), boot.meta.boot_epoch)?;
