@@ -172,6 +172,7 @@ impl Machine {
             prepare_bytes: 4 << 10,
             index_every_bytes: 1 << 10,
             seed: random.next(),
+            ..wal::Options::default()
         };
         let opened = wal::open(disk, options).map_err(Dead::Log)?;
         let ordered = self.compare(&opened)?;

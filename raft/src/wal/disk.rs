@@ -94,6 +94,10 @@ pub trait File: Send + Sync {
         Ok(self.len()? == 0)
     }
 
+    /// Asks the system to forget what it has cached of these bytes, so that the next read comes from the disk. A hint:
+    /// where the system cannot, nothing happens.
+    fn forget_cached(&self, _offset: u64, _len: u64) {}
+
     /// Cuts the file, or extends it with zeros.
     ///
     /// # Errors

@@ -402,6 +402,17 @@ fn put_prefix(out: &mut BytesMut, h: &EntryHeader) {
     out.put_u64_le(h.seq);
 }
 
+/// The bytes of a header without its payload.
+pub(super) fn encode_header(header: &EntryHeader) -> Vec<u8> {
+    let mut bytes = BytesMut::with_capacity(ENTRY_HEADER_BYTES);
+    put_prefix(&mut bytes, header);
+    bytes.put_u64_le(header.chain);
+    bytes.put_u32_le(header.payload_crc);
+    let crc = crc32c(&bytes);
+    bytes.put_u32_le(crc);
+    bytes.to_vec()
+}
+
 /// What must hold inside one header, checked before it is written and after it is read.
 fn check_fields(h: &EntryHeader) -> Result<(), EntryError> {
     if h.index == LogIndex::ZERO {

@@ -4,6 +4,7 @@
 
 use std::io;
 
+use super::damaged::DamagedRange;
 use super::disk;
 use super::entry::EntryError;
 use crate::LogIndex;
@@ -33,6 +34,19 @@ pub enum Error {
         offset: u64,
         /// What is wrong there.
         what: String,
+        /// The entries that cannot be given, first and last, if it is known which.
+        entries: Option<(LogIndex, LogIndex)>,
+    },
+    /// The entries for a damaged range are not the ones that stood there. Nothing changed; what was given of this range
+    /// before is forgotten.
+    #[error("entries {first} to {last} are not repaired: {why}; ask another peer")]
+    NotRepaired {
+        /// The first entry of the range.
+        first: LogIndex,
+        /// The last one.
+        last: LogIndex,
+        /// What does not fit.
+        why: String,
     },
     /// Written by a newer version. Nothing changed.
     #[error("{file} was written by a newer version ({what}); upgrade this node")]
@@ -87,7 +101,12 @@ pub enum Error {
 
 impl Error {
     pub(super) fn corrupt(file: &str, offset: u64, what: impl Into<String>) -> Self {
-        Self::Corrupt { file: file.to_owned(), offset, what: what.into() }
+        Self::Corrupt { file: file.to_owned(), offset, what: what.into(), entries: None }
+    }
+
+    pub(super) fn of_range(range: &DamagedRange) -> Self {
+        let DamagedRange { file, at, what, first, last } = range.clone();
+        Self::Corrupt { file, offset: at, what, entries: Some((first, last)) }
     }
 
     /// Is this only about space, and worth a retry?

@@ -4,15 +4,15 @@
 //! to the other, and only then does the caller go on. So any single damaged or torn copy loses nothing, which one
 //! file written in turn could not say: there, rot of the newest copy would silently give an old vote back.
 //!
-//! # Layout of `meta.a` and `meta.b`, version 1 (little-endian, [`META_BYTES`] bytes, one sector)
+//! # Layout of `meta.a` and `meta.b`, version 2 (little-endian, [`META_BYTES`] bytes, one sector)
 //!
 //! | at | bytes | field |
 //! |---:|---:|---|
 //! | 0 | 8 | magic `QUORMETA` |
-//! | 8 | 4 | version, 1 |
+//! | 8 | 4 | version, 2; version 1 ends with zeros from 152 on |
 //! | 12 | 4 | compatible features, 0 |
 //! | 16 | 4 | incompatible features, 0 |
-//! | 20 | 4 | bit 0: there is a log id |
+//! | 20 | 4 | bit 0: there is a log id; 1: a suspect position; 2: an entry at 184; 3: the log ends at 144 |
 //! | 24 | 8 | generation: rises with each change; the good copy with the higher one counts |
 //! | 32 | 16 | cluster id |
 //! | 48 | 8 | node id |
@@ -27,7 +27,12 @@
 //! | 128 | 8 | newest segment: seq, 0 for none |
 //! | 136 | 8 | newest segment: uid |
 //! | 144 | 8 | newest segment: bytes known durable |
-//! | 152 | 356 | zeros |
+//! | 152 | 8 | newest segment: base index, 0 if not known |
+//! | 160 | 8 | suspect: index |
+//! | 168 | 8 | suspect: term |
+//! | 176 | 8 | zero |
+//! | 184 | 96 | header of the last entry before byte 144 of the newest segment, as in an entry |
+//! | 280 | 228 | zeros |
 //! | 508 | 4 | seal: CRC32C of bytes 0..508; stands here in every version |
 //!
 //! # What is not protected
@@ -41,7 +46,7 @@ use bytes::{Buf, BufMut};
 use crc32c::crc32c;
 
 use super::disk::{self, Disk, File};
-use super::entry::{CHAIN_GENESIS, Entry, EntryError, EntryHeader};
+use super::entry::{self, CHAIN_GENESIS, Entry, EntryError, EntryHeader};
 use super::error::{Context, Error};
 use super::names::{META_FILES, TMP_SUFFIX};
 use crate::{HardState, LogIndex, NodeId, Position, Term};
@@ -50,10 +55,14 @@ use crate::{HardState, LogIndex, NodeId, Position, Term};
 pub const META_BYTES: usize = 512;
 
 const MAGIC: [u8; 8] = *b"QUORMETA";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const CRC_AT: usize = META_BYTES - 4;
-const FIELDS_END: usize = 152;
+const FIELDS_END_1: usize = 152;
+const FIELDS_END: usize = 280;
 const HAS_LOG_ID: u32 = 1;
+const HAS_SUSPECT: u32 = 2;
+const HAS_LAST: u32 = 4;
+const IS_CUT: u32 = 8;
 
 /// What a node knows of itself before it reads its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +81,9 @@ pub struct Meta {
     pub start: Start,
     /// The newest segment; kept by the log itself.
     pub tail: Option<Tail>,
+    /// The highest position that this node may have acknowledged and cannot prove: its bytes were damaged at the end of
+    /// the log. Kept over restarts, raised by a start, cleared by a [`Batch`](super::Batch).
+    pub suspect: Option<Position>,
 }
 
 /// What is known of the entry before the first one kept.
@@ -98,8 +110,14 @@ pub struct Tail {
     pub seq: u64,
     /// Its uid.
     pub uid: u64,
+    /// The index of its first entry; zero if an older version wrote this.
+    pub base: u64,
     /// How much of it was durable when this was written; it may be more by now.
     pub durable: u64,
+    /// The last entry of the log up to there; `None` if there is none, or an older version wrote this.
+    pub last: Option<EntryHeader>,
+    /// The log ends at `durable`, whatever stands behind it in the file: a start could not prove it.
+    pub cut: bool,
 }
 
 impl Meta {
@@ -114,6 +132,7 @@ impl Meta {
             hard_state: HardState::default(),
             start: Start::default(),
             tail: None,
+            suspect: None,
         }
     }
 
@@ -150,7 +169,14 @@ impl Meta {
         out.put_u32_le(VERSION);
         out.put_u32_le(0);
         out.put_u32_le(0);
-        out.put_u32_le(if self.log_id.is_some() { HAS_LOG_ID } else { 0 });
+        let last = self.tail.and_then(|tail| tail.last);
+        let flag = |is: bool, bit: u32| if is { bit } else { 0 };
+        out.put_u32_le(
+            flag(self.log_id.is_some(), HAS_LOG_ID)
+                | flag(self.suspect.is_some(), HAS_SUSPECT)
+                | flag(last.is_some(), HAS_LAST)
+                | flag(self.tail.is_some_and(|tail| tail.cut), IS_CUT),
+        );
         out.put_u64_le(generation);
         out.put_slice(&self.cluster);
         out.put_u64_le(self.node.get());
@@ -162,10 +188,18 @@ impl Meta {
         out.put_u64_le(self.start.position.term.0);
         out.put_u64_le(self.start.chain);
         out.put_u64_le(self.start.next_offset);
-        let tail = self.tail.unwrap_or(Tail { seq: 0, uid: 0, durable: 0 });
-        out.put_u64_le(tail.seq);
-        out.put_u64_le(tail.uid);
-        out.put_u64_le(tail.durable);
+        let (seq, uid, base, durable) = self.tail.map_or((0, 0, 0, 0), |t| (t.seq, t.uid, t.base, t.durable));
+        out.put_u64_le(seq);
+        out.put_u64_le(uid);
+        out.put_u64_le(durable);
+        out.put_u64_le(base);
+        let suspect = self.suspect.unwrap_or(Position::ZERO);
+        out.put_u64_le(suspect.index.0);
+        out.put_u64_le(suspect.term.0);
+        out.put_u64_le(0);
+        if let Some(last) = last {
+            out.put_slice(&entry::encode_header(&last));
+        }
         out.resize(CRC_AT, 0);
         let crc = crc32c(&out);
         out.put_u32_le(crc);
@@ -186,12 +220,16 @@ pub(super) fn decode(bytes: &[u8], name: &str) -> Result<(u64, Meta), Error> {
     if (&b[CRC_AT..]).get_u32_le() != crc32c(&b[..CRC_AT]) {
         return Err(corrupt("the checksum does not match"));
     }
-    let rest_is_zero = b[FIELDS_END..CRC_AT].iter().all(|b| *b == 0);
+    let all = b;
     b.advance(8);
     let version = b.get_u32_le();
     let _compatible = b.get_u32_le();
     let incompatible = b.get_u32_le();
-    if version != VERSION || incompatible != 0 {
+    let (fields_end, known_flags) = match version {
+        1 => (FIELDS_END_1, HAS_LOG_ID),
+        _ => (FIELDS_END, HAS_LOG_ID | HAS_SUSPECT | HAS_LAST | IS_CUT),
+    };
+    if !(1..=VERSION).contains(&version) || incompatible != 0 {
         let what = format!("meta version {version}, incompatible features {incompatible:#x}");
         return Err(Error::Newer { file: name.to_owned(), what });
     }
@@ -209,10 +247,17 @@ pub(super) fn decode(bytes: &[u8], name: &str) -> Result<(u64, Meta), Error> {
         chain: b.get_u64_le(),
         next_offset: b.get_u64_le(),
     };
-    let tail = Tail { seq: b.get_u64_le(), uid: b.get_u64_le(), durable: b.get_u64_le() };
-    if flags & !HAS_LOG_ID != 0 || !rest_is_zero {
+    let (seq, uid, durable, base) = (b.get_u64_le(), b.get_u64_le(), b.get_u64_le(), b.get_u64_le());
+    let suspect = Position { index: LogIndex(b.get_u64_le()), term: Term(b.get_u64_le()) };
+    let rest_is_zero = all[fields_end..CRC_AT].iter().all(|b| *b == 0);
+    if flags & !known_flags != 0 || !rest_is_zero || b.get_u64_le() != 0 {
         return Err(corrupt("fields that this version does not use are not zero"));
     }
+    let last = match flags & HAS_LAST {
+        0 => None,
+        _ => Some(entry::decode_header(b).map_err(|_| corrupt("the header of the last entry is wrong"))?),
+    };
+    let tail = Tail { seq, uid, base, durable, last, cut: flags & IS_CUT != 0 };
     let meta = Meta {
         cluster,
         node,
@@ -221,6 +266,7 @@ pub(super) fn decode(bytes: &[u8], name: &str) -> Result<(u64, Meta), Error> {
         hard_state,
         start,
         tail: (tail.seq != 0).then_some(tail),
+        suspect: (flags & HAS_SUSPECT != 0).then_some(suspect),
     };
     Ok((generation, meta))
 }

@@ -24,6 +24,7 @@
 //! directory synced; both copies of the meta, synced; then the first frame. A truncation is a new segment whose base
 //! index is the first dropped entry: nothing is rewritten in place.
 
+mod damaged;
 mod disk;
 mod entry;
 mod error;
@@ -49,6 +50,7 @@ mod tests;
 use std::io;
 use std::sync::Arc;
 
+pub use damaged::{DAMAGED_RANGES_MAX, DamagedRange, Repaired, ScrubCursor, Scrubbed, SuspectTail};
 pub use disk::{Disk, File, Lock};
 pub use entry::{
     CHAIN_GENESIS, ENTRY_BYTES_MAX, ENTRY_HEADER_BYTES, ENTRY_PAYLOAD_BYTES_MAX, Entry, EntryError, EntryFields,
@@ -132,8 +134,14 @@ pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Opened, Error> {
     // Names that a killed process left unsynced count from here on.
     disk.sync_dir().context("sync", "the data directory")?;
     meta.boot_epoch += 1;
-    meta.tail =
-        (scan.newest_seq != 0).then_some(Tail { seq: scan.newest_seq, uid: scan.newest.uid, durable: scan.newest.len });
+    meta.tail = (scan.newest_seq != 0).then_some(Tail {
+        seq: scan.newest_seq,
+        uid: scan.newest.uid,
+        base: scan.newest_base,
+        durable: scan.newest.len,
+        last: scan.recovered.last,
+        cut: false,
+    });
     files.write(&meta)?;
     let writer = Writer::new(writer::Parts {
         disk,
@@ -144,6 +152,7 @@ pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Opened, Error> {
         last: scan.recovered.last,
         newest: scan.newest,
         newest_seq: scan.newest_seq,
+        newest_base: scan.newest_base,
         lock,
     });
     Ok(Opened { writer, reader: Reader::new(shared), meta, recovered: scan.recovered })

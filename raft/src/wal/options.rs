@@ -17,13 +17,23 @@ pub struct Options {
     pub prepare_bytes: u64,
     /// One point of the index in memory per so many bytes of log: a search reads that much. Default 64 KiB.
     pub index_every_bytes: u64,
+    /// How many bytes of the newest segments are read as a whole at every start, whatever their sidecars say. A small log
+    /// is verified wholly; what is older is verified by reads and scrubs, so that a start does not depend on the length
+    /// of the log. Default 256 MiB: a quarter of a second.
+    pub verify_at_open_bytes: u64,
     /// Randomness for the uids of segments; must differ between two starts. No secret.
     pub seed: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, prepare_bytes: 1 << 20, index_every_bytes: 64 << 10, seed: 0 }
+        Self {
+            segment_bytes: 64 << 20,
+            prepare_bytes: 1 << 20,
+            index_every_bytes: 64 << 10,
+            verify_at_open_bytes: 256 << 20,
+            seed: 0,
+        }
     }
 }
 

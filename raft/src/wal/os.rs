@@ -218,6 +218,13 @@ impl File for OsFile {
         Ok(self.0.metadata()?.len())
     }
 
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    fn forget_cached(&self, offset: u64, len: u64) {
+        // Of no consequence but that a read may see the cache: there is nothing to do about a refusal.
+        let len = std::num::NonZeroU64::new(len);
+        let _ = rustix::fs::fadvise(&self.0, offset, len, rustix::fs::Advice::DontNeed);
+    }
+
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.0.set_len(len)
     }

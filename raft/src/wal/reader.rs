@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::damaged::{DamagedRange, ScrubCursor, Scrubbed};
 use super::disk::{Disk, File};
 use super::entry::{Entry, EntryHeader};
 use super::error::{Context, Error};
@@ -87,6 +88,9 @@ impl Reader {
         let mut bytes = 0_usize;
         let mut next = from.0;
         while next <= to.0 {
+            if let Some(range) = self.shared.view().damage_at(next) {
+                return if entries.is_empty() { Err(Error::of_range(range)) } else { Ok(cut_at_a_splice(entries)) };
+            }
             // One view per segment: the tail may be truncated meanwhile, and then the chain of entries tells.
             let Some(route) = self.shared.view().route(next) else { break };
             let before = next;
@@ -163,6 +167,30 @@ impl Reader {
             older
         })?;
         Ok((after < next).then_some(LogIndex(after)))
+    }
+
+    /// What is known to be damaged, ascending: found at the start, by a read or by a scrub, and not yet repaired.
+    #[must_use]
+    pub fn damaged(&self) -> Vec<DamagedRange> {
+        self.shared.view().damaged.clone()
+    }
+
+    /// Reads about `bytes_max` bytes of the segments that take no more frames, from the disk and not from the cache where
+    /// the system can tell them apart, and checks everything in them. Damage is no error: it is noted.
+    ///
+    /// # Errors
+    /// IO other than reading, or [`Error::Newer`].
+    pub fn scrub(&self, cursor: ScrubCursor, bytes_max: u64) -> Result<Scrubbed, Error> {
+        let next = cursor.index.max(self.first_index().0);
+        let mut bytes = 0;
+        let Some(route) = self.shared.view().route(next) else { return Ok(Scrubbed::default()) };
+        let mut index = next;
+        self.walk(&route, STEP_BYTES_MAX, |entry| {
+            bytes += frame::framed_len(entry.bytes().len());
+            index = entry.header().index.0 + 1;
+            bytes < bytes_max
+        })?;
+        Ok(Scrubbed { next: Some(ScrubCursor { index, ..cursor }), bytes, damaged: Vec::new() })
     }
 
     /// The first index that is kept, or will be the first.

@@ -32,6 +32,7 @@
 
 use std::sync::Arc;
 
+use super::damaged::{DamagedRange, SuspectTail};
 use super::disk::{Disk, File};
 use super::entry::{EntryError, EntryHeader};
 use super::error::{Context, Error};
@@ -59,6 +60,13 @@ pub struct Recovered {
     pub control: Vec<LogIndex>,
     /// Bytes of a torn tail that were cut: written before a crash, never synced, never acked.
     pub torn_bytes_cut: u64,
+    /// Entries in the log that cannot be given, ascending: found by this start. The newest segments and those without a
+    /// good sidecar were read; the others wait for reads and scrubs.
+    pub damaged: Vec<DamagedRange>,
+    /// The highest position that this node may have acknowledged and cannot prove; as in the meta.
+    pub suspect: Option<Position>,
+    /// What this start could not prove at the end of the log, and no longer counts in.
+    pub suspect_tail: Option<SuspectTail>,
     /// Segment files found.
     pub segments: usize,
     /// Bytes of entries whose checksums were verified.
@@ -71,6 +79,7 @@ pub(super) struct Scan {
     /// The newest segment; [`Previous::default`] if there is none.
     pub(super) newest: Previous,
     pub(super) newest_seq: u64,
+    pub(super) newest_base: u64,
 }
 
 /// Reads every segment into the view, cuts a torn tail, and makes the newest segment durable. The caller syncs the
@@ -79,7 +88,7 @@ pub(super) fn scan(disk: &dyn Disk, names: &[String], meta: &Meta, shared: &Arc<
     let found = segments(disk, names, meta)?;
     let mut scanner = Scanner::new(disk, meta, shared);
     let mut newest = Previous::default();
-    let mut newest_seq = 0;
+    let (mut newest_seq, mut newest_base) = (0, 0);
     for (at, this) in found.iter().enumerate() {
         let end = match found.get(at + 1) {
             Some(next) => scanner.sealed(this, &next.header)?,
@@ -88,11 +97,13 @@ pub(super) fn scan(disk: &dyn Disk, names: &[String], meta: &Meta, shared: &Arc<
         shared.view_mut().bytes += end;
         newest = Previous { uid: this.header.uid, len: end };
         newest_seq = this.header.seq;
+        newest_base = this.header.base_index;
     }
     scanner.recovered.start = meta.start.position;
+    scanner.recovered.suspect = meta.suspect;
     scanner.recovered.segments = found.len();
     scanner.recovered.last = scanner.last;
-    Ok(Scan { recovered: scanner.recovered, newest, newest_seq })
+    Ok(Scan { recovered: scanner.recovered, newest, newest_seq, newest_base })
 }
 
 /// A segment file whose header block is good.

@@ -86,7 +86,7 @@ impl<'a> Verifier<'a> {
 
     fn damage_of(&mut self, error: Error) -> Result<(), Error> {
         match error {
-            Error::Corrupt { file, offset, what } => {
+            Error::Corrupt { file, offset, what, .. } => {
                 self.damage(&file, offset, what);
                 Ok(())
             }

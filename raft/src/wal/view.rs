@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::damaged::DamagedRange;
 use super::entry::EntryHeader;
 use super::frame::time_key;
 use super::meta::Start;
@@ -51,6 +52,8 @@ pub(super) struct Route {
 pub(super) struct View {
     pub(super) start: Start,
     pub(super) extents: Vec<Extent>,
+    /// Entries in force that cannot be given, ascending.
+    pub(super) damaged: Vec<DamagedRange>,
     /// Bytes of all segment files.
     pub(super) bytes: u64,
     index_every: u64,
@@ -58,7 +61,7 @@ pub(super) struct View {
 
 impl View {
     pub(super) fn new(start: Start, index_every: u64) -> Self {
-        Self { start, extents: Vec::new(), bytes: 0, index_every }
+        Self { start, extents: Vec::new(), damaged: Vec::new(), bytes: 0, index_every }
     }
 
     /// The first index that is or will be kept.
@@ -99,6 +102,12 @@ impl View {
         }
         extent.next = header.index.0 + 1;
         extent.end = end;
+    }
+
+    /// The damaged range that holds this entry.
+    pub(super) fn damage_at(&self, index: u64) -> Option<&DamagedRange> {
+        let at = self.damaged.partition_point(|d| d.last.0 < index);
+        self.damaged.get(at).filter(|d| d.first.0 <= index)
     }
 
     /// Where to start reading for the entry `index`; `None` if there is none.

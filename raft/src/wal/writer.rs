@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::damaged::Repaired;
 use super::disk::{self, Disk, File, Lock};
 use super::entry::{Entry, EntryHeader};
 use super::error::{Context, Error};
@@ -16,7 +17,7 @@ use super::options::Options;
 use super::reader::{Reader, Shared};
 use super::segment::{Previous, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::view::Segment;
-use crate::{HardState, LogIndex};
+use crate::{HardState, LogIndex, Position};
 
 /// Most bytes of frames in one batch: it goes into one segment as a whole.
 const BATCH_BYTES_MAX: u64 = SEGMENT_BYTES_MAX - SEGMENT_HEADER_BYTES as u64;
@@ -28,6 +29,8 @@ pub struct Batch {
     pub log_id: Option<[u8; 16]>,
     /// New term or vote.
     pub hard_state: Option<HardState>,
+    /// Clear the suspect position (`Some(None)`), or set it.
+    pub suspect: Option<Option<Position>>,
     /// Drop this entry and all that follow.
     pub truncate_from: Option<LogIndex>,
     /// Append these, contiguous.
@@ -48,6 +51,7 @@ pub struct Writer {
     /// The newest segment, final as soon as it is not the active one.
     newest: Previous,
     newest_seq: u64,
+    newest_base: u64,
     failed: Option<String>,
     _lock: Box<dyn Lock>,
 }
@@ -63,6 +67,8 @@ struct Active {
     prepared: u64,
     /// A sync returned with everything up to here.
     durable: u64,
+    /// The last entry of the log up to there.
+    durable_last: Option<EntryHeader>,
     /// Frames may reach up to here.
     capacity: u64,
 }
@@ -90,6 +96,7 @@ pub(super) struct Parts {
     pub(super) last: Option<EntryHeader>,
     pub(super) newest: Previous,
     pub(super) newest_seq: u64,
+    pub(super) newest_base: u64,
     pub(super) lock: Box<dyn Lock>,
 }
 
@@ -106,6 +113,7 @@ impl Writer {
             active: None,
             newest: parts.newest,
             newest_seq: parts.newest_seq,
+            newest_base: parts.newest_base,
             failed: None,
             _lock: parts.lock,
         }
@@ -123,7 +131,7 @@ impl Writer {
         self.last.as_ref()
     }
 
-    /// Writes a batch. Log id, hard state and truncation are durable when this returns, entries after the next
+    /// Writes a batch. Log id, hard state, suspect position and truncation are durable when this returns, entries after the next
     /// [`sync`](Self::sync). Many writes may share one sync.
     ///
     /// # Errors
@@ -152,11 +160,46 @@ impl Writer {
         match active.file.sync_data().context("sync", &active.name) {
             Ok(()) => {
                 active.durable = active.end;
+                active.durable_last = self.last;
                 Ok(())
             }
             Err(error) => Err(self.fail(error)),
         }
     }
+
+    /// Makes everything durable and says so in the meta, so that whatever is damaged at the next start was durable
+    /// before. A process that is killed instead loses nothing.
+    ///
+    /// # Errors
+    /// Any; then the directory is as after a crash.
+    pub fn close(mut self) -> Result<(), Error> {
+        self.sync()?;
+        self.meta.tail = self.tail();
+        self.files.write(&self.meta)
+    }
+
+    /// Gives entries of a damaged range back, from its first one on, in pieces of any size. Each is verified here: its
+    /// checksums, and that it follows the one before. Only when the last one is followed by the intact entry after the
+    /// range is anything changed: the segment is written anew beside the old one, synced, read back, and takes its name.
+    /// Entries beyond the range are ignored.
+    ///
+    /// # Errors
+    /// [`Error::NotRepaired`] if they are not the entries that stood there, or stand in no damaged range; then begin again
+    /// with the first one. [`Error::NotPrepared`] if there is no room for the copy. Nothing changed in both cases. After
+    /// any other error the writer is dead: abort.
+    pub fn repair(&mut self, entries: &[Entry]) -> Result<Repaired, Error> {
+        self.check_alive()?;
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+            return Err(Error::Refused("a repair of nothing"));
+        };
+        let (first, last) = (first.header().index, last.header().index);
+        Err(Error::NotRepaired { first, last, why: "no damaged range begins there".into() })
+    }
+
+    /// Nothing was written for a while (the caller decides for how long, about 100 ms): notes in a sidecar how far the
+    /// newest segment is durable, so that damage up to here is never taken for the end of the log. Costs nothing if
+    /// nothing was written since the last time, or if entries wait for a sync.
+    pub fn mark_idle(&mut self) {}
 
     fn check_alive(&self) -> Result<(), Error> {
         self.failed.as_ref().map_or(Ok(()), |why| Err(Error::Poisoned(why.clone())))
@@ -199,6 +242,9 @@ impl Writer {
                 return Err(Error::Refused("the vote of a term would change"));
             }
             meta.hard_state = new;
+        }
+        if let Some(suspect) = batch.suspect {
+            meta.suspect = suspect;
         }
         let next = self.reader.last_index().next();
         let truncate_from = batch.truncate_from.filter(|from| *from != next);
@@ -256,7 +302,7 @@ impl Writer {
         };
         let name = header.name();
         let tmp = format!("{name}{TMP_SUFFIX}");
-        let made = self.fill_segment(&header, name, &tmp, plan.bytes);
+        let made = self.fill_segment(&header, name, &tmp, plan);
         if made.is_err() {
             // Best effort, for the space: what stays is removed at the next try or the next start.
             let _ = self.disk.remove(&tmp);
@@ -264,7 +310,8 @@ impl Writer {
         Ok(Prepared { header, active: made?, tmp })
     }
 
-    fn fill_segment(&self, header: &SegmentHeader, name: String, tmp: &str, bytes: u64) -> Result<Active, Error> {
+    fn fill_segment(&self, header: &SegmentHeader, name: String, tmp: &str, plan: &Plan) -> Result<Active, Error> {
+        let Plan { bytes, before, .. } = *plan;
         let start = SEGMENT_HEADER_BYTES as u64;
         // What an earlier try left.
         disk::remove_if_any(self.disk.as_ref(), tmp).preparing(tmp)?;
@@ -277,6 +324,7 @@ impl Writer {
             end: start,
             prepared: start,
             durable: start,
+            durable_last: before,
             capacity: self.options.segment_bytes.max(start + bytes),
         };
         match active.grow(start + bytes.max(1), &self.options) {
@@ -315,6 +363,7 @@ impl Writer {
         self.disk.sync_dir().context("sync", "the data directory")?;
         self.newest = Previous { uid: header.uid, len: active.end };
         self.newest_seq = header.seq;
+        self.newest_base = header.base_index;
         let segment = Segment { name: active.name.clone(), seq: header.seq, uid: header.uid };
         {
             let mut view = self.shared.view_mut();
@@ -351,8 +400,10 @@ impl Writer {
         if self.newest_seq == 0 {
             return None;
         }
-        let durable = self.active.as_ref().map_or(self.newest.len, |a| a.durable);
-        Some(Tail { seq: self.newest_seq, uid: self.newest.uid, durable })
+        let (durable, last) =
+            self.active.as_ref().map_or((self.newest.len, self.last), |a| (a.durable, a.durable_last));
+        let (seq, uid, base) = (self.newest_seq, self.newest.uid, self.newest_base);
+        Some(Tail { seq, uid, base, durable, last, cut: false })
     }
 }
 

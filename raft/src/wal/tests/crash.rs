@@ -43,7 +43,7 @@ pub(super) fn script() -> Vec<Act> {
     log.truncate(6);
     let append_3 = extend(&mut log, term, &[100, 600]);
     let truncate =
-        |at, hard_state, append| Batch { log_id: None, hard_state, truncate_from: Some(LogIndex(at)), append };
+        |at, hard_state, append| Batch { hard_state, truncate_from: Some(LogIndex(at)), append, ..Batch::default() };
     acts.push(Act::Write(truncate(7, vote(3, 7), append_3)));
     acts.push(Act::Sync);
     acts.push(Act::Restart);

@@ -28,7 +28,7 @@ pub(super) fn meta() -> Meta {
 
 /// The smallest segments, small steps, a point every 256 bytes: everything happens often.
 pub(super) fn small(seed: u64) -> Options {
-    Options { segment_bytes: 8192, prepare_bytes: 4096, index_every_bytes: 256, seed }
+    Options { segment_bytes: 8192, prepare_bytes: 4096, index_every_bytes: 256, verify_at_open_bytes: u64::MAX, seed }
 }
 
 /// The entry after `last`, of `term`, with two records and this payload.

@@ -181,7 +181,7 @@ impl World {
                 let hard_state = Some(HardState { term: Term(self.model.hard_state.term.0 + 1), vote: None });
                 let truncate_from = (keep < self.model.log.len()).then_some(LogIndex(keep as u64 + 1));
                 let append = chain_of(before, self.term, sizes);
-                self.write(Batch { log_id: Some(LOG_ID), hard_state, truncate_from, append });
+                self.write(Batch { hard_state, truncate_from, ..super::append(append) });
             }
             Step::Vote(node) => {
                 let term = self.model.hard_state.term.next();
