@@ -232,7 +232,8 @@ impl Node {
         if !append.is_empty() {
             self.stages.writes(now.mono, persist.ticket);
         }
-        let batch = Batch { hard_state: persist.hard_state, log_id, truncate_from: persist.truncate_from, append };
+        let (hard_state, truncate_from) = (persist.hard_state, persist.truncate_from);
+        let batch = Batch { hard_state, log_id, truncate_from, append, ..Batch::default() };
         self.emit(Output::Write { ticket: persist.ticket, batch });
     }
 
