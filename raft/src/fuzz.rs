@@ -175,7 +175,7 @@ impl Liar {
                 Input::Timeout
             }
         };
-        let committed = self.raft.committed();
+        let (committed, start) = (self.raft.committed(), self.raft.log.start());
         let kept: Vec<_> = (1..=committed.0).map(|i| self.raft.term_at(LogIndex(i))).collect();
         self.raft.handle(Now { mono: Mono(self.now), wall: Wall(0) }, input);
         while let Some(output) = self.raft.poll_output() {
@@ -193,6 +193,7 @@ impl Liar {
         }
         let now: Vec<_> = (1..=committed.0).map(|i| self.raft.term_at(LogIndex(i))).collect();
         assert_eq!(kept, now, "what was committed has changed");
+        assert_eq!(start, self.raft.log.start(), "what a peer said has moved the start of the log");
     }
 }
 

@@ -51,7 +51,12 @@ pub(crate) struct Cluster {
     pub(crate) lives: u64,
     pub(crate) truncations: u64,
     pub(crate) replays: u64,
+    /// When the last step was, and how many have been at that very moment.
+    moment: (Micros, u32),
 }
+
+/// So many steps at one moment, and a core asks for a timeout that it does not heed: time would stand still.
+const STEPS_AT_ONE_MOMENT_MAX: u32 = 100_000;
 
 impl Cluster {
     /// `n` voters named 1 to n, with the founding configuration in every log.
@@ -99,6 +104,7 @@ impl Cluster {
             lives: 0,
             truncations: 0,
             replays: 0,
+            moment: (0, 0),
         }
     }
 
@@ -158,6 +164,8 @@ impl Cluster {
 
     /// The next thing that happens, if it happens before `until`. False if nothing does.
     pub(crate) fn step(&mut self, until: Micros) -> bool {
+        self.moment = if self.moment.0 == self.now { (self.now, self.moment.1 + 1) } else { (self.now, 0) };
+        assert!(self.moment.1 < STEPS_AT_ONE_MOMENT_MAX, "time stands still\n{}", self.picture());
         let event = self.events.peek().map(|Reverse((at, _))| *at);
         let timeout = self.machines.iter().filter_map(|(id, m)| Some((m.raft.as_ref()?.poll_timeout()?.0, *id))).min();
         let timeout = timeout.map(|(at, id)| (at.max(self.now), id));
