@@ -23,6 +23,7 @@ fn saved(configurations: Vec<(u64, Configuration)>, last: u64, committed: u64) -
         last: LogIndex(last),
         configurations: configurations.into_iter().map(|(index, c)| (LogIndex(index), c)).collect(),
         committed: LogIndex(committed),
+        ..Saved::default()
     }
 }
 

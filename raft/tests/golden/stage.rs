@@ -5,8 +5,8 @@
 //! `propose N [COUNT]` · `read N` · `change N voters N ... [learners N ...]` · `transfer N [TO]` · `run` (disks and
 //! messages, until all is quiet) · `deliver A B [KIND]` (the first such message) ·
 //! `drop A B [KIND]` (all such) · `duplicate A B [KIND]` · `cut A B ...` (A from each) · `heal` · `hold N` / `sync N`
-//! (its disk; `sync N WRITE` up to that write, and holds on) · `crash N` / `restart N` · `rot N KEEP` (a stopped disk is
-//! rolled back to KEEP entries) · `unplug N PEER` (N is told that the link is gone) · `lead N` (it campaigns, in silence
+//! (its disk; `sync N WRITE` up to that write, and holds on) · `crash N` / `restart N` · `roll back N KEEP` (a
+//! stopped disk is as it was after KEEP entries) · `rot N FROM` (a start will cut there, and know it) · `unplug N PEER` (N is told that the link is gone) · `lead N` (it campaigns, in silence
 //! until it leads) · `show [N ...]` · `silently` before any of them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -151,7 +151,14 @@ impl Stage {
             }
             ["crash", n] => self.crash(number(n)?),
             ["restart", n] => self.restart(number(n)?),
-            ["rot", n, keep] => {
+            ["rot", n, from] => {
+                let from = LogIndex(number(from)?);
+                let actor = self.actor(number(n)?)?;
+                actor.disk.rot_from(from);
+                actor.log.clone_from(&actor.disk.log);
+                Ok(())
+            }
+            ["roll", "back", n, keep] => {
                 let keep = number(keep)? as usize;
                 let actor = self.actor(number(n)?)?;
                 actor.disk.log.truncate(keep);
@@ -189,7 +196,7 @@ impl Stage {
         let mut log = vec![Entry { term: Term(1), kind: EntryKind::Configuration(founding), data: 0, bytes: 0 }];
         let normal = |term: &u64| Entry { term: Term(*term), kind: EntryKind::Normal, data: 0, bytes: 100 };
         log.extend(terms.iter().map(normal));
-        self.raise(n, Disk { hard_state: HardState { term: Term(term), vote: None }, log })
+        self.raise(n, Disk { hard_state: HardState { term: Term(term), vote: None }, log, ..Disk::default() })
     }
 
     fn raise(&mut self, n: u64, disk: Disk) -> Done {

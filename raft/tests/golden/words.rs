@@ -102,6 +102,11 @@ pub(super) fn write(write: &Persist) -> String {
     if let Some(last) = write.append.last() {
         parts.push(format!("append {}", spans(&runs, last.position.index.0)));
     }
+    match write.suspect {
+        Some(Suspect::At(bar)) => parts.push(format!("a bar at {}", at(bar))),
+        Some(Suspect::Cleared) => parts.push("no bar any more".into()),
+        None => {}
+    }
     format!("writes #{}: {}", write.ticket, parts.join("; "))
 }
 
