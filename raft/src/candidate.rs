@@ -7,6 +7,7 @@ use alloc::collections::BTreeSet;
 use core::time::Duration;
 
 use crate::message::{Body, Fence};
+use crate::outbox::Needs;
 use crate::role::{Candidate, PreCandidate, RoleState, Tally};
 use crate::{EntryKind, HardState, NodeId, PersistTicket, Position, Raft};
 
@@ -37,8 +38,10 @@ impl Raft {
             self.election_due = None;
             return;
         }
-        if !self.is_whole() {
-            // Others may win with its vote; it waits until it is whole.
+        let owes = self.frontier.last() < self.log.last().index;
+        if !self.is_whole() || owes {
+            // Others may win with its vote; it waits until it is whole. While its disk owes a part of its log it could ask
+            // for no vote, only move the terms of those who can.
             self.become_follower(None);
             return self.reset_election_timer();
         }
@@ -83,7 +86,7 @@ impl Raft {
         let last = self.log.last();
         for to in self.other_voters() {
             let message = self.envelope(to, Body::Vote { last, transfer });
-            self.outbox.hold(ticket, to, message);
+            self.outbox.hold(ticket, Needs::Everything, to, message);
         }
     }
 

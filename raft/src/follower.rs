@@ -64,7 +64,8 @@ impl Raft {
         if !self.agrees_with(prev) {
             return self.on_mismatch(prev);
         }
-        let is_heartbeat = entries.is_empty();
+        let (entries, last, is_cut) = self.cut_to_room(prev, last, entries);
+        let is_heartbeat = entries.is_empty() || is_cut;
         if !self.take(entries) {
             return;
         }
@@ -215,7 +216,8 @@ impl Raft {
         let fence = Fence { admitted: following.admitted, from_boot: following.leader_boot, ..Fence::default() };
         if following.ack == Ack::Now && term_is_durable {
             let matched = following.verified.min(durable);
-            let body = Body::AppendReply { matched, verified: following.verified, round: following.round };
+            let full = !self.has_room;
+            let body = Body::AppendReply { matched, verified: following.verified, round: following.round, full };
             following.acked = matched;
             following.ack = if following.verified > durable { Ack::WhenDurable } else { Ack::None };
             self.answer(leader, fence, body);

@@ -67,6 +67,20 @@ impl Frontier {
         }
     }
 
+    /// Term and vote of every write up to `ticket` are durable, though their entries may not be. False if that cannot be.
+    ///
+    /// On disk this is the state of a node that voted and never received those entries: it promises nothing more.
+    #[must_use]
+    pub(crate) fn complete_hard_state(&mut self, ticket: PersistTicket) -> bool {
+        if ticket > self.newest {
+            return false;
+        }
+        for write in self.writes.iter_mut().take_while(|write| write.ticket <= ticket) {
+            self.hard_state = write.hard_state.take().unwrap_or(self.hard_state);
+        }
+        true
+    }
+
     /// Everything up to `ticket` is durable. False if that cannot be: it was never asked for, or was said before.
     #[must_use]
     pub(crate) fn complete(&mut self, ticket: PersistTicket) -> bool {
@@ -105,6 +119,25 @@ mod tests {
         assert_eq!(frontier.last(), LogIndex(9));
         assert!(!frontier.complete(again));
         assert!(!frontier.complete(again.next()));
+    }
+
+    /// A vote overtakes entries that wait for room, and they count no sooner for it.
+    #[test]
+    fn a_hard_state_may_be_durable_before_entries_of_earlier_writes() {
+        let mut frontier = Frontier::new(LogIndex(3), HardState::default());
+        let hard_state = |term| HardState { term: crate::Term(term), vote: None };
+        let entries = frontier.issue(None, LogIndex(5));
+        let first = frontier.issue(Some(hard_state(2)), LogIndex(5));
+        let both = frontier.issue(Some(hard_state(3)), LogIndex(6));
+        assert!(frontier.complete_hard_state(first));
+        assert_eq!((frontier.hard_state(), frontier.last()), (hard_state(2), LogIndex(3)));
+        assert_eq!(frontier.hard_state_pending(), Some(both));
+        assert!(frontier.complete_hard_state(both));
+        assert_eq!((frontier.hard_state_pending(), frontier.last()), (None, LogIndex(3)));
+        assert!(frontier.complete(entries));
+        assert_eq!((frontier.hard_state(), frontier.last()), (hard_state(3), LogIndex(5)));
+        assert!(frontier.complete(both) && frontier.last() == LogIndex(6));
+        assert!(!frontier.complete_hard_state(both.next()));
     }
 
     proptest! {

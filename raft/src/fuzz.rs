@@ -115,7 +115,12 @@ impl Liar {
             }
             8 | 9 => {
                 let matched = LogIndex(number);
-                Body::AppendReply { matched, verified: matched.max(LogIndex(self.number())), round: self.below(4) }
+                Body::AppendReply {
+                    matched,
+                    verified: matched.max(LogIndex(self.number())),
+                    round: self.below(4),
+                    full: self.below(8) == 0,
+                }
             }
             10 => {
                 let runs = (1..=self.below(4)).map(|i| Run { first: LogIndex(i * 2), term: Term(i) }).collect();
@@ -159,8 +164,12 @@ impl Liar {
     fn step(&mut self) {
         let input = match self.below(20) {
             0..=9 => self.message(),
-            10 if self.below(2) == 0 => Input::Damaged(self.below(3) == 0),
-            10 => Input::Reluctant(self.below(2) == 0),
+            10 => match self.below(5) {
+                0 => Input::Room(self.below(2) == 0),
+                1 => Input::StepDown,
+                2 | 3 => Input::Damaged(self.below(3) == 0),
+                _ => Input::Reluctant(self.below(2) == 0),
+            },
             11..=13 => self.request(),
             14 => Input::PeerUp { peer: node(2), boot: BootId(2) },
             15 => Input::PeerDown { peer: node(2 + self.below(2)) },

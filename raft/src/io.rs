@@ -149,6 +149,17 @@ pub enum Input {
     /// Are there entries inside this node's log that it cannot read? Then it stands for no election, and a leader should
     /// hand over. It still votes: where its log ends it knows.
     Damaged(bool),
+    /// From now on the disk takes no entries but those that the group itself needs (no-ops and configurations), or takes
+    /// all again. The leader is told with every answer and sends accordingly; heartbeats, votes and reads go on.
+    Room(bool),
+    /// Lead no more, if this node leads: its disk hangs and nobody could be asked to take over (§3.10 needs an heir).
+    StepDown,
+    /// Term and vote of every write up to this one are durable, though its entries, and entries before it, still wait for
+    /// room. What promises term or vote alone may go.
+    HardStatePersisted {
+        /// The newest write whose hard state, and those of all writes before it, are durable.
+        ticket: PersistTicket,
+    },
     /// Everything up to this write is durable.
     Persisted {
         /// The newest durable write.

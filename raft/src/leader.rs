@@ -60,8 +60,10 @@ impl Raft {
         if term.is_some_and(|term| term != self.hard_state.term) {
             return Err(Reject::WrongTerm);
         }
+        // What others have committed and this node's own disk still owes waits in its memory all the same.
+        let settled = self.committed.min(self.frontier.last());
         // An entry larger than the bound still passes when nothing else waits: else it would be refused for ever.
-        let waiting = self.log.bytes(self.committed, self.log.last().index);
+        let waiting = self.log.bytes(settled, self.log.last().index);
         let too_much = waiting > 0 && waiting + u64::from(bytes) > self.options.uncommitted_bytes_max;
         if too_much || self.proposals.len() >= self.options.proposals_max {
             return Err(Reject::Overloaded);
@@ -96,6 +98,13 @@ impl Raft {
             None => leader.since,
         };
         self.configurations.current().configuration.agreed(heard).unwrap_or(leader.since)
+    }
+
+    /// The caller wants this node to lead no more.
+    pub(crate) fn step_down(&mut self) {
+        if let RoleState::Leader(_) = &self.role {
+            self.become_follower(None);
+        }
     }
 
     pub(crate) fn quorum_is_silent(&self, leader: &Leader, bound: Duration) -> bool {
@@ -138,6 +147,7 @@ impl Raft {
         matched: LogIndex,
         verified: LogIndex,
         round: u64,
+        full: bool,
     ) {
         if matched > verified || verified > self.log.last().index {
             return self.alarm(from, "acknowledged entries that this leader never sent");
@@ -146,6 +156,7 @@ impl Raft {
         if let Some(progress) = self.answering(from, fence, round) {
             let before = progress.matched;
             progress.accepted(matched, verified);
+            progress.set_full(full, verified);
             if progress.matched > before {
                 progress.batch_sent = now;
             }

@@ -21,6 +21,10 @@
 //! depends on [`Input::Persisted`], and an acknowledged index is computed from the durable frontier at the moment it is
 //! sent. So whatever [`Output::Send`] hands out may be sent at once, in any order, or be lost.
 //!
+//! One thing may overtake: on a full disk the term and vote of a write may become durable before entries of earlier writes
+//! ([`Input::HardStatePersisted`]). A crash then leaves the disk of a node that voted and never received those entries,
+//! and nothing was said that such a node could not say.
+//!
 //! # Limits
 //! Every bound is a field of [`Options`]. Not yet: logs that start later than a peer needs (such a peer gets heartbeats
 //! only, and shows as not replicating).
@@ -58,6 +62,7 @@ mod reads;
 mod replication;
 mod restore;
 mod role;
+mod room;
 mod status;
 mod transfer;
 mod types;

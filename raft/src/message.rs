@@ -51,9 +51,16 @@ pub(crate) enum Body {
         /// It only brings news of the commit index: no answer wanted, unless `prev` is unknown.
         quiet: bool,
     },
-    /// `matched`: durable and equal to the leader's log. `verified`: equal, maybe not yet durable.
+    /// `matched`: durable and equal to the leader's log. `verified`: equal, maybe not yet durable. `full`: the disk there
+    /// takes only what the group itself needs.
     #[serde(rename = "A")]
-    AppendReply { matched: LogIndex, verified: LogIndex, round: u64 },
+    AppendReply {
+        matched: LogIndex,
+        verified: LogIndex,
+        round: u64,
+        #[serde(default)]
+        full: bool,
+    },
     /// The follower's log has nothing, or something else, at `prev`. `runs` is the latest shape of its log up to `last`.
     #[serde(rename = "C")]
     Conflict { prev: LogIndex, last: LogIndex, runs: Vec<Run>, round: u64 },

@@ -17,7 +17,7 @@ pub struct Options {
     pub append_entries_max: u32,
     /// Most unacknowledged append bytes to one peer. Default 1 MiB.
     pub window_bytes: u32,
-    /// Most bytes proposed and not yet committed; beyond it proposals are refused. Default 64 MiB.
+    /// Most bytes proposed and not yet both committed and durable here; beyond it proposals are refused. Default 64 MiB.
     pub uncommitted_bytes_max: u64,
     /// Most proposals in flight. Default 65,536.
     pub proposals_max: usize,

@@ -22,8 +22,18 @@ pub(crate) struct Outbox {
 #[derive(Clone, Debug)]
 struct Held {
     until: PersistTicket,
+    needs: Needs,
     to: NodeId,
     message: Message,
+}
+
+/// What of the write a message waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// Term and vote, which it promises.
+    HardState,
+    /// All of it and of all writes before it: it tells of the whole log.
+    Everything,
 }
 
 impl Outbox {
@@ -67,9 +77,9 @@ impl Outbox {
         true
     }
 
-    /// Keeps a message back until that write is durable.
-    pub(crate) fn hold(&mut self, until: PersistTicket, to: NodeId, message: Message) {
-        self.held.push_back(Held { until, to, message });
+    /// Keeps a message back until that write is durable, as far as it needs it.
+    pub(crate) fn hold(&mut self, until: PersistTicket, needs: Needs, to: NodeId, message: Message) {
+        self.held.push_back(Held { until, needs, to, message });
     }
 
     /// This node stands no more: the votes it was about to ask for would answer nothing.
@@ -84,6 +94,17 @@ impl Outbox {
                 && message.term == term
             {
                 self.push(Output::Send { to, message });
+            }
+        }
+    }
+
+    /// Term and vote of everything up to `ticket` are durable: what waited for these alone may go.
+    pub(crate) fn release_hard_state(&mut self, ticket: PersistTicket, term: Term) {
+        for held in core::mem::take(&mut self.held) {
+            if held.until > ticket || held.needs != Needs::HardState {
+                self.held.push_back(held);
+            } else if held.message.term == term {
+                self.push(Output::Send { to: held.to, message: held.message });
             }
         }
     }

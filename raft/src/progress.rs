@@ -45,6 +45,8 @@ pub(crate) struct Progress {
     pub(crate) batches: VecDeque<LogIndex>,
     /// Since when the first of them has been on its way, as far as answers tell.
     pub(crate) batch_sent: Mono,
+    /// Its disk takes only what the group itself needs.
+    pub(crate) full: bool,
     /// It is no longer a member: it still receives the log until it knows, or until this moment.
     pub(crate) departing: Option<(LogIndex, Mono)>,
 }
@@ -65,6 +67,7 @@ impl Progress {
             beat: true,
             batches: VecDeque::new(),
             batch_sent: Mono::default(),
+            full: false,
             departing: None,
         }
     }
@@ -91,6 +94,15 @@ impl Progress {
         }
     }
 
+    /// It says whether its disk takes entries. What is on its way to one that takes none is dropped there.
+    pub(crate) fn set_full(&mut self, full: bool, verified: LogIndex) {
+        self.full = full;
+        if full {
+            self.next = self.matched.max(verified).next();
+            self.batches.clear();
+        }
+    }
+
     /// Everything after `point` is to be sent again, once `point` is confirmed.
     pub(crate) fn probe_after(&mut self, point: LogIndex) {
         self.next = point.max(self.matched).next();
@@ -104,6 +116,7 @@ impl Progress {
         self.promised = self.promised.max(self.matched);
         self.matched = LogIndex::ZERO;
         self.has_lost = false;
+        self.full = false;
         if self.promised > LogIndex::ZERO {
             self.next = self.promised.next();
         }

@@ -8,7 +8,7 @@ use crate::configuration::Configurations;
 use crate::frontier::Frontier;
 use crate::message::{Body, Fence};
 use crate::missing::Bar;
-use crate::outbox::Outbox;
+use crate::outbox::{Needs, Outbox};
 use crate::proposals::Proposals;
 use crate::reads::Forwards;
 use crate::role::{Follower, RoleState};
@@ -40,6 +40,8 @@ pub struct Raft {
     pub(crate) election_due: Option<Mono>,
     /// Any other leader is better than this node.
     pub(crate) reluctant: bool,
+    /// The disk takes entries.
+    pub(crate) has_room: bool,
     /// When the leader of this term was last heard.
     pub(crate) leader_heard: Option<Mono>,
     /// The life of each peer, as its link has proven it.
@@ -100,6 +102,9 @@ impl Raft {
             Input::Persisted { ticket } => self.on_persisted(ticket),
             Input::Reluctant(reluctant) => self.set_reluctant(reluctant),
             Input::Damaged(damaged) => self.set_damaged(damaged),
+            Input::Room(has_room) => self.set_room(has_room),
+            Input::StepDown => self.step_down(),
+            Input::HardStatePersisted { ticket } => self.on_hard_state_persisted(ticket),
             Input::PeerUp { peer, boot } => self.on_peer_up(peer, boot),
             Input::PeerDown { peer } => self.on_peer_down(peer),
         }
@@ -161,8 +166,8 @@ impl Raft {
                     self.on_append(*prev, *last, *commit, *quiet, entries);
                 }
             }
-            Body::AppendReply { matched, verified, round } => {
-                self.on_append_reply(from, fence, *matched, *verified, *round);
+            Body::AppendReply { matched, verified, round, full } => {
+                self.on_append_reply(from, fence, *matched, *verified, *round, *full);
             }
             Body::Conflict { prev, last, runs, round } => self.on_conflict(from, fence, *prev, *last, runs, *round),
             Body::ReadIndex { id } => self.on_read_index(from, fence, *id),
@@ -304,6 +309,13 @@ impl Raft {
         self.on_frontier_moved();
     }
 
+    fn on_hard_state_persisted(&mut self, ticket: PersistTicket) {
+        if ticket > self.outbox.written() || !self.frontier.complete_hard_state(ticket) {
+            return self.halt(Halt::StorageContract);
+        }
+        self.outbox.release_hard_state(ticket, self.hard_state.term);
+    }
+
     fn on_peer_up(&mut self, peer: NodeId, boot: BootId) {
         let is_new_life = self.boots.insert(peer, boot) != Some(boot);
         if let RoleState::Leader(leader) = &mut self.role
@@ -419,7 +431,7 @@ impl Raft {
     pub(crate) fn answer_when_durable(&mut self, to: NodeId, fence: Fence, body: Body) {
         let message = self.reply(fence, body);
         match self.frontier.hard_state_pending() {
-            Some(until) => self.outbox.hold(until, to, message),
+            Some(until) => self.outbox.hold(until, Needs::HardState, to, message),
             None => self.outbox.push(Output::Send { to, message }),
         }
     }
@@ -465,6 +477,9 @@ impl Raft {
             | Input::Found
             | Input::Reluctant(_)
             | Input::Damaged(_)
+            | Input::Room(_)
+            | Input::StepDown
+            | Input::HardStatePersisted { .. }
             | Input::Persisted { .. }
             | Input::PeerUp { .. }
             | Input::PeerDown { .. } => {}

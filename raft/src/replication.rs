@@ -8,6 +8,12 @@ use crate::progress::{BATCHES_MAX, Mode, Progress};
 use crate::role::RoleState;
 use crate::{BootId, Log, LogIndex, Mono, Options, Output, Position, Raft, Term};
 
+/// Bytes of entries that a heartbeat to a peer without room carries at most: a configuration of many members fits, and
+/// twenty in vain a second cost nothing.
+const ESSENTIAL_BYTES_MAX: u32 = 4 << 10;
+/// And entries.
+const ESSENTIAL_ENTRIES_MAX: u32 = 16;
+
 /// What is the same in all appends of one planning.
 struct Plan<'a> {
     options: &'a Options,
@@ -41,6 +47,12 @@ impl Raft {
 impl Plan<'_> {
     fn peer(&self, progress: &mut Progress, to_boot: BootId, mut send: impl FnMut(Message)) {
         let beat = core::mem::take(&mut progress.beat);
+        if progress.full {
+            if beat {
+                self.essentials(progress, to_boot, send);
+            }
+            return;
+        }
         let mut sent = false;
         let mut reaches = LogIndex::ZERO;
         match progress.mode {
@@ -78,6 +90,20 @@ impl Plan<'_> {
         if sent && progress.mode == Mode::Replicate {
             progress.commit_sent = progress.commit_sent.max(self.commit.min(reaches));
         }
+    }
+
+    /// To a peer whose disk takes no entries: heartbeats, with what may be a no-op or a configuration. The core does not
+    /// remember the kinds of old entries, but what the group itself needs is small; the peer takes what it may.
+    fn essentials(&self, progress: &mut Progress, to_boot: BootId, mut send: impl FnMut(Message)) {
+        let first = progress.next;
+        let is_small = || self.log.bytes(first.prev(), first) <= u64::from(ESSENTIAL_BYTES_MAX);
+        let to = if progress.mode != Mode::Behind && first <= self.log.last().index && is_small() {
+            self.log.batch(first, ESSENTIAL_BYTES_MAX, ESSENTIAL_ENTRIES_MAX)
+        } else {
+            first.prev()
+        };
+        send(self.append(progress, to_boot, first.prev(), to, false));
+        progress.commit_sent = progress.commit_sent.max(self.commit.min(to));
     }
 
     /// One batch on the wire while the one before is being fsynced; more only when enough bytes have gathered; never

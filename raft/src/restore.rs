@@ -47,6 +47,7 @@ impl Raft {
             role: RoleState::Follower(Follower::default()),
             election_due: None,
             reluctant: false,
+            has_room: true,
             leader_heard: None,
             boots: BTreeMap::new(),
             proposals: Proposals::default(),
@@ -184,6 +185,7 @@ impl Raft {
                             last_heard: progress.heard,
                             replicating,
                             has_lost: progress.has_lost,
+                            full: progress.full,
                         },
                     )
                 })

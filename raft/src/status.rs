@@ -28,6 +28,8 @@ pub struct PeerStatus {
     pub replicating: bool,
     /// Its disk has lost what it acknowledged in an earlier life, and does not hold that again yet.
     pub has_lost: bool,
+    /// Its disk takes no entries but those that the group itself needs.
+    pub full: bool,
 }
 
 /// A picture of the core.

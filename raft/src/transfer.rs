@@ -36,12 +36,12 @@ impl Raft {
         self.transfer = Some(Transfer { ticket, heir, deadline, term: self.hard_state.term, asked: false });
     }
 
-    /// The voter that has most of the log, and of those the one that answered last.
+    /// The voter that has room and most of the log, and of those the one that answered last.
     pub(crate) fn best_heir(&self) -> Option<NodeId> {
         let RoleState::Leader(leader) = &self.role else { return None };
         let configuration = &self.configurations.current().configuration;
         let heirs = leader.peers.iter().filter(|(peer, _)| configuration.voters.contains(peer));
-        heirs.max_by_key(|(_, progress)| (progress.matched, progress.heard)).map(|(&peer, _)| peer)
+        heirs.max_by_key(|(_, progress)| (!progress.full, progress.matched, progress.heard)).map(|(&peer, _)| peer)
     }
 
     /// Once everything is durable at the heir, it is asked to stand.

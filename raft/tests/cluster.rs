@@ -309,6 +309,23 @@ impl Cluster {
         self.start_flush(id);
     }
 
+    /// The disk has no room for entries: terms and votes of all writes that wait become durable before these.
+    pub(crate) fn hard_states_overtake(&mut self, id: NodeId) {
+        let machine = self.machine(id);
+        let mut newest = None;
+        for (write, _) in &mut machine.writes {
+            if let Some(hard_state) = write.hard_state.take() {
+                machine.disk.hard_state = hard_state;
+                newest = Some(write.ticket);
+            }
+        }
+        let disk = machine.disk.hard_state;
+        if let Some(ticket) = newest {
+            self.witness.hard_state(id, disk);
+            self.input(id, Input::HardStatePersisted { ticket });
+        }
+    }
+
     fn send(&mut self, from: NodeId, to: NodeId, message: Message) {
         *self.sent.entry(message.kind()).or_default() += 1;
         self.witness.sent(from, to, &message, &self.machines[&from]);

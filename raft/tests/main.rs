@@ -14,6 +14,7 @@ mod membership;
 mod paper;
 mod reads;
 mod replication;
+mod room;
 mod schedules;
 mod smoke;
 mod start;

@@ -123,12 +123,18 @@ fn act(c: &mut Cluster, evidence: &mut Evidence) {
     let leader = c.leader().unwrap_or(any);
     let somewhere = if c.random.chance(800) { leader } else { any };
     match c.random.below(100) {
-        0..=33 => {
+        0..=30 => {
             let bytes = 1 + c.random.below(200) as u32;
             for _ in 0..=c.random.below(4) {
                 c.propose_bytes(somewhere, bytes);
             }
         }
+        31..=32 => {
+            let has_room = c.random.chance(500);
+            c.input(any, Input::Room(has_room));
+        }
+        33 if c.random.chance(300) => c.input(any, Input::StepDown),
+        33 => c.hard_states_overtake(any),
         34..=44 => {
             c.read(any);
         }
@@ -222,6 +228,7 @@ fn converge(c: &mut Cluster) {
     for id in all {
         c.machine(id).fsync = Some(MS);
         c.disk_hangs(id, false);
+        c.input(id, Input::Room(true));
         if c.machines[&id].raft.is_none() {
             c.restart(id);
         }
