@@ -65,6 +65,23 @@ impl Configuration {
         (next.is_legal() && !self.is_joint()).then_some(next)
     }
 
+    /// The configurations by which this one becomes `node` alone, in legal steps, for a log whose quorum is lost for good:
+    /// nobody agrees to them.
+    #[must_use]
+    pub fn steps_to_sole(&self, node: NodeId) -> Vec<Self> {
+        let mut steps = Vec::new();
+        let mut current = self.clone();
+        while current != Self::sole(node) {
+            let alone = || current.toward(BTreeSet::from([node]), BTreeSet::new());
+            let next = if current.is_joint() { Some(current.leave()) } else { alone() };
+            // A set of one is always legal to wish for.
+            let Some(next) = next else { break };
+            steps.push(next.clone());
+            current = next;
+        }
+        steps
+    }
+
     /// May `next` be the configuration after this one, whoever wrote it? One legal step (§4.3): to the joint phase, out
     /// of it, or to other learners. Any legal one may be the first of a log.
     pub(crate) fn may_precede(&self, next: &Self) -> bool {
@@ -202,6 +219,21 @@ mod tests {
                 }
                 Some(step) => prop_assert_eq!(step.voters, old.voters),
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_group_becomes_one_node_in_legal_steps(voters in nodes(), outgoing in nodes(), learners in nodes(), me in 1u64..=8) {
+            let from = Configuration { learners: learners.difference(&voters).copied().collect(), voters, outgoing };
+            prop_assume!(from.is_legal());
+            let steps = from.steps_to_sole(node(me));
+            let mut before = &from;
+            for step in &steps {
+                prop_assert!(step.is_legal() && before.may_precede(step));
+                before = step;
+            }
+            prop_assert_eq!(before, &Configuration::sole(node(me)));
         }
     }
 

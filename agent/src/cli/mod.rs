@@ -13,10 +13,12 @@ mod find;
 mod forget;
 mod home;
 mod leave;
+mod log;
 mod logging;
 mod members;
 mod output;
 mod record;
+mod recover;
 mod status;
 mod tail;
 mod transfer;
@@ -108,6 +110,11 @@ enum Command {
     Transfer(transfer::TransferArgs),
     /// Check every checksum of a data directory that no agent uses
     Verify(verify::VerifyArgs),
+    /// Look into a log that no agent uses
+    #[command(subcommand)]
+    Log(log::LogCommand),
+    /// Go on with one disk when the quorum is lost for good
+    Recover(recover::RecoverArgs),
     /// Measure appends beside what the disk and the network could do at best
     Bench(bench::BenchArgs),
     /// Make and check certificates
@@ -154,6 +161,8 @@ fn dispatch(cli: Cli, ui: &Ui) -> Result<(), CliError> {
         Command::Demo(args) => demo::run(&global, &args, ui),
         Command::Bench(args) => bench::run(&global, &args, ui),
         Command::Verify(args) => verify::run(&global, &args, ui),
+        Command::Log(command) => log::run(&global, command, ui),
+        Command::Recover(args) => recover::run(&global, &args, ui),
         command => {
             logging::start_client(global.log.as_deref())?;
             let runtime = runtime()?;
@@ -170,7 +179,9 @@ fn dispatch(cli: Cli, ui: &Ui) -> Result<(), CliError> {
                     | Command::Certs(_)
                     | Command::Demo(_)
                     | Command::Bench(_)
-                    | Command::Verify(_) => Ok(()),
+                    | Command::Verify(_)
+                    | Command::Log(_)
+                    | Command::Recover(_) => Ok(()),
                 }
             });
             // A resolver that hangs must not keep a command beyond its timeout.
@@ -278,8 +289,8 @@ mod tests {
         assert_eq!(
             commands,
             [
-                "demo", "agent", "members", "status", "append", "tail", "leave", "forget", "transfer", "verify",
-                "bench", "certs"
+                "demo", "agent", "members", "status", "append", "tail", "leave", "forget", "transfer", "verify", "log",
+                "recover", "bench", "certs"
             ]
         );
     }

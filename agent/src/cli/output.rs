@@ -3,9 +3,10 @@
 //! It never lets text from remote machines reach a terminal raw.
 
 use crate::limits::printable;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::cell::RefCell;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
 
 /// How results and errors are written.
@@ -331,6 +332,19 @@ pub(crate) fn bytes(n: u64) -> String {
         unit += 1;
     }
     if unit == 0 { format!("{n} B") } else { format!("{size:.1} {}", UNITS[unit]) }
+}
+
+/// Bytes of so many bytes. Only on a terminal; data goes to stdout, this never does.
+pub(crate) fn bytes_bar() -> ProgressBar {
+    let seen = io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+    let target = if seen { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(Some(0), target);
+    if let Ok(style) =
+        ProgressStyle::with_template("{bar:40} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}")
+    {
+        bar.set_style(style);
+    }
+    bar
 }
 
 #[cfg(test)]

@@ -11,11 +11,9 @@ use crate::node::Founding;
 use crate::record;
 use crate::server::Unused;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use quorate_raft::wal::{self, Damage, Entry, EntryKind, Seen, TornTail, Verified};
 use quorate_raft::{Configuration, LogIndex};
 use serde::Serialize;
-use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -72,7 +70,7 @@ pub(crate) fn run(_global: &Global, args: &VerifyArgs, ui: &Ui) -> Result<(), Cl
         }
     };
     let started = Instant::now();
-    let bar = bar();
+    let bar = output::bytes_bar();
     let mut look = |seen: Seen<'_>| match seen {
         Seen::Entry { entry, .. } => what_is_wrong_in(entry),
         Seen::Progress { bytes, of } => {
@@ -112,19 +110,6 @@ pub(crate) fn run(_global: &Global, args: &VerifyArgs, ui: &Ui) -> Result<(), Cl
 fn nothing(data: &str) -> CliError {
     let what = format!("there is no log in {data} (nothing to verify)");
     CliError::new(Exit::NotFound, what, "name the --data directory of an agent")
-}
-
-/// Only on a terminal; data goes to stdout, this never does.
-fn bar() -> ProgressBar {
-    let seen = io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
-    let target = if seen { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let bar = ProgressBar::with_draw_target(Some(0), target);
-    if let Ok(style) =
-        ProgressStyle::with_template("{bar:40} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}")
-    {
-        bar.set_style(style);
-    }
-    bar
 }
 
 /// What the payload of an entry lacks that its checksum cannot know.

@@ -8,6 +8,9 @@
 //! DATA/log/        the write-ahead log
 //! DATA/LEFT        written first when a node has left: the move into `left-TIME/` is finished at the next start
 //! DATA/left-TIME/  all of the above, after `quorate leave`
+//! DATA/log.recovering/  a new history while `quorate recover` makes it; worthless without the next one
+//! DATA/RECOVERED   written when that is complete: its move into place is finished at the next start
+//! DATA/recovered-TIME/  the old history, after that
 //! ```
 
 use super::error::Error;
@@ -27,6 +30,8 @@ const QUIC_KEY: &str = "quic.key";
 const PEERS: &str = "peers.json";
 const LOG: &str = "log";
 const LEFT: &str = "LEFT";
+const RECOVERING: &str = "log.recovering";
+const RECOVERED: &str = "RECOVERED";
 const QUIC_KEY_BYTES: usize = 40;
 /// A file of ours is never larger; a larger one is not ours.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -41,7 +46,7 @@ pub(super) struct Data {
     pub(super) secrets: Secrets,
 }
 
-fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+pub(super) fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     let path = path.to_path_buf();
     move |source| Error::Data { action, path, source }
 }
@@ -60,6 +65,9 @@ impl Data {
         }
         if let Some(time) = read(&path.join(LEFT))? {
             finish_leaving(path, &String::from_utf8_lossy(&time))?;
+        }
+        if let Some(time) = read(&path.join(RECOVERED))? {
+            finish_recovery(path, &String::from_utf8_lossy(&time))?;
         }
         for secret in [NODE_KEY, QUIC_KEY] {
             refuse_loose(&path.join(secret))?;
@@ -177,6 +185,7 @@ impl Data {
 #[cfg(feature = "cli")]
 #[derive(Debug)]
 pub(crate) struct Unused {
+    path: PathBuf,
     log: OsDisk,
     _lock: Option<File>,
 }
@@ -197,7 +206,7 @@ impl Unused {
         }
         let log = path.join(LOG);
         match OsDisk::open_read_only(&log) {
-            Ok(log) => Ok(Some(Self { log, _lock: lock })),
+            Ok(log) => Ok(Some(Self { path: path.into(), log, _lock: lock })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(at("open", &log)(error)),
         }
@@ -207,6 +216,52 @@ impl Unused {
     pub(crate) fn log(&self) -> &OsDisk {
         &self.log
     }
+
+    /// Room for a new history beside the log. What an earlier try left there is dropped; one that was completed is not.
+    pub(crate) fn prepare_recovery(&self) -> Result<PathBuf, Error> {
+        let marker = self.path.join(RECOVERED);
+        if let Some(time) = read(&marker)? {
+            finish_recovery(&self.path, &String::from_utf8_lossy(&time))?;
+            return Err(Error::Foreign {
+                path: self.path.clone(),
+                what: "held a recovery that was complete but not in its place; it is now".into(),
+                next: "start the agent, or run the command again to see what is there",
+            });
+        }
+        let beside = self.path.join(RECOVERING);
+        match fs::remove_dir_all(&beside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("remove", &beside)(error)),
+            _ => Ok(beside),
+        }
+    }
+
+    /// Puts the new history, which is durable, in the place of the log. Gives where the old one lies.
+    pub(crate) fn finish_recovery(self, time: &str) -> Result<PathBuf, Error> {
+        sync_dir(&self.path).map_err(at("sync", &self.path))?;
+        write(&self.path, RECOVERED, time.as_bytes())?;
+        finish_recovery(&self.path, time)
+    }
+}
+
+/// Carries out what `RECOVERED` says.
+fn finish_recovery(path: &Path, time: &str) -> Result<PathBuf, Error> {
+    let is_plain = !time.is_empty() && time.bytes().all(|b| b.is_ascii_alphanumeric());
+    let target = path.join(format!("recovered-{}", if is_plain { time } else { "unknown" }));
+    create_dir(&target).map_err(at("create", &target))?;
+    let (old, new) = (path.join(LOG), path.join(RECOVERING));
+    let rename = |from: &Path, to: &Path| fs::rename(from, to).map_err(at("move", from));
+    // Each step only if it is still to be done: a crash may have come between any two.
+    if !target.join(LOG).exists() && old.exists() {
+        rename(&old, &target.join(LOG))?;
+        sync_dir(&target).and_then(|()| sync_dir(path)).map_err(at("sync", &target))?;
+    }
+    if new.exists() {
+        rename(&new, &old)?;
+        sync_dir(path).map_err(at("sync", path))?;
+    }
+    let marker = path.join(RECOVERED);
+    fs::remove_file(&marker).and_then(|()| sync_dir(path)).map_err(at("remove", &marker))?;
+    Ok(target)
 }
 
 /// Carries out what `LEFT` says.
@@ -244,7 +299,7 @@ fn secrets(bytes: &[u8]) -> Option<Secrets> {
     Some(Secrets { reset: *reset, connection_id })
 }
 
-fn log_error(path: &Path, source: wal::Error) -> Error {
+pub(super) fn log_error(path: &Path, source: wal::Error) -> Error {
     match source {
         wal::Error::Locked => Error::InUse { path: path.into() },
         wal::Error::Corrupt { .. } => Error::Corrupt { path: path.into(), source },

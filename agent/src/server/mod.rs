@@ -9,6 +9,8 @@ mod disk;
 mod error;
 mod event_loop;
 mod network;
+#[cfg(feature = "cli")]
+pub(crate) mod recovery;
 mod rpc;
 mod signals;
 mod tail;

@@ -17,6 +17,7 @@ mod leave;
 mod limits;
 mod pause;
 mod quorum;
+mod recover;
 mod restart;
 mod start;
 mod transfer;

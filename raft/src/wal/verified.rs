@@ -81,6 +81,8 @@ pub enum Seen<'a> {
         entry: &'a Entry,
         /// Where its frame begins in the file, in bytes.
         at: u64,
+        /// Where its frame ends.
+        end: u64,
         /// No later segment supersedes it.
         in_force: bool,
     },

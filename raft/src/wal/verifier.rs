@@ -335,7 +335,7 @@ impl<'a> Verifier<'a> {
             self.costs(place, frame);
         }
         let in_force = header.index.0 < walk.until;
-        if let Some(what) = (self.look)(Seen::Entry { entry, at, in_force }) {
+        if let Some(what) = (self.look)(Seen::Entry { entry, at, end: at + frame.total_len(), in_force }) {
             let place = self.damage(&walk.this.name, at, format!("the payload of the entry there is wrong: {what}"));
             self.costs(place, frame);
         }
