@@ -206,7 +206,7 @@ impl Liar {
     }
 }
 
-/// The invariants of our own assert after each step; so this also says that no lie can break one.
+/// The invariants of our own assert after each step; so this also says that no lie can break one (S3).
 #[test]
 fn no_lie_of_a_peer_makes_it_panic() {
     let (mut halted, mut seen) = (0, [0; 5]);

@@ -43,6 +43,10 @@ pub(crate) struct Cluster {
     pub(crate) captured: Vec<Packet>,
     pub(crate) capture: BTreeSet<(NodeId, NodeId, &'static str)>,
     pub(crate) sent: BTreeMap<&'static str, u64>,
+    /// Entries that a machine cannot read from its disk: a message with one of them is never sent.
+    pub(crate) unreadable: BTreeSet<(NodeId, LogIndex)>,
+    /// A copy of each message that is sent, for who listens in.
+    pub(crate) tap: Option<Vec<Packet>>,
     events: BinaryHeap<Reverse<(Micros, u64)>>,
     payloads: BTreeMap<u64, Event>,
     sequence: u64,
@@ -96,6 +100,8 @@ impl Cluster {
             captured: Vec::new(),
             capture: BTreeSet::new(),
             sent: BTreeMap::new(),
+            unreadable: BTreeSet::new(),
+            tap: None,
             events: BinaryHeap::new(),
             payloads: BTreeMap::new(),
             sequence: 0,
@@ -334,6 +340,9 @@ impl Cluster {
         let mut data = Vec::new();
         if let Some((first, last)) = message.entries() {
             for index in first.0..=last.0 {
+                if self.unreadable.contains(&(from, LogIndex(index))) {
+                    return;
+                }
                 let Some(entry) = sender.log.get(index as usize - 1) else { return };
                 let position = Position { index: LogIndex(index), term: entry.term };
                 entries.push(EntryShape { position, kind: entry.kind.clone(), bytes: entry.bytes });
@@ -341,6 +350,9 @@ impl Cluster {
             }
         }
         let packet = Packet { from, from_boot: sender.boot, to, message, entries, data };
+        if let Some(tap) = &mut self.tap {
+            tap.push(packet.clone());
+        }
         let kind = packet.message.kind();
         if self.capture.contains(&(from, to, kind)) {
             return self.captured.push(packet);

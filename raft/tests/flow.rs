@@ -123,7 +123,7 @@ fn a_shortened_append_is_completed_later() {
 }
 
 /// A peer that needs what lies before the start of the leader's log gets heartbeats, shows as not replicating, and
-/// harms nobody; the entries must reach it by other ways.
+/// harms nobody; the entries must reach it by other ways (S1).
 #[test]
 fn a_peer_behind_the_start_of_the_log_gets_heartbeats_only() {
     let configuration = Configuration { voters: set(&[1]), learners: set(&[2]), ..Configuration::default() };

@@ -344,6 +344,51 @@ fn a_stranger_of_a_later_term_unseats_nobody() {
     assert_eq!(c.term(stranger), 50);
 }
 
+/// M18. Two clusters whose members hear each other: everything that one says in its elections, changes and appends reaches
+/// each member of the other, which has a later or an earlier term, and nothing merges. (Beneath, a link is refused to who is
+/// of another log: `two_foundings_under_one_authority_name_both_histories`.)
+#[test]
+fn two_clusters_that_hear_each_other_stay_two() {
+    for elections in [0, 3] {
+        let mut foreign = Cluster::of(3).seed(elections);
+        foreign.tap = Some(Vec::new());
+        for _ in 0..=elections {
+            let leader = foreign.elect();
+            foreign.propose(leader);
+            foreign.change(leader, &[1, 2, 3], &[9]);
+            foreign.settle();
+            foreign.transfer(leader, None);
+            foreign.run(100 * MS);
+        }
+        let said = foreign.tap.take().expect("it was on");
+        let kinds: std::collections::BTreeSet<_> = said.iter().map(|packet| packet.message.kind()).collect();
+        assert!(kinds.len() >= 8, "too little was said: {kinds:?}");
+        let mut c = Cluster::empty().seed(7);
+        for n in 4..=6 {
+            c.with_log(n, 2, &[4, 5, 6], &[2]);
+        }
+        let leader = c.elect();
+        c.settle();
+        let before = (c.term(leader), c.raft(leader).last(), c.raft(leader).configuration().clone());
+        for (i, packet) in said.into_iter().enumerate() {
+            for to in 4..=6 {
+                let input = Input::Message {
+                    from: packet.from,
+                    message: packet.message.clone(),
+                    entries: packet.entries.clone(),
+                };
+                c.input(node(to), input);
+            }
+            if i % 20 == 0 {
+                c.run(10 * MS);
+            }
+        }
+        c.settle();
+        assert_eq!((c.term(leader), c.raft(leader).last(), c.raft(leader).configuration().clone()), before);
+        assert_eq!(c.leader(), Some(leader));
+    }
+}
+
 /// All voters are replaced in one change, the leader among them (§4.3).
 #[test]
 fn all_voters_are_replaced_in_one_change() {

@@ -230,7 +230,7 @@ fn earlier_entries_are_committed_with_the_first_of_the_term() {
     assert!(c.raft(new).own_term_committed());
 }
 
-/// §3.8: term, vote and log survive; what was acknowledged survives a crash of all.
+/// §3.8: term, vote and log survive; what was acknowledged survives a crash of all (D4).
 #[test]
 fn a_crash_of_all_loses_nothing_acked() {
     for seed in 0..10 {

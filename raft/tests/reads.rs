@@ -63,6 +63,89 @@ fn delayed_answers_validate_no_later_read() {
     assert_eq!(c.outcome(second), None);
 }
 
+/// Q4. There are no leases, so there is none to be void: a leader that was stopped, whatever its clock says when it goes
+/// on (that no time has passed, as after a suspend; that years have), answers no read before a quorum has confirmed it.
+#[test]
+fn no_clock_makes_a_deposed_leader_answer() {
+    const YEARS: Micros = 1_000_000_000_000_000;
+    for jump in [0, 1, 240 * MS, 260 * MS, YEARS] {
+        let mut c = Cluster::of(3).seed(4);
+        let old = c.elect();
+        c.settle();
+        // Just confirmed by all: a lease would be as fresh as can be.
+        c.run(60 * MS);
+        let (stopped_at, asleep) = (c.now, c.machine(old).raft.take());
+        c.until("another leads", |c| c.stable_leader().is_some_and(|new| new != old));
+        let new = c.elect();
+        let acked = c.propose(new);
+        c.until("acknowledged", |c| c.is_committed(acked));
+        c.machine(old).raft = asleep;
+        let read = c.ticket();
+        c.witness.read_issued(read, old);
+        let clock = Now { mono: Mono(stopped_at + jump), wall: Wall(0) };
+        assert!(c.raft(old).is_leader(), "it knows of nothing");
+        c.machine(old).raft.as_mut().expect("awake").handle(clock, Input::Read { ticket: read });
+        c.drain(old, &[]);
+        c.until("the read ends", |c| c.outcome(read).is_some());
+        assert_eq!(c.witness.reads_served, 0, "after a jump of {jump} us: {:?}", c.outcome(read));
+    }
+}
+
+/// Q4. A read that comes at any moment of a transfer, or of a change of voters, is confirmed like any other, or refused. The
+/// witness knows what was acknowledged before it came.
+#[test]
+fn reads_during_transfers_and_changes_see_all_that_was_acked() {
+    let mut served = 0;
+    for delay in 0..40 {
+        let mut c = Cluster::of(3).seed(delay);
+        let old = c.elect();
+        c.settle();
+        c.add(4);
+        c.change(old, &[1, 2, 3], &[4]);
+        c.settle();
+        if delay % 2 == 0 {
+            let heir = c.others(old)[0];
+            c.transfer(old, Some(heir));
+        } else {
+            c.change(old, &[1, 2, 4], &[]);
+        }
+        c.run(delay * MS / 4);
+        if let Some(leader) = c.leader() {
+            c.propose(leader);
+        }
+        c.run(2 * MS);
+        let reads: Vec<_> = (1..=4).map(|n| c.read(node(n))).collect();
+        c.until("all end", |c| reads.iter().all(|read| c.outcome(*read).is_some()));
+        served += c.witness.reads_served;
+    }
+    assert!(served > 40, "only {served} reads were served at all");
+}
+
+/// Q4. The wall clock decides nothing at all: two cores that live the same life under different ones do the same.
+#[test]
+fn the_wall_clock_decides_nothing() {
+    let mut c = Cluster::of(3).seed(8);
+    let leader = c.elect();
+    c.settle();
+    for _ in 0..20 {
+        c.propose(leader);
+        c.read(leader);
+        c.run(7 * MS);
+        let one = c.raft(leader).clone();
+        for wall in [i64::MIN, -1, 1, i64::MAX] {
+            let (mut a, mut b) = (one.clone(), one.clone());
+            for (ticket, input) in [(1_000, Input::Timeout), (1_001, Input::Read { ticket: Ticket(9_001) })] {
+                let mono = Mono(c.now + ticket * MS);
+                a.handle(Now { mono, wall: Wall(0) }, input.clone());
+                b.handle(Now { mono, wall: Wall(wall) }, input);
+            }
+            let all = |raft: &mut Raft| std::iter::from_fn(|| raft.poll_output()).collect::<Vec<_>>();
+            let (of_a, of_b) = (all(&mut a), all(&mut b));
+            assert!(!of_a.is_empty() && of_a == of_b && a.status() == b.status());
+        }
+    }
+}
+
 /// Q5. Reads that wait are answered when the quorum they wait for shrinks.
 #[test]
 fn waiting_reads_end_when_the_quorum_shrinks() {

@@ -478,6 +478,35 @@ fn a_long_diverged_tail_is_replaced_batch_by_batch() {
     assert_eq!(c.terms(diverged), c.terms(leader));
 }
 
+/// S7. Nothing overtakes a waiting ticket in silence: a deposed leader comes back to find that the commit index has passed
+/// all of its proposals at once, some of them kept by others and some overwritten, and each ends as it really did.
+#[test]
+fn tickets_that_a_commit_overtakes_all_end() {
+    let mut c = Cluster::of(3);
+    let old = c.elect();
+    c.settle();
+    let others = c.others(old);
+    // Acknowledged to nobody, but in the logs of all.
+    c.censored.insert("append-reply");
+    let kept = c.propose_burst(old, 20);
+    c.until("everywhere", |c| others.iter().all(|id| c.raft(*id).durable() == c.raft(old).last().index));
+    c.isolate(old);
+    c.censored.clear();
+    let lonely: Vec<_> = (0..20).map(|_| c.propose(old)).collect();
+    c.until("another leads", |c| c.stable_leader().is_some_and(|new| new != old));
+    let new = c.elect();
+    for _ in 0..200 {
+        c.propose(new);
+    }
+    c.until("far ahead", |c| c.raft(new).committed().0 > c.raft(old).last().index.0 + 100);
+    for ticket in kept.iter().chain(&lonely) {
+        assert_eq!(c.outcome(*ticket), None, "nobody can know yet");
+    }
+    c.heal().settle();
+    assert!(kept.iter().all(|ticket| c.is_committed(*ticket)));
+    assert!(lonely.iter().all(|ticket| c.outcome(*ticket) == Some(Outcome::Lost)));
+}
+
 /// R11b. The same node leads twice in one life: answers to its first leadership, however late, say nothing to its second.
 #[test]
 fn an_answer_to_an_earlier_leadership_is_not_counted() {

@@ -49,6 +49,24 @@ fn an_heir_must_be_a_voter() {
     assert_eq!(alone.outcome(ticket), Some(Outcome::Rejected(Reject::BadHeir)));
 }
 
+/// T1. To a voter that was removed: refused, though the leader still tells it of its removal.
+#[test]
+fn an_heir_that_was_removed_is_refused() {
+    let mut c = Cluster::of(4);
+    let leader = c.elect();
+    c.settle();
+    let removed = c.others(leader)[0];
+    c.crash(removed);
+    let rest: Vec<u64> = (1..=4).filter(|n| *n != removed.get()).collect();
+    let removal = c.change(leader, &rest, &[]);
+    c.until("removed", |c| c.is_committed(removal));
+    let ticket = c.transfer(leader, Some(removed));
+    assert_eq!(c.outcome(ticket), Some(Outcome::Rejected(Reject::BadHeir)));
+    let ticket = c.transfer(leader, None);
+    c.until("another leads", |c| c.outcome(ticket) == DONE);
+    assert!(c.leader().is_some_and(|heir| heir != leader && heir != removed));
+}
+
 /// T1, T3. To a dead voter: refused after one election timeout, and the leader serves again.
 #[test]
 fn a_dead_heir_costs_one_election_timeout() {

@@ -389,7 +389,7 @@ fn a_copy_from_an_earlier_boot_is_refused_even_by_those_who_just_started() {
 }
 
 /// Two clusters were founded under one authority, one name in both, and then they hear of each other: they gossip and
-/// never share Raft; each side names both histories; nobody loses a seat or a name.
+/// never share Raft; each side names both histories; nobody loses a seat or a name (M18).
 #[test]
 fn two_foundings_under_one_authority_name_both_histories() {
     let mut cluster = Cluster::new();

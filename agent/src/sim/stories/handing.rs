@@ -167,7 +167,7 @@ fn a_leader_that_leaves_hands_over_first() {
 }
 
 /// A leader's clock jumps 74 years ahead: the log's time stays with the others', a healthy voter leads a second later,
-/// and the sick one is not elected back, not even when the healthy leader dies.
+/// and the sick one is not elected back, not even when the healthy leader dies (D6).
 #[test]
 fn a_leader_with_a_jumped_clock_hands_over_for_good() {
     for by_us in [74 * 31_557_600 * SECOND as i64, -31 * SECOND as i64] {
@@ -221,7 +221,7 @@ fn where_every_clock_is_off_leadership_rests() {
 }
 
 /// The leader's disk hangs: the others go on committing without it, one of them leads soon, and the sick one comes back as
-/// a follower.
+/// a follower (R16).
 #[test]
 fn a_leader_with_a_hanging_disk_hands_over() {
     let mut w = World::formed(3);

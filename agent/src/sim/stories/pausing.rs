@@ -34,7 +34,7 @@ fn a_follower_that_wakes_moves_no_term() {
     }
 }
 
-/// A leader that wakes finds another one, in the term of the one election that replaced it, and follows.
+/// A leader that wakes finds another one, in the term of the one election that replaced it, and follows (D6).
 #[test]
 fn a_leader_that_wakes_follows_the_one_that_replaced_it() {
     let mut w = World::formed(3);

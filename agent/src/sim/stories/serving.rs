@@ -107,7 +107,7 @@ fn a_killed_leader_is_replaced_and_nothing_acked_is_lost() {
     w.keeps_promises();
 }
 
-/// Behaviour 3: all die at once, in the middle of writing; they serve again by themselves.
+/// Behaviour 3: all die at once, in the middle of writing; they serve again by themselves (D4).
 #[test]
 fn all_agents_lose_power_at_once_and_nothing_acked_is_lost() {
     let mut w = World::formed(3);
@@ -197,7 +197,7 @@ fn a_late_answer_to_a_former_life_ends_nothing_in_the_next() {
 }
 
 /// A leader whose clock runs slow is cut off, and goes on believing in itself while the others have a new leader and
-/// acknowledge. What it reads then must not be old: no read depends on a clock.
+/// acknowledge. What it reads then must not be old: no read depends on a clock (Q4).
 #[test]
 fn a_deposed_leader_with_a_slow_clock_reads_nothing_old() {
     let mut w = World::formed(3);

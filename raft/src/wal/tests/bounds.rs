@@ -148,7 +148,7 @@ fn the_index_is_sparse() {
     assert_eq!(log.reader.seek_offset(3001).unwrap(), Some(LogIndex(1501)));
 }
 
-/// A log that begins after a checkpoint takes exactly the entry after it.
+/// A log that begins after a checkpoint takes exactly the entry after it (S6).
 #[test]
 fn a_log_may_begin_later() {
     let before = chain_of(None, 4, [10; 20]);

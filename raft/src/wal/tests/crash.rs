@@ -203,7 +203,7 @@ impl Tally {
     }
 }
 
-/// Synced entries, terms and votes survive every crash; the others survive whole and in order, or not at all.
+/// Synced entries, terms and votes survive every crash; the others survive whole and in order, or not at all (D1, S6).
 #[test]
 fn every_crash_of_a_life_is_survived() {
     let script = script();

@@ -37,7 +37,7 @@ fn corrupt(disk: &SimDisk) -> (String, u64) {
     }
 }
 
-/// No flipped bit in a frame or a header block gets past a start, also not in the last acked batch.
+/// No flipped bit in a frame or a header block gets past a start, also not in the last acked batch (D2).
 #[test]
 fn every_flipped_bit_is_named() {
     let (disk, entries) = written();

@@ -57,7 +57,7 @@ fn a_full_disk_refuses_and_recovers() {
     assert!(refused > 50, "only {refused} refusals");
 }
 
-/// A failed write or sync ends the writer for good; the reader lives.
+/// A failed write or sync ends the writer for good; the reader lives (R16, D3).
 #[test]
 fn a_failed_writer_stays_dead() {
     for (op, file) in [(Op::Write, ".wal"), (Op::Sync, ".wal"), (Op::Write, "meta"), (Op::Sync, "meta.b")] {
@@ -81,7 +81,7 @@ fn a_failed_writer_stays_dead() {
 }
 
 /// A sync fails, the system calls the pages clean, and the process restarts: what it then reads from the cache and
-/// reports must be on the platter before the machine dies (fsyncgate).
+/// reports must be on the platter before the machine dies (fsyncgate) (D3).
 #[test]
 fn what_a_failed_sync_lost_is_written_again() {
     for seed in 0..50 {

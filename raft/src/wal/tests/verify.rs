@@ -211,6 +211,7 @@ fn missing_and_short_files_are_found() {
 }
 
 /// Power is lost in the middle of a write, in many ways: what was torn is no damage, and is told as a start cuts it.
+/// (D2)
 #[test]
 fn a_torn_tail_is_no_damage() {
     let mut torn = 0;
