@@ -15,6 +15,7 @@
 //! | room | what it is | what it never does |
 //! |---|---|---|
 //! | [`cli`] | the command line, a contract with people and scripts | know what an answer means to the cluster |
+//! | [`history`] | what clients saw, held against the log in the end | ask a cluster anything |
 //! | [`client`] | one connection to the cluster; retries only what was surely not done | import the node |
 //! | [`server`] | sockets, threads, files, signals around one node | decide anything |
 //! | [`wire`] | bytes of frames | touch a socket |
@@ -35,6 +36,7 @@ pub mod config;
 #[cfg(feature = "agent")]
 pub mod descriptor;
 pub mod duration;
+pub mod history;
 pub mod limits;
 #[cfg(feature = "node")]
 pub mod machine;

@@ -5,67 +5,31 @@
 use crate::api::{Member, Status};
 use crate::cli::find::{self, Route};
 use crate::cli::output::{CliError, Exit};
+use crate::cli::process::{Launch, Process};
 use crate::client::{Client, ConnectOptions};
 use crate::descriptor::{self, Descriptor};
 use crate::limits::printable;
 use quorate_certs::{AgentName, Authority, CertsError, ClusterId, Identity, Role, Subject, Validity};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::process::{Child, Command};
 
 /// How often a condition is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How long one question may take.
 const QUESTION: Duration = Duration::from_secs(2);
-/// How long a killed process may take to be gone.
-const GONE: Duration = Duration::from_secs(5);
 /// How many voters a cluster grows to by itself.
 const VOTERS_MAX: usize = 5;
 /// Bytes from the end of a log that are looked at for its last lines.
 const LOG_BYTES: u64 = 16 << 10;
 
-/// Processes that a panic must not leave behind.
-static RUNNING: Mutex<Vec<u32>> = Mutex::new(Vec::new());
-
-fn running() -> MutexGuard<'static, Vec<u32>> {
-    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Before the process aborts, its agents are ended; the directory stays, as after every failure.
-pub(crate) fn end_agents_on_panic(home: &Path) {
-    let home = home.to_owned();
-    let before = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        before(info);
-        for pid in running().drain(..) {
-            kill_by_id(pid);
-        }
-        eprintln!("the agents were ended; logs, data and certificates are in {}", home.display());
-    }));
-}
-
-/// The id is of a child that was not waited for, so it cannot have passed to another process.
-#[cfg(unix)]
-fn kill_by_id(pid: u32) {
-    if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-    }
-}
-
-/// Elsewhere the handles of the children end them.
-#[cfg(not(unix))]
-fn kill_by_id(_: u32) {}
-
 struct Agent {
     name: String,
     /// Chosen by the system at its first start, kept from then on.
     addr: Option<String>,
-    child: Option<Child>,
-    pid: u32,
+    process: Option<Process>,
     /// Ended on purpose.
     killed: bool,
     certs: PathBuf,
@@ -101,7 +65,7 @@ impl Cluster {
             let dir = home.join(&agent);
             std::fs::create_dir(&dir).map_err(|e| CliError::system("cannot make a directory", &e, ""))?;
             let (data, log) = (dir.join("data"), dir.join("log"));
-            agents.push(Agent { name: agent, addr: None, child: None, pid: 0, killed: false, certs, data, log });
+            agents.push(Agent { name: agent, addr: None, process: None, killed: false, certs, data, log });
         }
         let client = issue(Subject::client(cluster, Role::Append, name("app")?))?;
         let identity = Arc::new(Identity::load(&client).map_err(|e| certs_failed(&e))?);
@@ -136,34 +100,21 @@ impl Cluster {
     }
 
     fn spawn(&mut self, i: usize) -> Result<(), CliError> {
-        let failed = |e: std::io::Error| CliError::system("cannot start an agent", &e, "");
-        let program = std::env::current_exe().map_err(failed)?;
         let others: Vec<_> =
             self.agents.iter().enumerate().filter(|(j, _)| *j != i).filter_map(|(_, a)| a.addr.clone()).collect();
         let agent = &mut self.agents[i];
-        let log = OpenOptions::new().create(true).append(true).open(&agent.log).map_err(failed)?;
-        let mut command = Command::new(program);
-        for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("QUORATE_")) {
-            command.env_remove(key);
-        }
-        command.env(descriptor::RUNTIME_DIR_VARIABLE, &self.runtime);
-        command.arg("agent").arg("--name").arg(&agent.name).arg("--data").arg(&agent.data);
-        command.arg("--certs").arg(&agent.certs).args(["--log", "info"]);
-        command.arg("--bind").arg(agent.addr.as_deref().unwrap_or("127.0.0.1:0"));
-        if i == 0 {
-            command.arg("--bootstrap");
-        }
-        if !others.is_empty() {
-            command.arg("--join").arg(others.join(","));
-        }
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
-        // A Ctrl-C at the terminal is for the command; it ends its agents itself, in order.
-        #[cfg(unix)]
-        command.process_group(0);
-        let child = command.spawn().map_err(failed)?;
-        agent.pid = child.id().unwrap_or_default();
-        running().push(agent.pid);
-        agent.child = Some(child);
+        let launch = Launch {
+            name: &agent.name,
+            certs: &agent.certs,
+            data: &agent.data,
+            log: &agent.log,
+            runtime: &self.runtime,
+            bind: agent.addr.as_deref().unwrap_or("127.0.0.1:0"),
+            advertise: None,
+            join: &others,
+            bootstrap: i == 0,
+        };
+        agent.process = Some(launch.spawn()?);
         agent.killed = false;
         Ok(())
     }
@@ -173,8 +124,8 @@ impl Cluster {
         let give_up_at = Instant::now() + patience;
         loop {
             self.still_running(i)?;
-            let pid = self.agents[i].pid;
-            let found = descriptor::alive_in(&self.runtime).into_iter().find(|descriptor| descriptor.pid == pid);
+            let pid = self.agents[i].process.as_ref().map(Process::pid);
+            let found = descriptor::alive_in(&self.runtime).into_iter().find(|found| Some(found.pid) == pid);
             if let Some(found) = found {
                 self.agents[i].addr = Some(found.addr);
                 return Ok(());
@@ -193,7 +144,7 @@ impl Cluster {
         if agent.killed {
             return Ok(());
         }
-        match agent.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
+        match agent.process.as_mut().and_then(Process::has_ended) {
             None => Ok(()),
             Some(status) => Err(CliError::new(Exit::Error, format!("{} ended by itself ({status})", agent.name), "")),
         }
@@ -215,19 +166,17 @@ impl Cluster {
         let agent = &mut self.agents[i];
         agent.killed = true;
         let failed = |e: std::io::Error| CliError::system(&format!("cannot kill {}", agent.name), &e, "");
-        agent.child.as_mut().map_or(Ok(()), |child| child.start_kill()).map_err(failed)
+        agent.process.as_mut().map_or(Ok(()), Process::kill).map_err(failed)
     }
 
     /// Waits until a killed agent is gone.
     async fn reap(&mut self, i: usize) -> Result<(), CliError> {
         let agent = &mut self.agents[i];
-        let Some(mut child) = agent.child.take() else { return Ok(()) };
-        let gone = tokio::time::timeout(GONE, child.wait()).await;
-        running().retain(|pid| *pid != agent.pid);
-        match gone {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(e)) => Err(CliError::system(&format!("cannot wait for {}", agent.name), &e, "")),
-            Err(_) => Err(CliError::new(Exit::Error, format!("{} does not end (kill -9 was sent)", agent.name), "")),
+        let Some(process) = agent.process.take() else { return Ok(()) };
+        match process.reap().await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(CliError::new(Exit::Error, format!("{} does not end (kill -9 was sent)", agent.name), "")),
+            Err(e) => Err(CliError::system(&format!("cannot wait for {}", agent.name), &e, "")),
         }
     }
 

@@ -17,6 +17,7 @@ mod log;
 mod logging;
 mod members;
 mod output;
+mod process;
 mod record;
 mod recover;
 mod status;

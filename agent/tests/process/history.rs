@@ -1,12 +1,13 @@
-//! What clients did and what the log then holds: load on a cluster, and the checker of the two against each other.
+//! What clients did and what the log then holds: load on a cluster, and what the checker (`quorate::history`) says of it.
 //!
 //! It believes nobody: the log is read from every replica, entry by entry, and every ack is looked up in it.
 
 use crate::cluster::{Cluster, wait_until};
 use quorate::api::Effect;
 use quorate::client::{Client, ClientError, ReadLevel, TailFrom};
+pub(crate) use quorate::history::Outcome;
+use quorate::history::{self, Append, History, Level, Read, Replica, Span};
 use quorate::record::{Record, decode_batch};
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -20,17 +21,6 @@ const PROBE_PACE: Duration = Duration::from_millis(5);
 const APPEND: Duration = Duration::from_secs(30);
 /// Clients with an odd number append batches of this many records.
 const BATCH: usize = 3;
-
-/// What became of one append.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// It stands at this offset and the following ones.
-    Acked(u64),
-    /// It surely was not appended.
-    NotApplied,
-    /// Nobody could say.
-    Unknown,
-}
 
 /// One append, from the outside.
 #[derive(Clone, Debug)]
@@ -51,14 +41,6 @@ impl Attempt {
 
     pub(crate) fn is_acked(&self) -> bool {
         matches!(self.outcome, Outcome::Acked(_))
-    }
-
-    /// The offset behind its last record, if it was acked.
-    pub(crate) fn next(&self) -> Option<u64> {
-        match self.outcome {
-            Outcome::Acked(first) => Some(first + self.values.len() as u64),
-            _ => None,
-        }
     }
 
     /// Appends these values as one batch and notes what came of it.
@@ -202,78 +184,61 @@ pub(crate) struct Summary {
     pub(crate) records: usize,
 }
 
+/// One linearizable read: everything before `next` could be read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    pub(crate) asked: Instant,
+    pub(crate) ended: Instant,
+    pub(crate) next: u64,
+}
+
 /// Reads the log from each of `replicas`, finds them equal, and checks `history` against it.
 #[track_caller]
 pub(crate) fn verify(cluster: &Cluster, replicas: &[String], history: &[Attempt]) -> Summary {
-    let mut logs = replicas.iter().map(|name| (name, read(cluster, name)));
-    let (first, (bytes, values)) = logs.next().unwrap();
-    for (name, (other_bytes, other_values)) in logs {
-        assert_eq!(values, other_values, "{first} and {name} hold the same records");
-        assert!(bytes == other_bytes, "{first} and {name} hold the same bytes");
-    }
+    verify_with(cluster, replicas, history, &[])
+}
+
+/// The same, and every one of `reads` saw all that had been acked or read when it was asked for.
+#[track_caller]
+pub(crate) fn verify_with(cluster: &Cluster, replicas: &[String], history: &[Attempt], reads: &[Seen]) -> Summary {
+    let replica = |name: &String| {
+        let (bytes, values) = read(cluster, name);
+        Replica { name: name.clone(), values, digest: xxhash_rust::xxh3::xxh3_128(&bytes) }
+    };
+    let replicas: Vec<_> = replicas.iter().map(replica).collect();
     for attempt in history.iter().filter(|attempt| attempt.outcome == Outcome::NotApplied) {
         println!("not applied after {:?}: {:?}", attempt.took(), attempt.error);
     }
-    check(history, &values).unwrap_or_else(|why| panic!("{why}"))
+    let verdict = history::check(&told(history, reads), &replicas);
+    assert!(verdict.is_good(), "{:#?}", verdict.anomalies);
+    let count = |n: u64| usize::try_from(n).unwrap();
+    Summary {
+        acked: count(verdict.acked),
+        not_applied: count(verdict.not_applied),
+        unknown: count(verdict.unknown),
+        unknown_applied: count(verdict.unknown_applied),
+        records: count(verdict.records),
+    }
 }
 
-/// Nothing acked is lost, doubled or elsewhere, nothing refused is there, and time and offsets agree.
-pub(crate) fn check(history: &[Attempt], log: &[String]) -> Result<Summary, String> {
-    let mut offsets: BTreeMap<&str, u64> = BTreeMap::new();
-    for (offset, value) in (0..).zip(log) {
-        if let Some(first) = offsets.insert(value, offset) {
-            return Err(format!("{value:?} stands at {first} and again at {offset}"));
-        }
-    }
-    let mut summary = Summary { records: log.len(), ..Summary::default() };
-    for attempt in history {
-        let found: Vec<_> = attempt.values.iter().map(|value| offsets.get(value.as_str()).copied()).collect();
-        let first = match attempt.outcome {
-            Outcome::Acked(first) => Some(first),
-            Outcome::NotApplied => None,
-            // Whole, or not at all.
-            Outcome::Unknown => found[0],
-        };
-        let expected: Vec<_> = (0..found.len() as u64).map(|i| first.map(|first| first + i)).collect();
-        if found != expected {
-            return Err(format!("{attempt:?} should stand at {expected:?} and stands at {found:?}"));
-        }
-        match attempt.outcome {
-            Outcome::Acked(_) => summary.acked += 1,
-            Outcome::NotApplied => summary.not_applied += 1,
-            Outcome::Unknown => {
-                summary.unknown += 1;
-                summary.unknown_applied += usize::from(first.is_some());
-            }
-        }
-    }
-    in_real_time(history)?;
-    Ok(summary)
-}
-
-/// An append that was asked for after another had been acked has the larger offset.
-fn in_real_time(history: &[Attempt]) -> Result<(), String> {
-    let offset = |attempt: &Attempt| match attempt.outcome {
-        Outcome::Acked(first) => first,
-        _ => 0,
+/// As the checker wants it: by one clock that begins with the first of them. Tests append more than what they note here.
+fn told(history: &[Attempt], reads: &[Seen]) -> History<String> {
+    let asked = history.iter().map(|attempt| attempt.asked).chain(reads.iter().map(|read| read.asked));
+    let origin = asked.min().unwrap_or_else(Instant::now);
+    let span = |asked: Instant, ended: Instant| Span { asked: asked - origin, ended: ended - origin };
+    let append = |attempt: &Attempt| Append {
+        values: attempt.values.clone(),
+        span: span(attempt.asked, attempt.ended),
+        outcome: attempt.outcome,
     };
-    let mut by_asked: Vec<&Attempt> = history.iter().filter(|attempt| attempt.is_acked()).collect();
-    let mut by_ended = by_asked.clone();
-    by_asked.sort_by_key(|attempt| attempt.asked);
-    by_ended.sort_by_key(|attempt| attempt.ended);
-    let mut ended = by_ended.into_iter().peekable();
-    let mut highest: Option<&Attempt> = None;
-    for attempt in by_asked {
-        while let Some(earlier) = ended.next_if(|earlier| earlier.ended < attempt.asked) {
-            if highest.is_none_or(|highest| offset(highest) < offset(earlier)) {
-                highest = Some(earlier);
-            }
-        }
-        if let Some(highest) = highest.filter(|highest| offset(highest) > offset(attempt)) {
-            return Err(format!("{attempt:?} was asked for after {highest:?} had been acked, and stands before it"));
-        }
+    let read =
+        |read: &Seen| Read { session: None, span: span(read.asked, read.ended), level: Level::Linear, next: read.next };
+    History {
+        appends: history.iter().map(append).collect(),
+        reads: reads.iter().map(read).collect(),
+        tails: Vec::new(),
+        is_closed: false,
     }
-    Ok(())
 }
 
 /// From `killed` until the first ack of an append that was asked for after it.
@@ -294,53 +259,4 @@ pub(crate) fn longest_silence(history: &[Attempt], from: Instant, to: Instant) -
 pub(crate) fn median_and_worst(mut times: Vec<Duration>) -> (Duration, Duration) {
     times.sort();
     (times[times.len() / 2], times[times.len() - 1])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn attempt(value: &str, from: u64, to: u64, outcome: Outcome) -> Attempt {
-        let origin = Instant::now();
-        let (asked, ended) = (origin + Duration::from_secs(from), origin + Duration::from_secs(to));
-        Attempt { values: vec![value.into()], asked, ended, outcome, error: None }
-    }
-
-    fn log(values: &[&str]) -> Vec<String> {
-        values.iter().map(|value| (*value).to_owned()).collect()
-    }
-
-    fn good() -> Vec<Attempt> {
-        vec![
-            attempt("a", 0, 10, Outcome::Acked(0)),
-            attempt("b", 20, 30, Outcome::Acked(1)),
-            attempt("c", 21, 31, Outcome::Unknown),
-            attempt("d", 22, 32, Outcome::Unknown),
-            attempt("e", 23, 33, Outcome::NotApplied),
-        ]
-    }
-
-    #[test]
-    fn a_good_history_passes_and_is_counted() {
-        let summary = check(&good(), &log(&["a", "b", "d"])).unwrap();
-        assert_eq!(summary, Summary { acked: 2, not_applied: 1, unknown: 2, unknown_applied: 1, records: 3 });
-    }
-
-    /// The checker must bite: each of these is what it exists to find.
-    #[test]
-    fn losses_doubles_lies_and_reordering_are_found() {
-        for (what, bad) in [
-            ("lost", log(&["a"])),
-            ("doubled", log(&["a", "b", "a"])),
-            ("elsewhere", log(&["b", "a"])),
-            ("refused, and there", log(&["a", "b", "e"])),
-        ] {
-            assert!(check(&good(), &bad).is_err(), "{what}");
-        }
-        let backwards = [attempt("a", 0, 10, Outcome::Acked(1)), attempt("b", 20, 30, Outcome::Acked(0))];
-        assert!(check(&backwards, &log(&["b", "a"])).is_err());
-        let mut torn = attempt("a", 0, 10, Outcome::Unknown);
-        torn.values.push("b".into());
-        assert!(check(&[torn], &log(&["a"])).is_err());
-    }
 }

@@ -26,6 +26,7 @@ use super::cluster::{self, Cluster};
 use super::find::{self, Whom};
 use super::home::Home;
 use super::output::{CliError, Exit, Ui};
+use super::process as agents;
 use crate::descriptor;
 use crew::Pace;
 use floor::Ground;
@@ -84,7 +85,7 @@ fn own(
 ) -> Result<(), CliError> {
     let home = Home::temporary("quorate-bench-", args.dir.as_deref(), "name a directory with --dir")?;
     // A panic aborts without unwinding, so no destructor would end the agents.
-    cluster::end_agents_on_panic(home.path());
+    agents::end_agents_on_panic(home.path());
     let ended = runtime.block_on(async {
         let mut cluster = Cluster::prepare(home.path(), nodes.into()).map_err(|e| (e, Vec::new()))?;
         let ended = tokio::select! {

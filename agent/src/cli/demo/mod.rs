@@ -11,6 +11,7 @@ use super::Global;
 use super::cluster::{self, Cluster};
 use super::home::Home;
 use super::output::{CliError, Exit, Ui, thousands};
+use super::process;
 use clap::Args;
 use load::Load;
 use serde::Serialize;
@@ -79,7 +80,7 @@ pub(crate) fn run(global: &Global, args: &DemoArgs, ui: &Ui) -> Result<(), CliEr
         None => Home::temporary("quorate-demo-", None, "use --keep DIR")?,
     };
     // A panic aborts without unwinding, so no destructor would end the agents.
-    cluster::end_agents_on_panic(home.path());
+    process::end_agents_on_panic(home.path());
     let story = Story::begin(ui);
     let ended = super::runtime()?.block_on(async {
         let mut cluster = Cluster::prepare(home.path(), args.nodes.into()).map_err(|e| (e, Vec::new()))?;
