@@ -9,7 +9,7 @@ use core::time::Duration;
 use crate::message::{Body, Fence};
 use crate::outbox::Needs;
 use crate::role::{Candidate, PreCandidate, RoleState, Tally};
-use crate::{EntryKind, HardState, NodeId, PersistTicket, Position, Raft};
+use crate::{EntryKind, HardState, NodeId, PersistTicket, Position, Raft, mutant};
 
 impl Raft {
     pub(crate) fn reset_election_timer(&mut self) {
@@ -64,6 +64,9 @@ impl Raft {
         if !self.admission_holds(from, fence) {
             return;
         }
+        if granted && mutant!(PreVoteCountsAsVote) {
+            self.count_vote(from);
+        }
         let RoleState::PreCandidate(candidate) = &mut self.role else { return };
         if candidate.round != round || !granted {
             return;
@@ -86,6 +89,10 @@ impl Raft {
         let last = self.log.last();
         for to in self.other_voters() {
             let message = self.envelope(to, Body::Vote { last, transfer });
+            if mutant!(VoteRequestBeforeFsync) {
+                self.outbox.push(crate::Output::Send { to, message });
+                continue;
+            }
             self.outbox.hold(ticket, Needs::Everything, to, message);
         }
     }
@@ -118,8 +125,8 @@ impl Raft {
         let is_ready = self.leader() == Some(from)
             && self.is_whole()
             && self.configurations.current().configuration.is_voter(self.node)
-            && self.log.last().is_at_least_as_up_to_date_as(last)
-            && self.frontier.last() >= last.index;
+            && (self.log.last().is_at_least_as_up_to_date_as(last) && self.frontier.last() >= last.index
+                || mutant!(TransferToOneBehind));
         if is_ready && !matches!(self.role, RoleState::Leader(_)) {
             self.stand(true);
         }
@@ -130,7 +137,7 @@ impl Raft {
     }
 
     fn admission_holds(&self, from: NodeId, fence: Fence) -> bool {
-        self.configurations.current().admitted.get(&from) == Some(&fence.admitted)
+        self.configurations.current().admitted.get(&from) == Some(&fence.admitted) || mutant!(EarlierMembershipCounts)
     }
 
     fn other_voters(&self) -> BTreeSet<NodeId> {

@@ -7,7 +7,7 @@ use alloc::collections::BTreeSet;
 
 use crate::progress::Progress;
 use crate::role::RoleState;
-use crate::{EntryKind, LogIndex, NodeId, Raft, Reject, Ticket};
+use crate::{EntryKind, LogIndex, NodeId, Raft, Reject, Ticket, mutant};
 
 impl Raft {
     pub(crate) fn change(
@@ -33,8 +33,8 @@ impl Raft {
     fn may_change(&self, expected: LogIndex) -> Result<(), Reject> {
         self.may_lead_requests()?;
         let current = self.configurations.current();
-        let in_flight = current.configuration.is_joint() || current.index > self.committed;
-        if in_flight || !self.own_term_is_committed() {
+        let in_flight = current.configuration.is_joint() || current.index > self.committed && !mutant!(TwoChanges);
+        if in_flight || !(self.own_term_is_committed() || mutant!(ChangeBeforeOwnTerm)) {
             return Err(Reject::ChangeInProgress);
         }
         if current.index != expected {
@@ -47,7 +47,8 @@ impl Raft {
     /// it is in force from then on.
     pub(crate) fn leave_joint_phase(&mut self) {
         let current = self.configurations.current();
-        let is_due = current.configuration.is_joint() && current.index <= self.committed;
+        let is_committed = current.index <= self.committed || mutant!(JointLeftEarly);
+        let is_due = current.configuration.is_joint() && is_committed;
         // During a transfer it waits: it would put this log ahead of the heir's.
         if is_due && self.own_term_is_committed() && self.transfer.is_none() {
             let next = current.configuration.leave();

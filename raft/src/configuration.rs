@@ -6,7 +6,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
-use crate::{LogIndex, NodeId};
+use crate::{LogIndex, NodeId, mutant};
 
 /// Who votes, who learns, and, in a joint phase, who voted before (§4.3).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,6 +128,9 @@ impl Configurations {
     }
 
     pub(crate) fn current(&self) -> &Configured {
+        if mutant!(ConfigurationWhenCommitted) {
+            return &self.kept[0];
+        }
         // Never empty: made with one, and neither `revert` nor `forget_before` takes the first that is left.
         &self.kept[self.kept.len() - 1]
     }

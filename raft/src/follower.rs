@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use crate::message::{Body, Fence};
 use crate::role::{Ack, Follower, Following, RoleState};
-use crate::{EntryKind, EntryShape, Halt, LogIndex, NodeId, Position, Raft};
+use crate::{EntryKind, EntryShape, Halt, LogIndex, NodeId, Position, Raft, mutant};
 
 impl Raft {
     /// An append of this term came from `from`: it leads. False if that cannot be.
@@ -66,6 +66,8 @@ impl Raft {
         }
         let (entries, last, is_cut) = self.cut_to_room(prev, last, entries);
         let is_heartbeat = entries.is_empty() || is_cut;
+        let too_early = is_heartbeat && mutant!(AckEmptyAppend)
+            || !is_heartbeat && last.index <= self.log.last().index && mutant!(AckDuplicateAppend);
         if !self.take(entries) {
             return;
         }
@@ -74,6 +76,9 @@ impl Raft {
         let Some(following) = &mut follower.following else { return };
         following.verified = following.verified.max(last.index);
         let verified = following.verified;
+        if too_early {
+            return self.ack_what_was_received();
+        }
         if !quiet {
             let nothing_to_wait_for = is_heartbeat || verified <= durable;
             following.ack = match following.ack {
@@ -83,7 +88,7 @@ impl Raft {
             };
         }
         // Never past what is known to equal the leader's log: a longer tail of ours may differ (§3.5).
-        self.commit_to(commit.min(verified));
+        self.commit_to(if mutant!(CommitPastMatched) { commit } else { commit.min(verified) });
     }
 
     /// Does this log hold that entry? What lies before its start was committed, so a leader has it.
@@ -113,7 +118,8 @@ impl Raft {
         let held = |log: &crate::Log, entry: &EntryShape| {
             entry.position.index <= log.start().index || log.term_at(entry.position.index) == Some(entry.position.term)
         };
-        let new: Vec<_> = entries.into_iter().skip_while(|entry| held(&self.log, entry)).collect();
+        let is_kept = |entry: &EntryShape| held(&self.log, entry) && !self.truncates_on_receipt(entry);
+        let new: Vec<_> = entries.into_iter().skip_while(is_kept).collect();
         let Some(Position { index: first, term }) = new.first().map(|entry| entry.position) else { return true };
         if self.log.term_at(first.prev()).is_some_and(|before| term < before) {
             // Only possible across the start of this log, where `prev` could not be compared.
@@ -122,11 +128,11 @@ impl Raft {
         }
         let truncate_from = (first <= self.log.last().index).then_some(first);
         if let Some(from) = truncate_from {
-            if from <= self.committed {
+            if from <= self.committed && !mutant!(TruncateBelowCommit) {
                 self.contradict_leader(from);
                 return false;
             }
-            if from <= self.verified() {
+            if from <= self.verified() && !mutant!(TruncateOnReceipt) {
                 self.alarm_leader("tells two histories in one term");
                 return false;
             }
@@ -137,7 +143,9 @@ impl Raft {
         }
         if let Some(from) = truncate_from {
             self.log.truncate(from);
-            self.configurations.revert(from);
+            if !mutant!(ConfigurationNotReverted) {
+                self.configurations.revert(from);
+            }
         }
         for entry in &new {
             let position = self.log.append(entry.position.term, entry.bytes);
@@ -147,6 +155,18 @@ impl Raft {
         }
         self.persist(None, truncate_from, new);
         true
+    }
+
+    /// Two mutants: an ack that is computed from what came in, as it came in.
+    fn ack_what_was_received(&mut self) {
+        let RoleState::Follower(Follower { following: Some(following) }) = &self.role else { return };
+        let (leader, matched, round) = (following.leader, following.verified, following.round);
+        let fence = Fence { admitted: following.admitted, from_boot: following.leader_boot, ..Fence::default() };
+        self.answer(leader, fence, Body::AppendReply { matched, verified: matched, round, full: !self.has_room });
+    }
+
+    fn truncates_on_receipt(&self, entry: &EntryShape) -> bool {
+        entry.position.index > self.committed && mutant!(TruncateOnReceipt)
     }
 
     /// Is each configuration among these entries one step from the one before it (§4.3)? Else a majority of one could
@@ -215,7 +235,7 @@ impl Raft {
         let leader = following.leader;
         let fence = Fence { admitted: following.admitted, from_boot: following.leader_boot, ..Fence::default() };
         if following.ack == Ack::Now && term_is_durable {
-            let matched = following.verified.min(durable);
+            let matched = if mutant!(AckReceived) { following.verified } else { following.verified.min(durable) };
             let full = !self.has_room;
             let body = Body::AppendReply { matched, verified: following.verified, round: following.round, full };
             following.acked = matched;

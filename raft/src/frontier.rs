@@ -6,7 +6,7 @@
 
 use alloc::collections::VecDeque;
 
-use crate::{HardState, LogIndex, PersistTicket};
+use crate::{HardState, LogIndex, PersistTicket, mutant};
 
 #[derive(Clone, Debug)]
 struct Write {
@@ -48,6 +48,9 @@ impl Frontier {
     pub(crate) fn issue(&mut self, hard_state: Option<HardState>, last: LogIndex) -> PersistTicket {
         self.newest = self.newest.next();
         self.writes.push_back(Write { ticket: self.newest, hard_state, last });
+        if mutant!(AckBeforeFsync) {
+            self.last = last;
+        }
         self.newest
     }
 
@@ -62,6 +65,9 @@ impl Frontier {
     pub(crate) fn truncate(&mut self, from: LogIndex) {
         let keep = from.prev();
         self.last = self.last.min(keep);
+        if mutant!(StaleCompletion) {
+            return;
+        }
         for write in &mut self.writes {
             write.last = write.last.min(keep);
         }

@@ -10,7 +10,7 @@ use crate::outbox::own_entry;
 use crate::progress::{Mode, Progress};
 use crate::reads::Rounds;
 use crate::role::{Leader, RoleState};
-use crate::{EntryKind, EntryShape, LogIndex, Mono, NodeId, Position, Raft, Reject, Run, Term, Ticket};
+use crate::{EntryKind, EntryShape, LogIndex, Mono, NodeId, Position, Raft, Reject, Run, Term, Ticket, mutant};
 
 impl Raft {
     /// Won. The first entry of the term goes out before anything else (§6.4); for a founder it is the configuration.
@@ -64,7 +64,9 @@ impl Raft {
         let settled = self.committed.min(self.frontier.last());
         // An entry larger than the bound still passes when nothing else waits: else it would be refused for ever.
         let waiting = self.log.bytes(settled, self.log.last().index);
-        let too_much = waiting > 0 && waiting + u64::from(bytes) > self.options.uncommitted_bytes_max;
+        let too_much = !mutant!(NoUncommittedCap)
+            && waiting > 0
+            && waiting + u64::from(bytes) > self.options.uncommitted_bytes_max;
         if too_much || self.proposals.len() >= self.options.proposals_max {
             return Err(Reject::Overloaded);
         }
@@ -114,7 +116,7 @@ impl Raft {
     pub(crate) fn on_leader_timeout(&mut self) {
         let RoleState::Leader(leader) = &self.role else { return };
         // Check-quorum (§6.2), at each heartbeat: clients must be free to find the leader that the others may have elected.
-        if self.quorum_is_silent(leader, self.options.election_timeout_max) {
+        if self.quorum_is_silent(leader, self.options.election_timeout_max) && !mutant!(NoCheckQuorum) {
             return self.become_follower(None);
         }
         let (now, every) = (self.now, self.options.heartbeat);
@@ -131,7 +133,9 @@ impl Raft {
     /// The peer's progress, if this node leads and the answer is of the membership that the peer has now.
     fn answering(&mut self, from: NodeId, fence: Fence, round: u64) -> Option<&mut Progress> {
         let RoleState::Leader(leader) = &mut self.role else { return None };
-        let progress = leader.peers.get_mut(&from).filter(|progress| progress.admitted == fence.admitted)?;
+        let is_of_now =
+            |progress: &&mut Progress| progress.admitted == fence.admitted || mutant!(EarlierMembershipCounts);
+        let progress = leader.peers.get_mut(&from).filter(is_of_now)?;
         if round > leader.rounds.round {
             return None;
         }
@@ -213,12 +217,14 @@ impl Raft {
     fn advance_commit(&mut self) -> bool {
         let RoleState::Leader(leader) = &self.role else { return false };
         let matched = |voter| match leader.peers.get(&voter) {
+            _ if voter == self.node && mutant!(LeaderCountsUnsynced) => self.log.last().index,
             _ if voter == self.node => self.frontier.last(),
             Some(progress) => progress.matched,
             None => LogIndex::ZERO,
         };
         let Some(agreed) = self.configurations.current().configuration.agreed(matched) else { return false };
-        if agreed <= self.committed || self.log.term_at(agreed) != Some(self.hard_state.term) {
+        let is_own = self.log.term_at(agreed) == Some(self.hard_state.term) || mutant!(CommitOldTermByCounting);
+        if agreed <= self.committed || !is_own {
             return false;
         }
         self.commit_to(agreed);

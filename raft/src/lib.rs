@@ -33,7 +33,7 @@
 //! Diego Ongaro, *Consensus: Bridging Theory and Practice* (2014); the term runs in conflicts after etcd's fast log
 //! backtracking, told all at once.
 // The core is `no_std`: `cargo check --no-default-features` proves it. Only the wal beside it needs `std`.
-#![cfg_attr(not(feature = "wal"), no_std)]
+#![cfg_attr(not(any(feature = "wal", feature = "mutants")), no_std)]
 extern crate alloc;
 
 mod candidate;
@@ -50,6 +50,7 @@ mod leader;
 mod log;
 mod message;
 mod missing;
+pub mod mutants;
 mod options;
 mod outbox;
 mod prng;

@@ -4,13 +4,13 @@
 
 use alloc::collections::BTreeSet;
 
-use crate::{Configuration, NodeId};
+use crate::{Configuration, NodeId, mutant};
 
 /// The greatest value that more than half of `voters` have reached; `None` without voters.
 ///
 /// Quadratic, and without allocation: a configuration has at most a handful of voters, and this runs at every ack.
 pub(crate) fn majority<T: Ord + Copy>(voters: &BTreeSet<NodeId>, reached: impl Fn(NodeId) -> T) -> Option<T> {
-    let needed = voters.len() / 2 + 1;
+    let needed = if mutant!(HalfIsMajority) { voters.len().div_ceil(2) } else { voters.len() / 2 + 1 };
     let mut best = None;
     for candidate in voters.iter().map(|&voter| reached(voter)) {
         let supporters = voters.iter().filter(|&&voter| reached(voter) >= candidate).count();
@@ -25,10 +25,20 @@ impl Configuration {
     /// The greatest value that a quorum has reached. In a joint phase both majorities must have reached it (§4.3).
     pub(crate) fn agreed<T: Ord + Copy>(&self, reached: impl Fn(NodeId) -> T) -> Option<T> {
         let incoming = majority(&self.voters, &reached)?;
-        if self.outgoing.is_empty() {
+        if mutant!(LearnerCounts) {
+            return self.agreed_with_learners(reached);
+        }
+        if self.outgoing.is_empty() || mutant!(JointNeedsOneMajority) {
             return Some(incoming);
         }
         Some(incoming.min(majority(&self.outgoing, &reached)?))
+    }
+
+    /// A mutant: as many as a majority of the voters, whoever they are.
+    fn agreed_with_learners<T: Ord + Copy>(&self, reached: impl Fn(NodeId) -> T) -> Option<T> {
+        let mut all: alloc::vec::Vec<T> = self.voters.union(&self.learners).map(|&member| reached(member)).collect();
+        all.sort_unstable_by(|a, b| b.cmp(a));
+        all.get(self.voters.len() / 2).copied()
     }
 }
 

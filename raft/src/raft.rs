@@ -15,7 +15,8 @@ use crate::role::{Follower, RoleState};
 use crate::transfer::Transfer;
 use crate::{
     BootId, Configuration, EntryKind, EntryShape, Halt, HardState, Input, Log, LogIndex, Message, Mono, NodeId, Now,
-    Options, Outcome, Output, Persist, PersistTicket, Position, Reject, Role, Suspect, Term, Ticket, prng::Prng,
+    Options, Outcome, Output, Persist, PersistTicket, Position, Reject, Role, Suspect, Term, Ticket, mutant,
+    prng::Prng,
 };
 
 /// One member of a Raft group, as a machine of inputs and outputs: no clock, no IO, no threads, no payload bytes.
@@ -191,6 +192,9 @@ impl Raft {
                 | Body::StaleTerm
                 | Body::ReadIndexReply { .. }
         );
+        if mutant!(EarlierLifeCounts) {
+            return true;
+        }
         let addressed = to_boot == self.boot || (to_boot == BootId::ZERO && !is_answer);
         addressed && self.boots.get(&from).is_none_or(|&boot| boot == from_boot)
     }
@@ -200,6 +204,7 @@ impl Raft {
         let newer = message.term > self.hard_state.term;
         let older = message.term < self.hard_state.term;
         match &message.body {
+            Body::Append { .. } if older && mutant!(OldTermAppendTaken) => return true,
             // A pre-vote moves no term, on neither side: that is what it is for (§9.6). But a refusal teaches a term
             // that really was reached, or a node of an older term could never win with the better log.
             Body::PreVote { .. } => return true,

@@ -5,7 +5,7 @@
 use crate::message::{Body, Fence};
 use crate::reads::{Flight, Reader};
 use crate::role::RoleState;
-use crate::{LogIndex, NodeId, Output, Raft, Reject, Ticket};
+use crate::{LogIndex, NodeId, Output, Raft, Reject, Ticket, mutant};
 
 impl Raft {
     pub(crate) fn read(&mut self, ticket: Ticket) {
@@ -18,6 +18,8 @@ impl Raft {
                 RoleState::Leader(leader) => leader.rounds.waiting.push(Reader::Local(ticket)),
                 _ => {}
             }
+        } else if mutant!(FollowerRead) {
+            self.outbox.push(Output::ReadReady { ticket, index: self.committed });
         } else if self.leader().is_none() {
             self.reject(ticket, Reject::NotLeader { leader: None });
         } else if self.forwards.len() >= self.options.reads_max {
@@ -57,7 +59,7 @@ impl Raft {
 
     /// Ends the round that a quorum has confirmed, and begins the next for the reads that have come since.
     pub(crate) fn answer_reads(&mut self) {
-        let own_term_is_committed = self.own_term_is_committed();
+        let own_term_is_committed = self.own_term_is_committed() || mutant!(ReadBeforeOwnTerm);
         loop {
             let RoleState::Leader(leader) = &mut self.role else { return };
             if leader.rounds.flight.is_none() {
@@ -77,7 +79,8 @@ impl Raft {
                 None => 0,
             };
             let agreed = self.configurations.current().configuration.agreed(confirmed);
-            if agreed.is_none_or(|round| round < leader.rounds.round) {
+            let asked = if mutant!(ReadByEarlierRound) { leader.rounds.round - 1 } else { leader.rounds.round };
+            if agreed.is_none_or(|round| round < asked) && !mutant!(ReadWithoutQuorum) {
                 return;
             }
             let Some(Flight { index, readers }) = leader.rounds.flight.take() else { return };

@@ -13,8 +13,8 @@ use crate::proposals::Proposals;
 use crate::reads::Forwards;
 use crate::role::{Follower, RoleState};
 use crate::{
-    BootId, Configuration, Halt, Log, LogIndex, NodeId, Now, Options, PeerStatus, Position, Raft, Role, Saved, Status,
-    Term, prng::Prng,
+    BootId, Configuration, Halt, HardState, Log, LogIndex, NodeId, Now, Options, PeerStatus, Position, Raft, Role,
+    Saved, Status, Term, mutant, prng::Prng,
 };
 
 impl Raft {
@@ -32,13 +32,15 @@ impl Raft {
         }
         let committed = saved.committed.max(saved.start.index);
         configurations.forget_before(committed);
+        let vote = saved.hard_state.vote.filter(|_| !mutant!(VoteForgottenByStart));
+        let hard_state = HardState { vote, ..saved.hard_state };
         let mut raft = Self {
             options,
             node,
             boot,
             now: now.mono,
             prng: Prng::new(seed),
-            hard_state: saved.hard_state,
+            hard_state,
             log: Log::new(saved.start, saved.runs, saved.last),
             configurations,
             committed,

@@ -4,7 +4,7 @@
 
 use crate::message::Body;
 use crate::role::RoleState;
-use crate::{LogIndex, Mono, NodeId, Outcome, Output, Position, Raft, Reject, Term, Ticket};
+use crate::{LogIndex, Mono, NodeId, Outcome, Output, Position, Raft, Reject, Term, Ticket, mutant};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Transfer {
@@ -49,7 +49,8 @@ impl Raft {
         let last = self.log.last().index;
         let RoleState::Leader(leader) = &self.role else { return };
         let matched = |heir| leader.peers.get(&heir).map_or(LogIndex::ZERO, |progress| progress.matched);
-        if let Some(transfer) = self.transfer.filter(|transfer| !transfer.asked && matched(transfer.heir) == last) {
+        let is_ready = |heir| matched(heir) == last || mutant!(TransferToOneBehind);
+        if let Some(transfer) = self.transfer.filter(|transfer| !transfer.asked && is_ready(transfer.heir)) {
             self.transfer = Some(Transfer { asked: true, ..transfer });
             self.send_timeout_now(transfer.heir);
         }

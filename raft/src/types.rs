@@ -2,6 +2,7 @@
 //!
 //! They never do arithmetic beyond their own meaning.
 
+use crate::mutant;
 use core::fmt;
 use core::num::NonZeroU64;
 use core::time::Duration;
@@ -103,6 +104,9 @@ impl Position {
     /// The up-to-date order of §3.6.1: the later last term wins, then the longer log.
     #[must_use]
     pub fn is_at_least_as_up_to_date_as(self, other: Self) -> bool {
+        if mutant!(UpToDateByIndexOnly) {
+            return self.index >= other.index;
+        }
         (self.term, self.index) >= (other.term, other.index)
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::message::{Body, Fence};
 use crate::role::RoleState;
-use crate::{HardState, Message, NodeId, Position, Raft};
+use crate::{HardState, Message, NodeId, Position, Raft, mutant};
 
 impl Raft {
     /// Does this node hear a live leader other than the candidate? Then it refuses any candidate (§4.2.3). The former
@@ -32,7 +32,7 @@ impl Raft {
     /// One vote a term, to a candidate whose log is at least as up-to-date as this one (§3.6.1).
     pub(crate) fn on_vote(&mut self, from: NodeId, fence: Fence, last: Position) {
         let HardState { term, vote } = self.hard_state;
-        let is_free = vote.is_none_or(|vote| vote == from);
+        let is_free = vote.is_none_or(|vote| vote == from) || mutant!(VoteTwice);
         let granted =
             is_free && self.leader().is_none() && last.is_at_least_as_up_to_date_as(self.bar_for_candidates());
         if granted {
@@ -40,6 +40,9 @@ impl Raft {
                 self.set_hard_state(HardState { term, vote: Some(from) });
             }
             self.reset_election_timer();
+        }
+        if mutant!(VoteBeforeFsync) {
+            return self.answer(from, fence, Body::VoteReply { granted });
         }
         self.answer_when_durable(from, fence, Body::VoteReply { granted });
     }

@@ -2,6 +2,7 @@
 //!
 //! It never gates Raft traffic, since it may lag; it gates admission.
 
+use quorate_raft::mutant;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,7 +53,7 @@ impl Registry {
     pub fn apply(&mut self, command: Command) {
         match command {
             // Decided before its departure was known: a departed node never comes back.
-            Command::Register(new) if self.departed.contains(&new.node) => drop(new),
+            Command::Register(new) if self.departed.contains(&new.node) && !mutant!(DepartedAdmitted) => drop(new),
             Command::Register(new) => {
                 let former = self.holder(&new.name).filter(|r| r.node != new.node).map(|r| r.node);
                 if let Some(former) = former {
@@ -66,7 +67,9 @@ impl Registry {
                 }
             }
             Command::Depart { node } => {
-                self.nodes.remove(&node);
+                if !mutant!(DepartedAdmitted) {
+                    self.nodes.remove(&node);
+                }
                 self.departed.insert(node);
             }
             Command::Forget { node, name } => {

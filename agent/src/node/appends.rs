@@ -9,7 +9,7 @@ use super::{Class, Node, Output, PeerMessage, Reply, Waiting, not_applied};
 use crate::api::{Append, Appended, Code, Effect, Failure};
 use crate::record;
 use quorate_raft::wal::EntryHeader;
-use quorate_raft::{Mono, Now, Outcome, Reject};
+use quorate_raft::{Mono, Now, Outcome, Reject, mutant};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -155,7 +155,7 @@ impl Node {
         self.stages.committed(now.mono, since, parts.iter().map(|part| part.in_hand.since));
         let (term, time, lamport) = (header.term.0, header.time.0, header.lamport);
         for Part { in_hand, first, count } in parts {
-            let first = header.base_offset + u64::from(first);
+            let first = header.base_offset + if mutant!(AckAtFirstOffset) { 0 } else { u64::from(first) };
             let last = first + u64::from(count) - 1;
             let appended = Appended { first, last, term, time, lamport, deduped: false };
             self.end_append(in_hand.origin, Ok(appended));
@@ -210,6 +210,11 @@ impl Node {
 
     /// The connection to a leader is gone: what was sent to it may or may not stand in the log.
     pub(super) fn forwards_lost(&mut self, now: Now, node: u64) {
+        if mutant!(ForwardedTwice) {
+            let lost = self.appends.forwarded.extract_if(.., |_, (_, leader, _)| *leader == node);
+            let lost: Vec<InHand> = lost.map(|(_, (in_hand, _, _))| in_hand).collect();
+            lost.into_iter().for_each(|in_hand| self.wait_with(now.mono, in_hand));
+        }
         for (_, leader, give_up) in self.appends.forwarded.values_mut() {
             if *leader == node {
                 *give_up = now.mono.min(*give_up);
@@ -269,13 +274,16 @@ impl Node {
         }
         for part in unconfirmed {
             let failure = unknown("it was written, and no quorum confirmed it in time");
+            let failure = if mutant!(UnconfirmedSaidFailed) { self.never_proposed() } else { failure };
             self.end_append(part.in_hand.origin, Err(failure));
         }
         let forwarded: Vec<u64> =
             self.appends.forwarded.iter().filter(|(_, (_, _, g))| late(*g)).map(|(id, _)| *id).collect();
         for id in forwarded {
             if let Some((in_hand, _, _)) = self.appends.forwarded.remove(&id) {
-                self.end_append(in_hand.origin, Err(unknown("it was sent to a leader that did not answer")));
+                let failure = unknown("it was sent to a leader that did not answer");
+                let failure = if mutant!(UnansweredSaidFailed) { self.never_proposed() } else { failure };
+                self.end_append(in_hand.origin, Err(failure));
             }
         }
     }

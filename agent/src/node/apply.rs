@@ -7,7 +7,7 @@ use super::{Level, Node, Output};
 use crate::codec;
 use crate::machine::registry::Command;
 use quorate_raft::wal::{Entry, EntryKind};
-use quorate_raft::{LogIndex, Mono, Now, Term};
+use quorate_raft::{LogIndex, Mono, Now, Term, mutant};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -68,7 +68,8 @@ impl Node {
         let before = self.applied.index;
         for _ in 0..SLICE_ENTRIES {
             let next = self.applied.index.next();
-            if next > self.raft.committed() || self.applied.halted.is_some() {
+            let end = if mutant!(ApplyUncommitted) { self.raft.last().index } else { self.raft.committed() };
+            if next > end || self.applied.halted.is_some() {
                 break;
             }
             let Some(entry) = self.entry_to_apply(now, next) else { break };

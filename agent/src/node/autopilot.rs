@@ -9,7 +9,7 @@ use crate::codec;
 use crate::machine::registry::{Command, Registration};
 use quorate_membership::State;
 use quorate_raft::wal::EntryKind;
-use quorate_raft::{Configuration, LogIndex, Mono, NodeId, Now, Outcome, Role, Status, Term, Ticket};
+use quorate_raft::{Configuration, LogIndex, Mono, NodeId, Now, Outcome, Role, Status, Term, Ticket, mutant};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -59,16 +59,18 @@ impl Node {
             self.autopilot = Autopilot { leads_since: Some((self.raft.term(), now.mono)), ..Autopilot::default() };
         }
         self.answer_removals(now);
-        if !self.is_ready_leader() || self.autopilot.step.is_some() || now.mono < self.autopilot.not_before {
+        let is_ready = self.is_ready_leader() || mutant!(ChangeBeforeOwnTerm);
+        let is_busy = self.autopilot.step.is_some() && !mutant!(TwoChanges);
+        if !is_ready || is_busy || now.mono < self.autopilot.not_before {
             return;
         }
         // The registry must be what the log says before anyone judges by it.
-        if self.applied.index() != self.raft.committed() {
+        if self.applied.index() != self.raft.committed() && !mutant!(ChangeBeforeOwnTerm) {
             return;
         }
         let status = self.raft.status();
-        if !status.configuration_committed || !status.configuration.outgoing.is_empty() || self.handover.is_under_way()
-        {
+        let is_settled = status.configuration_committed || mutant!(TwoChanges) || mutant!(ChangeBeforeOwnTerm);
+        if !is_settled || !status.configuration.outgoing.is_empty() || self.handover.is_under_way() {
             return;
         }
         if let Some(step) = self.next_step(now, &status) {
@@ -160,7 +162,7 @@ impl Node {
     /// Would a majority of these voters have answered within the last election timeout?
     pub(super) fn is_healthy_majority(&self, now: Mono, status: &Status, voters: &BTreeSet<NodeId>) -> bool {
         let well = voters.iter().filter(|v| self.is_healthy(now, status, **v)).count();
-        well > voters.len() / 2
+        well > voters.len() / 2 || mutant!(StepWithoutMajority)
     }
 
     /// Holds everything that is committed, give or take what is on its way, and answered within two heartbeats.
@@ -186,11 +188,13 @@ impl Node {
         }
         let configuration = &status.configuration;
         let everyone = configuration.voters.iter().chain(&configuration.learners);
-        let leaver = everyone.copied().find(|n| self.registry.has_departed(n.get()))?;
+        let failed = |n: u64| self.members.member(n).is_some_and(|m| m.state == State::Failed);
+        let is_to_go = |n: u64| self.registry.has_departed(n) || failed(n) && mutant!(RemovedByGossip);
+        let leaver = everyone.copied().find(|n| is_to_go(n.get()))?;
         let (voters, learners) = self.without(now.mono, status, leaver)?;
         // Fewer voters bear fewer losses, so each that counts must be here now: half a second ago is not enough.
         let here = voters.iter().filter(|v| self.is_here(now.mono, status, **v)).count();
-        if here <= voters.len() / 2 {
+        if here <= voters.len() / 2 && !mutant!(StepWithoutMajority) {
             return None;
         }
         let how = if self.registry.is_forgotten(leaver.get()) { "is forgotten" } else { "is leaving" };
@@ -363,7 +367,7 @@ impl Node {
             .collect();
         let have = configuration.voters.len();
         let most = (have + ready.len()).min(self.options.voters_target);
-        let goal = if most.is_multiple_of(2) { most.saturating_sub(1) } else { most };
+        let goal = if most.is_multiple_of(2) && !mutant!(EvenGrowth) { most.saturating_sub(1) } else { most };
         if goal <= have {
             self.autopilot.growth = None;
             return None;
@@ -398,7 +402,9 @@ impl Node {
         let (term, leader, role) = picture;
         match (leader, role) {
             (_, Role::Leader) if old_role != Role::Leader || old_term != term => {
-                self.in_flight.clear();
+                if !mutant!(NumbersKept) {
+                    self.in_flight.clear();
+                }
                 self.note(Level::Info, format!("this agent leads in term {term}"));
             }
             (Some(leader), _) if Some(leader) != old_leader || old_term != term => {
@@ -409,7 +415,9 @@ impl Node {
             _ => {}
         }
         if role != Role::Leader {
-            self.in_flight.clear();
+            if !mutant!(NumbersKept) {
+                self.in_flight.clear();
+            }
             self.removals_lost(now);
         }
         self.leader_changed(now);

@@ -3,7 +3,7 @@
 //! What others said is kept against our monotonic clock, never against our wall clock: when that one jumps, theirs must
 //! not seem to jump along.
 
-use quorate_raft::{Mono, Now, Wall};
+use quorate_raft::{Mono, Now, Wall, mutant};
 use std::collections::BTreeMap;
 
 /// How far ahead of the voters' median the log's time may run, in microseconds.
@@ -52,10 +52,11 @@ impl Clocks {
 
     /// The time of a new entry: `clamp(ours, previous + 1 µs, median + 1 s)`.
     pub(super) fn log_time(ours: Wall, median: Wall, previous: Option<Wall>) -> Wall {
-        let bounded = ours.0.min(median.0.saturating_add(AHEAD_MAX_US));
+        let furthest = if mutant!(OneClockSteers) { i64::MAX } else { median.0.saturating_add(AHEAD_MAX_US) };
+        let bounded = ours.0.min(furthest);
         match previous {
-            Some(previous) => Wall(bounded.max(previous.0.saturating_add(1))),
-            None => Wall(bounded),
+            Some(previous) if !mutant!(TimeGoesBack) => Wall(bounded.max(previous.0.saturating_add(1))),
+            _ => Wall(bounded),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::machine::log::Refused;
 use crate::record;
 use bytes::BytesMut;
 use quorate_raft::wal::EntryKind;
-use quorate_raft::{Mono, Now};
+use quorate_raft::{Mono, Now, Outcome, mutant};
 
 /// Entries of ours on their way to a commit before what comes next is gathered: one that travels while the one before
 /// it is being fsynced. More would only make more and smaller entries.
@@ -122,6 +122,9 @@ impl Node {
         if let Some(header) = self.propose(now, ticket, EntryKind::Normal, payload.freeze(), records) {
             self.in_flight.keep(numbers);
             self.sealed(ticket, header);
+            if mutant!(AckAtProposal) {
+                self.append_done(now, ticket, Outcome::Committed { position: header.position() });
+            }
         }
     }
 

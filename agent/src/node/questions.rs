@@ -2,7 +2,7 @@
 
 use super::{Class, LeaderAnswer, LeaderAsk, Node, Output, PeerMessage, Reply, Request, Waiting, What, not_applied};
 use crate::api::{Answer, Ask, Code, Effect, Failure};
-use quorate_raft::{LogIndex, Mono, Now, Role, Ticket};
+use quorate_raft::{LogIndex, Mono, Now, Role, Ticket, mutant};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -148,7 +148,7 @@ impl Node {
     pub(super) fn reads_applied(&mut self, now: Now) {
         let next = self.log.next_offset();
         while let Some(entry) = self.questions.applying.first_entry()
-            && *entry.key() <= self.applied.index()
+            && (*entry.key() <= self.applied.index() || mutant!(ReadBeforeApplied))
         {
             for open in entry.remove() {
                 self.end(now, open, Ok(LeaderAnswer::Readable { next }));
@@ -165,7 +165,7 @@ impl Node {
 
     fn await_offset(&mut self, now: Now, request: u64, deadline: Mono, next: u64) {
         let readable = self.log.next_offset();
-        if readable >= next {
+        if readable >= next || mutant!(AwaitEndsEarly) {
             return self.answer(request, Ok(Answer::Readable { next: readable }));
         }
         let open = Open { asker: Asker::Client(request), deadline };

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use quorate_raft::wal::{Batch, CHAIN_GENESIS, Entry, EntryFields, EntryHeader, EntryKind};
 use quorate_raft::{
     Configuration, EntryKind as CoreKind, EntryShape, LogIndex, Message, NodeId, Now, Outcome, Output as RaftOutput,
-    Persist, Position, Term, Ticket, Wall,
+    Persist, Position, Term, Ticket, Wall, mutant,
 };
 use std::collections::BTreeMap;
 
@@ -286,7 +286,8 @@ impl Node {
             index: position.index,
             term: position.term,
             kind,
-            base_offset: previous.map_or(0, EntryHeader::next_offset),
+            base_offset: previous.map_or(0, EntryHeader::next_offset)
+                + u64::from(kind == EntryKind::Noop && mutant!(OffsetSkipped)),
             count,
             time: super::clock::Clocks::log_time(now.wall, median, previous.map(|p| p.time)).min(Wall(TIME_MAX)),
             lamport: self.next_lamport(previous, count),
@@ -360,6 +361,7 @@ impl Node {
         let Some((first, _)) = message.entries() else { return };
         // Between the plan and the read the log may have been truncated: only what still stands is sent.
         let stands = entries.iter().all(|e| self.raft.term_at(e.header().index) == Some(e.header().term));
+        let stands = stands || mutant!(StaleReadSent);
         if let (true, Some(last)) = (stands, entries.last())
             && entries.first().is_some_and(|e| e.header().index == first)
         {

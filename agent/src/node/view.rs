@@ -4,7 +4,7 @@ use super::admission::Held;
 use super::{Class, Level, Node, Output, PeerMessage, Published, View};
 use crate::api::{Member, Status};
 use quorate_membership::State;
-use quorate_raft::{NodeId, Now, Role};
+use quorate_raft::{NodeId, Now, Role, mutant};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -222,7 +222,7 @@ impl Node {
             return;
         }
         let mut next = Published::clone(&self.published);
-        next.readable = self.log.next_offset();
+        next.readable = self.log.next_offset() + u64::from(mutant!(Canary));
         next.readable_index = self.applied.index();
         if turn || !next.current {
             next.current =

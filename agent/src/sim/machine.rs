@@ -10,7 +10,7 @@ use crate::codec;
 use crate::node::{Boot, Formation, Gate, Known, LOOK_FOR_DEFAULT, Node, Options, Published};
 use quorate_raft::wal::sim::SimDisk;
 use quorate_raft::wal::{self, Batch, Entry, EntryKind, Meta, Reader, Writer};
-use quorate_raft::{BootId, Configuration, HardState, LogIndex, Mono, NodeId, Now, PersistTicket, Term, Wall};
+use quorate_raft::{BootId, Configuration, HardState, LogIndex, Mono, NodeId, Now, PersistTicket, Term, Wall, mutant};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -143,7 +143,10 @@ impl Machine {
     /// An empty disk: another node.
     pub(super) fn wipe(&mut self, random: &mut Random) {
         self.disk = SimDisk::new(random.next());
-        self.node = fresh_node(random);
+        // Stands for `server/data.rs`: without the node key, another node.
+        if !mutant!(WipedKeepsItsId) {
+            self.node = fresh_node(random);
+        }
         self.known.clear();
         self.durable = Durable::default();
         self.configurations.clear();

@@ -13,6 +13,7 @@
 //! | `client` | what was asked, and what was heard |
 //! | `witness`, `invariant` | what must be true, checked from outside; and the names of these promises |
 //! | `shrink` | a shorter plan that breaks a promise as well |
+//! | `bite` | with a deliberate bug (feature `mutants`): is it caught? |
 //! | `verdict` | the calm after the storm: does it converge and serve |
 //!
 //! # Limits
@@ -20,6 +21,8 @@
 
 #![warn(missing_docs)]
 
+#[cfg(feature = "mutants")]
+pub mod bite;
 mod client;
 mod clock;
 mod counters;

@@ -1,0 +1,83 @@
+//! Bite: does the simulator catch a deliberate bug, and by which promise?
+//!
+//! It judges nothing itself: worlds are drawn and run as always, with one bug chosen for the thread.
+
+use super::{Invariant, Plan, run};
+use quorate_raft::mutants::{Mutant, choose, reached};
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Where a mutant is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Harness {
+    /// In drawn worlds of whole agents.
+    Worlds,
+    /// In tests of the Raft crate whose name holds this: what it breaks can only be seen beside a lying peer or a rotten
+    /// disk, which drawn worlds have none of.
+    Stories(&'static str),
+}
+
+/// Where this mutant is looked for.
+#[must_use]
+pub fn harness(mutant: Mutant) -> Harness {
+    match mutant {
+        _ => Harness::Worlds,
+    }
+}
+
+/// What came of one world with a bug in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bite {
+    /// Every promise was kept; the place of the bug was reached so often.
+    Missed {
+        /// How often.
+        reached: u64,
+    },
+    /// A promise was broken.
+    Caught {
+        /// Which.
+        by: Invariant,
+        /// How.
+        what: String,
+    },
+}
+
+/// Runs one world with this bug. A broken assertion of an agent counts as [`Invariant::OwnAssertion`] where panics
+/// unwind; where they abort, the process of the caller ends with it.
+#[must_use]
+pub fn bite(mutant: Option<Mutant>, seed: u64) -> Bite {
+    choose(mutant);
+    let report = catch_unwind(AssertUnwindSafe(|| run(Plan::draw(seed), false)));
+    let reached = reached();
+    choose(None);
+    match report.map(|report| report.violation) {
+        Ok(None) => Bite::Missed { reached },
+        Ok(Some(violation)) => Bite::Caught { by: violation.invariant, what: violation.what },
+        Err(_) => Bite::Caught { by: Invariant::OwnAssertion, what: "an agent broke its own assertion".into() },
+    }
+}
+
+/// Runs worlds until one of them shows the bug: how many it took, and by which promise.
+#[must_use]
+pub fn hunt(mutant: Mutant, seeds: Range<u64>) -> Option<(u64, Invariant)> {
+    (1..).zip(seeds).find_map(|(n, seed)| match bite(Some(mutant), seed) {
+        Bite::Caught { by, .. } => Some((n, by)),
+        Bite::Missed { .. } => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A few of the table, each from another room, as part of a quick test run; and the one that guards the harness.
+    #[test]
+    fn deliberate_bugs_are_caught() {
+        assert_eq!(hunt(Mutant::Canary, 0..1).map(|(n, _)| n), Some(1), "the harness is blind");
+        let by = |mutant, seeds| hunt(mutant, 0..seeds).map(|(_, by)| by);
+        assert_eq!(by(Mutant::AckReceived, 20), Some(Invariant::AckDurable));
+        assert_eq!(by(Mutant::VoteBeforeFsync, 20), Some(Invariant::VoteDurable));
+        assert_eq!(by(Mutant::JointLeftEarly, 20), Some(Invariant::OneConfiguration));
+        assert_eq!(by(Mutant::FollowerRead, 20), Some(Invariant::RealTime));
+    }
+}
