@@ -207,6 +207,59 @@ pub struct Status {
     /// Where the time of recent appends went at this agent.
     #[serde(default)]
     pub append: AppendStages,
+    /// What is known of the bytes on this agent's disk.
+    #[serde(default)]
+    pub disk: DiskHealth,
+}
+
+/// What is known of the bytes of the log on one disk, and what was done about damage in this life of the agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskHealth {
+    /// The first ranges of entries that cannot be read.
+    pub damaged: Vec<DamagedEntries>,
+    /// How many there are.
+    pub damaged_ranges: u64,
+    /// The end of what this disk may have acknowledged and does not hold: until it does, it neither stands for election nor
+    /// votes for who holds less.
+    pub suspect: Option<u64>,
+    /// Entries given back by other members.
+    pub repaired_entries: u64,
+    /// And their bytes.
+    pub repaired_bytes: u64,
+    /// How the scrubber gets on.
+    pub scrub: ScrubState,
+}
+
+/// Entries that one disk cannot give.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamagedEntries {
+    /// The segment file.
+    pub file: String,
+    /// Where the damage begins in it, in bytes.
+    pub at: u64,
+    /// What is wrong there.
+    pub what: String,
+    /// The first entry.
+    pub first: u64,
+    /// The last entry.
+    pub last: u64,
+    /// No member of the log can read them.
+    pub lost: bool,
+}
+
+/// How far the scrubber is, which reads all of the log again and again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubState {
+    /// Whole cycles in this life of the agent.
+    pub cycles: u64,
+    /// Bytes read in the cycle under way; zero between two.
+    pub bytes: u64,
+    /// Bytes read in this life of the agent.
+    pub bytes_total: u64,
+    /// Damaged ranges it has found.
+    pub errors: u64,
+    /// Bytes a second, at the moment: less than allowed while writes would suffer.
+    pub bytes_per_second: u64,
 }
 
 /// Where the time of appends goes, over the last 30 to 60 seconds. All but `fsync` are the leader's to tell.

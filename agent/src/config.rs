@@ -21,6 +21,10 @@ pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
 pub const SEEDS_MAX: usize = 64;
 /// Most voters that `voters_target` may ask for; more cost every append a wider quorum.
 pub const VOTERS_TARGET_MAX: u32 = 7;
+/// Read to look for damage, in MiB a second: a log of 100 GiB in half an hour, a fraction of what any disk can.
+const SCRUB_MIB_PER_SECOND_DEFAULT: u32 = 64;
+/// Faster than any disk today.
+const SCRUB_MIB_PER_SECOND_MAX: u32 = 4096;
 /// Bounds of `heartbeat_ms`.
 pub const HEARTBEAT_MS: std::ops::RangeInclusive<u64> = 5..=5_000;
 /// The longest election timeout, in milliseconds.
@@ -86,6 +90,8 @@ pub struct Config {
     pub election_timeout_ms_max: u64,
     /// How many voters the autopilot grows the cluster to; odd.
     pub voters_target: u32,
+    /// How fast the log is read to look for damage, in MiB a second; 0 for never.
+    pub scrub_mib_per_second: u32,
     /// How gossip paces itself.
     pub gossip_profile: GossipProfile,
     /// Labels that all members see.
@@ -93,7 +99,7 @@ pub struct Config {
 }
 
 /// All keys, as they are written in the file; a test keeps this list equal to the struct.
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 18] = [
     "name",
     "data",
     "bind",
@@ -109,6 +115,7 @@ const KEYS: [&str; 17] = [
     "election_timeout_ms_min",
     "election_timeout_ms_max",
     "voters_target",
+    "scrub_mib_per_second",
     "gossip_profile",
     "tags",
 ];
@@ -131,6 +138,7 @@ impl Default for Config {
             election_timeout_ms_min: 250,
             election_timeout_ms_max: 500,
             voters_target: 5,
+            scrub_mib_per_second: SCRUB_MIB_PER_SECOND_DEFAULT,
             gossip_profile: GossipProfile::Lan,
             tags: BTreeMap::new(),
         }
@@ -274,6 +282,10 @@ impl Config {
             let why = format!("an odd number up to {VOTERS_TARGET_MAX}, this is {}", self.voters_target);
             return bad("voters_target", why, "use 3 or 5: an even number of voters tolerates no more failures");
         }
+        if self.scrub_mib_per_second > SCRUB_MIB_PER_SECOND_MAX {
+            let why = format!("0 to {SCRUB_MIB_PER_SECOND_MAX}, this is {}", self.scrub_mib_per_second);
+            return bad("scrub_mib_per_second", why, CHOOSE);
+        }
         Ok(())
     }
 }
@@ -362,6 +374,8 @@ pub struct AgentOptions {
     pub election_timeout_max: Duration,
     /// How many voters the autopilot grows the cluster to; odd.
     pub voters_target: u32,
+    /// Bytes a second that may be read to look for damage; 0 for never.
+    pub scrub_bytes_per_second: u64,
     /// How gossip paces itself.
     pub gossip_profile: GossipProfile,
 }
@@ -426,6 +440,7 @@ impl AgentOptions {
             election_timeout_min: Duration::from_millis(config.election_timeout_ms_min),
             election_timeout_max: Duration::from_millis(config.election_timeout_ms_max),
             voters_target: config.voters_target,
+            scrub_bytes_per_second: u64::from(config.scrub_mib_per_second) << 20,
             gossip_profile: config.gossip_profile,
         })
     }

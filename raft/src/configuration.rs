@@ -152,6 +152,21 @@ impl Configurations {
         self.kept.push(Configured { index, configuration, admitted });
     }
 
+    /// An entry inside the log, unreadable until now, holds this one: it takes its place among those that are kept. Nobody
+    /// leads meanwhile, so no fence that it gives has been used.
+    pub(crate) fn learn(&mut self, index: LogIndex, configuration: Configuration) {
+        let is_old = self.kept[0].index >= index;
+        if is_old || self.kept.iter().any(|c| c.index == index) {
+            return;
+        }
+        let at = self.kept.partition_point(|c| c.index < index);
+        let later = self.kept.split_off(at);
+        self.append(index, configuration);
+        for Configured { index, configuration, .. } in later {
+            self.append(index, configuration);
+        }
+    }
+
     /// May this node stand for election: does it vote now, or did it until an entry that may yet be undone? A leader
     /// that wrote itself out of the configuration, and was cut off before anyone heard, must still be able to lead:
     /// its log may be longer than any other, and its vote needed until that entry is committed (§4.2.2).

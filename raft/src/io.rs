@@ -160,6 +160,14 @@ pub enum Input {
         /// The newest write whose hard state, and those of all writes before it, are durable.
         ticket: PersistTicket,
     },
+    /// This entry of the log could not be read at the start, and holds a configuration. It comes before the `Damaged(false)`
+    /// that ends the damage, so whoever leads knows all of them.
+    Learned {
+        /// The index of the entry.
+        index: LogIndex,
+        /// What it holds.
+        configuration: Configuration,
+    },
     /// Everything up to this write is durable.
     Persisted {
         /// The newest durable write.

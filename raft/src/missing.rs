@@ -28,7 +28,7 @@
 
 use crate::message::Body;
 use crate::role::RoleState;
-use crate::{NodeId, Output, PersistTicket, Position, Raft, Suspect};
+use crate::{Configuration, LogIndex, NodeId, Output, PersistTicket, Position, Raft, Suspect};
 
 /// The end of what this disk may have acknowledged and has lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +104,16 @@ impl Raft {
             self.become_follower(None);
             self.reset_election_timer();
         }
+    }
+
+    /// A configuration in the log that could not be read at the start.
+    pub(crate) fn learn(&mut self, index: LogIndex, configuration: Configuration) {
+        let is_inside = index > self.log.start().index && index <= self.log.last().index;
+        if self.is_whole() || !is_inside || !configuration.is_legal() {
+            return;
+        }
+        self.configurations.learn(index, configuration);
+        self.configurations.forget_before(self.committed);
     }
 
     /// Does this node hold all that it may have acknowledged, and can it read all of it? Only then may it lead.

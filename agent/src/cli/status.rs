@@ -6,7 +6,7 @@ use super::Global;
 use super::find::{self, Whom};
 use super::output::{self, CliError, Exit, Ui, thousands};
 use super::switch;
-use crate::api::{AppendStages, Latency};
+use crate::api::{AppendStages, DiskHealth, Latency, ScrubState};
 use crate::client::Status;
 use crate::limits::printable;
 use clap::Args;
@@ -35,6 +35,63 @@ struct StatusObject<'a> {
     log: LogObject,
     problems: &'a [String],
     append: AppendObject,
+    disk: DiskObject<'a>,
+}
+
+/// The bytes of the log on this agent's disk.
+#[derive(Serialize)]
+struct DiskObject<'a> {
+    damaged_ranges: u64,
+    damaged: Vec<DamagedObject<'a>>,
+    suspect_index: Option<u64>,
+    repaired: RepairedObject,
+    scrub: ScrubObject,
+}
+
+#[derive(Serialize)]
+struct DamagedObject<'a> {
+    file: &'a str,
+    offset: u64,
+    what: &'a str,
+    first_index: u64,
+    last_index: u64,
+    lost: bool,
+}
+
+#[derive(Serialize)]
+struct RepairedObject {
+    entries: u64,
+    bytes: u64,
+}
+
+#[derive(Serialize)]
+struct ScrubObject {
+    cycles: u64,
+    cycle_bytes: u64,
+    bytes: u64,
+    errors: u64,
+    bytes_per_second: u64,
+}
+
+impl<'a> From<&'a DiskHealth> for DiskObject<'a> {
+    fn from(disk: &'a DiskHealth) -> Self {
+        let damaged = disk.damaged.iter().map(|range| DamagedObject {
+            file: &range.file,
+            offset: range.at,
+            what: &range.what,
+            first_index: range.first,
+            last_index: range.last,
+            lost: range.lost,
+        });
+        let ScrubState { cycles, bytes, bytes_total, errors, bytes_per_second } = disk.scrub;
+        Self {
+            damaged_ranges: disk.damaged_ranges,
+            damaged: damaged.collect(),
+            suspect_index: disk.suspect,
+            repaired: RepairedObject { entries: disk.repaired_entries, bytes: disk.repaired_bytes },
+            scrub: ScrubObject { cycles, cycle_bytes: bytes, bytes: bytes_total, errors, bytes_per_second },
+        }
+    }
 }
 
 /// Microseconds, over the last 30 to 60 seconds.
@@ -121,6 +178,7 @@ fn object(status: &Status) -> StatusObject<'_> {
             replicate: (&status.append.replicate).into(),
             total: (&status.append.total).into(),
         },
+        disk: (&status.disk).into(),
     }
 }
 
@@ -137,6 +195,25 @@ fn appends(stages: &AppendStages) -> Option<String> {
         ms(fsync.p50_us),
         ms(replicate.p50_us),
     ))
+}
+
+/// What was found on the disk and done about it, in one line; nothing before there is anything to say.
+fn disk(disk: &DiskHealth) -> Option<String> {
+    let scrub = &disk.scrub;
+    if scrub.bytes_total == 0 && disk.damaged_ranges == 0 && disk.repaired_entries == 0 {
+        return None;
+    }
+    let damage = match disk.damaged_ranges {
+        0 => "no damage".to_owned(),
+        1 => "1 damaged range".to_owned(),
+        n => format!("{} damaged ranges", thousands(n)),
+    };
+    let mut said = format!("{damage}, {} scrubbed ({} cycles)", output::bytes(scrub.bytes_total), scrub.cycles);
+    if disk.repaired_entries > 0 {
+        let (entries, bytes) = (thousands(disk.repaired_entries), output::bytes(disk.repaired_bytes));
+        said += &format!(", {entries} entries ({bytes}) repaired");
+    }
+    Some(said)
 }
 
 fn screen(status: &Status) -> Vec<String> {
@@ -179,6 +256,7 @@ fn screen(status: &Status) -> Vec<String> {
     let (committed, applied) = (thousands(status.committed_index), thousands(status.applied_index));
     lines.push(row("index", format!("committed {committed}, applied {applied}")));
     lines.extend(appends(&status.append).map(|line| row("appends", line)));
+    lines.extend(disk(&status.disk).map(|line| row("disk", line)));
     match status.problems.as_slice() {
         [] => lines.push(row("problems", "none".into())),
         problems => {
@@ -215,6 +293,7 @@ mod tests {
             problems: vec![],
             record_bytes_max: 1 << 20,
             append: AppendStages::default(),
+            disk: DiskHealth::default(),
         }
     }
 
@@ -237,6 +316,11 @@ problems  none";
         let total = Latency { count: 1, p50_us: 900, p99_us: 2_300, ..Latency::default() };
         let busy = Status { append: AppendStages { total, ..AppendStages::default() }, ..status() };
         assert!(screen(&busy).join("\n").contains("appends   p50 0.9 ms, p99 2.3 ms  (queue 0.0"), "{busy:?}");
+        let damaged =
+            DiskHealth { damaged_ranges: 1, repaired_entries: 1_200, repaired_bytes: 2_048, ..DiskHealth::default() };
+        let sick = screen(&Status { disk: damaged, ..status() }).join("\n");
+        let line = "disk      1 damaged range, 0 B scrubbed (0 cycles), 1,200 entries (2.0 KiB) repaired";
+        assert!(sick.contains(line), "{sick}");
         assert!(said.ends_with("problems\n  - c is silent\\u{1b}[2J"), "{said}");
     }
 
@@ -245,7 +329,7 @@ problems  none";
         let said = serde_json::to_string(&object(&status())).unwrap();
         assert_eq!(
             said,
-            r#"{"v":1,"cluster":"c0ffee","log_id":"10","name":"a","leader":"b","term":3,"healthy":true,"voters":["a","b","c"],"learners":[],"tolerates":1,"log":{"first":0,"next":1234,"committed_index":9,"applied_index":8,"bytes":2048},"problems":[],"append":{"queue":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0},"fsync":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0},"replicate":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0},"total":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0}}}"#
+            r#"{"v":1,"cluster":"c0ffee","log_id":"10","name":"a","leader":"b","term":3,"healthy":true,"voters":["a","b","c"],"learners":[],"tolerates":1,"log":{"first":0,"next":1234,"committed_index":9,"applied_index":8,"bytes":2048},"problems":[],"append":{"queue":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0},"fsync":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0},"replicate":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0},"total":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0}},"disk":{"damaged_ranges":0,"damaged":[],"suspect_index":null,"repaired":{"entries":0,"bytes":0},"scrub":{"cycles":0,"cycle_bytes":0,"bytes":0,"errors":0,"bytes_per_second":0}}}"#
         );
     }
 }

@@ -71,6 +71,8 @@ fn every_bound_is_kept_at_the_bound_and_one_past() {
         ("election_timeout_ms_max = 251", "election_timeout_ms_max = 250"),
         ("election_timeout_ms_max = 60000", "election_timeout_ms_max = 60001"),
         ("voters_target = 7", "voters_target = 9"),
+        ("scrub_mib_per_second = 4096", "scrub_mib_per_second = 4097"),
+        ("scrub_mib_per_second = 0", "scrub_mib_per_second = -1"),
         ("voters_target = 1", "voters_target = 2"),
         ("name = \"a\"", "name = \"A\""),
         ("advertise = \"h:1\"", "advertise = \"h\""),

@@ -56,6 +56,10 @@ impl Applied {
     pub(super) fn trouble(&self) -> Option<&str> {
         self.halted.as_deref().or(self.trouble.as_deref())
     }
+    /// What could not be read may be readable now.
+    pub(super) fn read_again(&mut self) {
+        self.retry_at = Mono(0);
+    }
     /// Nothing more is applied in this life.
     pub(super) fn halt(&mut self, why: String) {
         self.halted = Some(why);

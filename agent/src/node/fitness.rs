@@ -60,6 +60,8 @@ impl Node {
     pub(super) fn why_unfit(&self) -> Option<Why> {
         if self.applied.halted().is_some() {
             Some(Why::Machine)
+        } else if self.repair.is_damaged() {
+            Some(Why::Damaged)
         } else if self.fitness.clock_sick {
             Some(Why::Clock)
         } else if self.fitness.disk_behind {

@@ -33,6 +33,8 @@ pub(super) enum Why {
     Disk,
     /// Its state machines have stopped.
     Machine,
+    /// It cannot read all of its log.
+    Damaged,
 }
 
 impl Why {
@@ -44,6 +46,7 @@ impl Why {
             Self::Clock => "the clock of this agent is far from the others'",
             Self::Disk => "the disk of this agent hangs",
             Self::Machine => "this agent has stopped applying",
+            Self::Damaged => "this agent cannot read all of its log",
         }
     }
 }
@@ -163,6 +166,9 @@ impl Node {
         let Some(peer) = status.peers.get(&node).filter(|_| self.is_healthy(now.mono, status, node)) else {
             return Some("has not answered within an election timeout".into());
         };
+        if self.repair.is_sick(now.mono, node.get()) {
+            return Some("cannot read all of its log".into());
+        }
         let lacks = status.committed.0.saturating_sub(peer.matched.0);
         if lacks > LAG_ENTRIES_MAX {
             return Some(format!("lacks {lacks} entries that are committed"));

@@ -3,7 +3,7 @@
 use super::known::Known;
 use super::message::PeerMessage;
 use crate::api::{Answer, Append, Appended, Ask, Failure};
-use quorate_raft::wal::{Batch, Entry};
+use quorate_raft::wal::{Batch, DamagedRange, Entry, Repaired};
 use quorate_raft::{LogIndex, Mono, PersistTicket};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -106,10 +106,31 @@ pub enum Input {
         /// What was read.
         entries: Vec<Entry>,
     },
+    /// These entries of the log cannot be read: all that are known, ascending; again whenever that changes.
+    Damaged {
+        /// All of them.
+        ranges: Vec<DamagedRange>,
+    },
+    /// The end of a `Repair`. A changed picture of the damage comes before it.
+    Repaired {
+        /// Which.
+        id: u64,
+        /// How far it has come.
+        result: Result<Repaired, RepairFailed>,
+    },
     /// A client asks.
     Request(Request),
     /// The process is told to stop: hand over, finish what was begun, then answer `Stopped`.
     Stop,
+}
+
+/// Why entries did not repair a log. Nothing changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RepairFailed {
+    /// They are not what stood there.
+    Unfit(String),
+    /// There is no room for the copy of a segment.
+    NoRoom(String),
 }
 
 /// Another agent, as its Hello proved it.
@@ -256,6 +277,13 @@ pub enum Output {
         to: LogIndex,
         /// Stop after this many bytes, but read at least one entry.
         bytes_max: usize,
+    },
+    /// Give these entries back to a damaged range of the log; answer `Repaired`.
+    Repair {
+        /// Names it.
+        id: u64,
+        /// From the first one that is missing on, contiguous.
+        entries: Vec<Entry>,
     },
     /// A request has ended; exactly once each.
     Answer {

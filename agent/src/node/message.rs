@@ -4,7 +4,7 @@
 
 use crate::api::{Answer, Append, Appended, Failure, Transferred};
 use quorate_raft::wal::Entry;
-use quorate_raft::{Message, Wall};
+use quorate_raft::{LogIndex, Message, Wall};
 use serde::{Deserialize, Serialize};
 
 /// One message between two agents whose Hello has passed.
@@ -49,6 +49,37 @@ pub enum PeerMessage {
         /// Which.
         log_id: [u8; 16],
     },
+    /// The sender cannot read these entries of its log any more, and wants them back.
+    RepairRequest {
+        /// Chosen by the sender.
+        id: u64,
+        /// First bytes of the log id.
+        seed: u64,
+        /// The first entry.
+        first: LogIndex,
+        /// The last entry.
+        last: LogIndex,
+    },
+    /// The answer to a `RepairRequest`.
+    RepairReply {
+        /// The asker's id.
+        id: u64,
+        /// What this agent has of it.
+        has: Spare,
+    },
+}
+
+/// What an agent has of the entries that another one has lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Spare {
+    /// These, from the first one asked for; at least one.
+    Entries(Vec<Entry>),
+    /// It cannot read them either.
+    Damaged,
+    /// Its log does not reach there, on this side or on that.
+    Absent,
+    /// It has its hands full: ask later.
+    Busy,
 }
 
 /// A message between cores, with the entries that it announces.

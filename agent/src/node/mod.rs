@@ -26,6 +26,7 @@ mod message;
 mod options;
 mod peers;
 mod questions;
+mod repair;
 mod replication;
 mod stages;
 mod stopping;
@@ -99,6 +100,7 @@ pub struct Node {
     forgetting: forget::Forgetting,
     fitness: fitness::Fitness,
     stopping: stopping::Stopping,
+    repair: repair::Repair,
 
     view: Option<View>,
     next_reconcile: Mono,
@@ -131,7 +133,7 @@ impl Node {
             last: boot.recovered.last.map_or(boot.recovered.start.index, |h| h.index),
             configurations: options::configurations(&boot.control),
             committed: LogIndex::ZERO,
-            suspect: None,
+            suspect: boot.recovered.suspect,
         };
         let raft = Raft::restore(options.raft.clone(), me, options.boot, saved, options.seed, now);
         let local = options.local_member(me.get(), boot.meta.boot_epoch)?;
@@ -167,6 +169,7 @@ impl Node {
             forgetting: forget::Forgetting::default(),
             fitness: fitness::Fitness::default(),
             stopping: stopping::Stopping::default(),
+            repair: repair::Repair::default(),
             view: None,
             next_reconcile: now.mono,
             reconciled: now.mono,
@@ -184,6 +187,7 @@ impl Node {
         };
         node.read_founding(&boot.control);
         node.read_boots(&boot);
+        node.damage_found(now, boot.recovered.damaged.clone());
         node.pump(now);
         Ok(node)
     }
@@ -210,6 +214,8 @@ impl Node {
             Input::Written { ticket } => self.written(now, ticket),
             Input::WriteRefused { why } => self.write_refused(why),
             Input::Fetched { token, entries } => self.fetched(now, token, entries),
+            Input::Damaged { ranges } => self.damage_found(now, ranges),
+            Input::Repaired { id, result } => self.repaired(now, id, result),
             Input::Request(request) => self.request(now, request),
             Input::Stop => self.stop(now),
         }
@@ -270,6 +276,7 @@ impl Node {
         self.stages.turn(now.mono);
         self.form(now);
         self.keep_peers(now);
+        self.keep_repairing(now);
         self.examine_itself(now);
         self.keep_handing_over(now);
         self.reconcile(now);

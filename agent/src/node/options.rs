@@ -89,7 +89,9 @@ impl Boot {
     /// disk before the entry is. Only a founder votes with an empty log: without a configuration nobody can stand.
     pub(super) fn is_interrupted_founding(&self) -> bool {
         let empty = self.recovered.last.is_none() && self.recovered.start.index == LogIndex::ZERO;
-        empty && self.meta.log_id.is_some() && self.meta.hard_state.vote == Some(self.meta.node)
+        // A disk that lost its first entries is something else.
+        let lost = self.recovered.suspect.is_some();
+        empty && !lost && self.meta.log_id.is_some() && self.meta.hard_state.vote == Some(self.meta.node)
     }
 }
 

@@ -88,6 +88,7 @@ impl Node {
         }
         self.gossip_lost(now, node);
         self.replication.forget(node);
+        self.repair_lost(node);
         self.forwards_lost(now, node);
         self.asks_lost(now, node);
         self.hurry(now);
@@ -95,6 +96,7 @@ impl Node {
 
     /// Raft repeats itself; a forwarded append must not, so its asker learns at once that nobody can say.
     pub(super) fn frames_lost(&mut self, now: Now, node: u64) {
+        self.repair_lost(node);
         self.forwards_lost(now, node);
         self.asks_lost(now, node);
         self.hurry(now);
@@ -130,6 +132,10 @@ impl Node {
             PeerMessage::Answered { id, result } => self.leader_answered(now, node, id, result),
             PeerMessage::View(view) => self.view_received(now, node, view),
             PeerMessage::Joined { log_id } => self.peer_joined(now, node, log_id),
+            PeerMessage::RepairRequest { id, seed, first, last } => {
+                self.repair_asked(now, node, id, seed, (first, last))
+            }
+            PeerMessage::RepairReply { id, has } => self.repair_answered(now, node, id, has),
         }
     }
 

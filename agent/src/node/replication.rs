@@ -10,7 +10,7 @@ use bytes::Bytes;
 use quorate_raft::wal::{Batch, CHAIN_GENESIS, Entry, EntryFields, EntryHeader, EntryKind};
 use quorate_raft::{
     Configuration, EntryKind as CoreKind, EntryShape, LogIndex, Message, NodeId, Now, Outcome, Output as RaftOutput,
-    Persist, Position, Term, Ticket, Wall, mutant,
+    Persist, Position, Suspect, Term, Ticket, Wall, mutant,
 };
 use std::collections::BTreeMap;
 
@@ -233,7 +233,11 @@ impl Node {
             self.stages.writes(now.mono, persist.ticket);
         }
         let (hard_state, truncate_from) = (persist.hard_state, persist.truncate_from);
-        let batch = Batch { hard_state, log_id, truncate_from, append, ..Batch::default() };
+        let suspect = persist.suspect.map(|suspect| match suspect {
+            Suspect::At(position) => Some(position),
+            Suspect::Cleared => None,
+        });
+        let batch = Batch { hard_state, log_id, suspect, truncate_from, append, ..Batch::default() };
         self.emit(Output::Write { ticket: persist.ticket, batch });
     }
 
@@ -352,6 +356,7 @@ impl Node {
     }
 
     pub(super) fn fetched(&mut self, now: Now, token: u64, entries: Vec<Entry>) {
+        let Some(entries) = self.fetched_for_repair(token, entries) else { return };
         let Some((to, mut message)) = self.replication.fetching.remove(&token) else {
             return self.fetched_for_apply(now, token, entries);
         };

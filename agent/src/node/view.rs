@@ -2,7 +2,7 @@
 
 use super::admission::Held;
 use super::{Class, Level, Node, Output, PeerMessage, Published, View};
-use crate::api::{Member, Status};
+use crate::api::{DiskHealth, Member, ScrubState, Status};
 use quorate_membership::State;
 use quorate_raft::{NodeId, Now, Role, mutant};
 use std::collections::BTreeSet;
@@ -102,6 +102,21 @@ impl Node {
             problems,
             record_bytes_max: self.record_bytes_max as u64,
             append: self.stages.picture(),
+            disk: self.disk_health(),
+        }
+    }
+
+    /// What this node knows of its disk; the shell adds what only it can know.
+    fn disk_health(&self) -> DiskHealth {
+        let (damaged, ranges) = self.repair.picture();
+        let (repaired_entries, repaired_bytes) = self.repair.repaired();
+        DiskHealth {
+            damaged,
+            damaged_ranges: ranges as u64,
+            suspect: self.raft.status().missing.map(|index| index.0),
+            repaired_entries,
+            repaired_bytes,
+            scrub: ScrubState::default(),
         }
     }
 
@@ -123,6 +138,7 @@ impl Node {
                 "{name}, as a leader, contradicted what is committed here; one of the two logs is wrong, and only one member says so"
             ));
         }
+        problems.extend(self.repair_problems());
         problems.extend(self.applied.trouble().map(str::to_owned));
         problems.extend(self.fitness_problems(now));
         problems.extend(self.formation_problem());

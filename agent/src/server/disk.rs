@@ -1,14 +1,17 @@
-//! The disk threads: one writes and syncs in groups, one reads what is no longer in memory.
+//! The disk threads: one writes and syncs in groups, one reads what is no longer in memory, one looks for damage.
 //!
 //! They decide nothing. A failed write or sync of a file in use ends the process: after it nobody knows what the disk
 //! holds, and only a restart reads what is really there.
 
-use quorate_raft::wal::{Batch, Entry, Error, Reader, Writer};
+use super::scrub::Scrub;
+use crate::api::ScrubState;
+use crate::node::RepairFailed;
+use quorate_raft::wal::{Batch, DamagedRange, Entry, Error, Reader, Repaired, Writer};
 use quorate_raft::{LogIndex, PersistTicket};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc as async_mpsc, oneshot};
 
 /// Writes that are synced together at most.
@@ -25,6 +28,10 @@ pub(super) enum Done {
     Refused { why: String },
     /// The entries of a read for the node.
     Fetched { token: u64, entries: Vec<Entry> },
+    /// What cannot be read has changed.
+    Damaged { ranges: Vec<DamagedRange> },
+    /// Entries were given back to a damaged range, or do not fit.
+    Repaired { id: u64, result: Result<Repaired, RepairFailed> },
 }
 
 /// A write to be made durable.
@@ -32,6 +39,13 @@ pub(super) enum Done {
 pub(super) struct Job {
     pub(super) ticket: PersistTicket,
     pub(super) batch: Batch,
+}
+
+/// What the writing thread is told.
+#[derive(Debug)]
+enum Order {
+    Write(Job),
+    Repair { id: u64, entries: Vec<Entry> },
 }
 
 /// A read.
@@ -45,9 +59,10 @@ pub(super) enum Read {
 /// The way to the disk threads.
 #[derive(Debug, Clone)]
 pub(super) struct Disk {
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<Order>,
     reads: mpsc::Sender<Read>,
     stopping: Arc<AtomicBool>,
+    scrub: Arc<Scrub>,
 }
 
 impl std::fmt::Debug for Read {
@@ -57,10 +72,12 @@ impl std::fmt::Debug for Read {
 }
 
 impl Disk {
-    /// Starts both threads. They end when every handle is dropped.
+    /// Starts the threads. They end when every handle is dropped, and the one that scrubs at the latest when told to stop.
+    /// `scrub_rate`: bytes a second that may be read to look for damage; zero for none.
     pub(super) fn start(
         writer: Writer,
         reader: Reader,
+        scrub_rate: u64,
         done: async_mpsc::UnboundedSender<Done>,
     ) -> std::io::Result<(Self, Vec<thread::JoinHandle<()>>)> {
         let (jobs, job_queue) = mpsc::channel();
@@ -68,11 +85,32 @@ impl Disk {
         let told = done.clone();
         let stopping = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&stopping);
-        let write =
-            thread::Builder::new().name("disk".into()).spawn(move || write_loop(writer, &job_queue, &told, &stop))?;
-        let read =
-            thread::Builder::new().name("reader".into()).spawn(move || read_loop(&reader, &read_queue, &done))?;
-        Ok((Self { jobs, reads, stopping }, vec![write, read]))
+        let damage = Arc::new(Damage::new(reader.clone(), done.clone()));
+        let scrub = Arc::new(Scrub::new(scrub_rate));
+        let (written, seen) = (Arc::clone(&damage), Arc::clone(&damage));
+        let syncs = Arc::clone(&scrub);
+        let mut threads = Vec::with_capacity(3);
+        if scrub_rate > 0 {
+            // It holds nothing that keeps the agent alive.
+            let (state, alive, reader) = (Arc::clone(&scrub), Arc::downgrade(&stopping), reader.clone());
+            let body = move || state.run(&reader, &alive, || damage.look());
+            threads.push(thread::Builder::new().name("scrub".into()).spawn(body)?);
+        }
+        let body = move || write_loop(writer, &job_queue, &told, &stop, &written, &syncs);
+        threads.push(thread::Builder::new().name("disk".into()).spawn(body)?);
+        let body = move || read_loop(&reader, &read_queue, &done, &seen);
+        threads.push(thread::Builder::new().name("reader".into()).spawn(body)?);
+        Ok((Self { jobs, reads, stopping, scrub }, threads))
+    }
+
+    /// How the scrubber gets on.
+    pub(super) fn scrubbed(&self) -> ScrubState {
+        self.scrub.state()
+    }
+
+    /// Queues a repair.
+    pub(super) fn repair(&self, id: u64, entries: Vec<Entry>) {
+        let _ = self.jobs.send(Order::Repair { id, entries });
     }
 
     /// The agent stops: a write that waits for room is given up. It was never acknowledged.
@@ -83,7 +121,7 @@ impl Disk {
     /// Queues a write.
     pub(super) fn write(&self, job: Job) {
         // The thread lives as long as this handle; if it died, the process is about to.
-        let _ = self.jobs.send(job);
+        let _ = self.jobs.send(Order::Write(job));
     }
 
     /// Queues a read.
@@ -102,6 +140,30 @@ impl Disk {
     }
 }
 
+/// What the node was last told of the damage.
+struct Damage {
+    reader: Reader,
+    told: Mutex<Vec<DamagedRange>>,
+    done: async_mpsc::UnboundedSender<Done>,
+}
+
+impl Damage {
+    fn new(reader: Reader, done: async_mpsc::UnboundedSender<Done>) -> Self {
+        let told = Mutex::new(reader.damaged());
+        Self { reader, told, done }
+    }
+
+    /// Tells the node if something has changed.
+    fn look(&self) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let ranges = self.reader.damaged();
+        if *told != ranges {
+            told.clone_from(&ranges);
+            let _ = self.done.send(Done::Damaged { ranges });
+        }
+    }
+}
+
 /// How a write ended.
 enum Ended {
     Written,
@@ -113,17 +175,29 @@ enum Ended {
 
 fn write_loop(
     mut writer: Writer,
-    jobs: &mpsc::Receiver<Job>,
+    jobs: &mpsc::Receiver<Order>,
     done: &async_mpsc::UnboundedSender<Done>,
     stopping: &AtomicBool,
+    damage: &Damage,
+    syncs: &Scrub,
 ) {
     while let Ok(first) = jobs.recv() {
         let mut newest = None;
         let mut end = None;
+        let mut repair = None;
         // Whatever came while the last sync ran shares the next one.
-        for job in std::iter::once(first).chain(jobs.try_iter().take(GROUP_MAX)) {
+        for order in std::iter::once(first).chain(jobs.try_iter().take(GROUP_MAX)) {
+            let job = match order {
+                Order::Write(job) => job,
+                Order::Repair { id, entries } => {
+                    repair = Some((id, entries));
+                    break;
+                }
+            };
             // What is written before one that has to wait for room is not made to wait along.
-            let meanwhile = |writer: &mut Writer| make_durable(writer, newest.take(), done);
+            let meanwhile = |writer: &mut Writer| {
+                make_durable(writer, newest.take(), done);
+            };
             match write_one(&mut writer, &job.batch, stopping, meanwhile) {
                 Ended::Written => newest = Some(job.ticket),
                 other => {
@@ -132,7 +206,15 @@ fn write_loop(
                 }
             }
         }
-        make_durable(&mut writer, newest, done);
+        let begun = Instant::now();
+        if make_durable(&mut writer, newest, done) {
+            syncs.synced(begun.elapsed());
+        }
+        if let (Some((id, entries)), None) = (repair, &end) {
+            let result = give_back(&mut writer, &entries);
+            damage.look();
+            let _ = done.send(Done::Repaired { id, result });
+        }
         match end {
             // A later write must not stand on one that is missing: this thread writes no more.
             Some(Ended::Refused(why)) => {
@@ -145,14 +227,27 @@ fn write_loop(
     }
 }
 
-/// One sync for all that was written, and only then a word about it.
-fn make_durable(writer: &mut Writer, newest: Option<PersistTicket>, done: &async_mpsc::UnboundedSender<Done>) {
-    let Some(newest) = newest else { return };
+/// Entries for a damaged range: what stands on disk changes only when the whole range is proven.
+fn give_back(writer: &mut Writer, entries: &[Entry]) -> Result<Repaired, RepairFailed> {
+    match writer.repair(entries) {
+        Ok(repaired) => Ok(repaired),
+        Err(error @ (Error::NotRepaired { .. } | Error::Refused(_) | Error::RefusedEntry { .. })) => {
+            Err(RepairFailed::Unfit(error.to_string()))
+        }
+        Err(error) if error.is_retriable() => Err(RepairFailed::NoRoom(error.to_string())),
+        Err(error) => fatal("repair the log", &error),
+    }
+}
+
+/// One sync for all that was written, and only then a word about it. False if there was nothing to do.
+fn make_durable(writer: &mut Writer, newest: Option<PersistTicket>, done: &async_mpsc::UnboundedSender<Done>) -> bool {
+    let Some(newest) = newest else { return false };
     if let Err(error) = writer.sync() {
         fatal("sync the log", &error);
     }
     // A loop that is gone has nobody to tell.
     let _ = done.send(Done::Written(newest));
+    true
 }
 
 fn write_one(
@@ -191,15 +286,23 @@ fn fatal(action: &str, error: &Error) -> ! {
     std::process::abort();
 }
 
-fn read_loop(reader: &Reader, reads: &mpsc::Receiver<Read>, done: &async_mpsc::UnboundedSender<Done>) {
+fn read_loop(reader: &Reader, reads: &mpsc::Receiver<Read>, done: &async_mpsc::UnboundedSender<Done>, damage: &Damage) {
     while let Ok(read) = reads.recv() {
         match read {
-            Read::Query(question) => question(reader),
+            Read::Query(question) => {
+                question(reader);
+                damage.look();
+            }
             Read::Fetch { token, from, to, bytes_max } => {
                 let entries = reader.read(from, to, bytes_max).unwrap_or_else(|error| {
-                    tracing::error!("cannot read entries {from}..={to}: {error}");
+                    // Damage is said once, by the node, and is read again until it is repaired.
+                    if !matches!(error, Error::Corrupt { entries: Some(_), .. }) {
+                        tracing::error!("cannot read entries {from}..={to}: {error}");
+                    }
                     Vec::new()
                 });
+                // Before the answer, so that nobody takes what is damaged for what never was.
+                damage.look();
                 if done.send(Done::Fetched { token, entries }).is_err() {
                     return;
                 }

@@ -184,6 +184,8 @@ impl EventLoop {
             Done::Written(ticket) => Input::Written { ticket },
             Done::Refused { why } => Input::WriteRefused { why },
             Done::Fetched { token, entries } => Input::Fetched { token, entries },
+            Done::Damaged { ranges } => Input::Damaged { ranges },
+            Done::Repaired { id, result } => Input::Repaired { id, result },
         });
     }
 
@@ -265,6 +267,7 @@ impl EventLoop {
             Output::Unkeep { node } => self.endpoint.unkeep(node),
             Output::CutOff { node, offence } => self.endpoint.disconnect(node, &network::refused(offence)),
             Output::Fetch { token, from, to, bytes_max } => self.disk.read(Read::Fetch { token, from, to, bytes_max }),
+            Output::Repair { id, entries } => self.disk.repair(id, entries),
             Output::Answer { request, result } => self.answer(request, result),
             Output::Published(published) => network::publish(&self.gate, &self.published, published),
             Output::JoinedLog { log_id } => {
@@ -304,6 +307,7 @@ impl EventLoop {
             Answer::Status(mut status) => {
                 status.cluster = self.cluster.to_string();
                 status.bytes = self.reader.bytes_on_disk();
+                status.disk.scrub = self.disk.scrubbed();
                 Answer::Status(status)
             }
             other => other,

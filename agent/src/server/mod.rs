@@ -12,6 +12,7 @@ mod network;
 #[cfg(feature = "cli")]
 pub(crate) mod recovery;
 mod rpc;
+mod scrub;
 mod signals;
 mod tail;
 
@@ -217,8 +218,9 @@ impl Running {
         let (face_sender, face) = watch::channel(Face { log_id: opened.meta.log_id });
         let (stopping, stop_streams) = watch::channel(false);
         let reader = opened.reader.clone();
-        let (disk, threads) = disk::Disk::start(opened.writer, opened.reader, done_sender)
-            .map_err(|source| Error::System { what: "a thread", source })?;
+        let (disk, threads) =
+            disk::Disk::start(opened.writer, opened.reader, options.scrub_bytes_per_second, done_sender)
+                .map_err(|source| Error::System { what: "a thread", source })?;
         let context = Context {
             requests,
             published: published_receiver,

@@ -6,6 +6,7 @@ use super::plan::Action;
 use crate::node::{Class, Input};
 use bytes::Bytes;
 use quorate_raft::LogIndex;
+use quorate_raft::wal::Entry;
 use std::net::SocketAddr;
 
 /// What happens at a moment.
@@ -58,6 +59,8 @@ pub(super) enum Happening {
     RetryWrite,
     /// The reader has read.
     Fetched { token: u64, from: LogIndex, to: LogIndex, bytes_max: usize },
+    /// The disk thread gives entries back to the log.
+    Repair { id: u64, entries: Vec<Entry> },
     /// Anything else that the shell hands in.
     Input(Input),
     /// It was stopped, and goes on.

@@ -9,7 +9,7 @@ use super::random::Random;
 use crate::codec;
 use crate::node::{Boot, Formation, Gate, Known, LOOK_FOR_DEFAULT, Node, Options, Published};
 use quorate_raft::wal::sim::SimDisk;
-use quorate_raft::wal::{self, Batch, Entry, EntryKind, Meta, Reader, Writer};
+use quorate_raft::wal::{self, Batch, DamagedRange, Entry, EntryKind, Meta, Reader, Writer};
 use quorate_raft::{BootId, Configuration, HardState, LogIndex, Mono, NodeId, Now, PersistTicket, Term, Wall, mutant};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -91,6 +91,8 @@ pub(super) struct Process {
     pub(super) reading_until: u64,
     /// The log as the node has ordered it: on disk, or on its way there.
     pub(super) ordered: Vec<Entry>,
+    /// What the node was last told that its disk cannot give.
+    pub(super) damaged: Vec<DamagedRange>,
     /// What happened to the process while it was stopped.
     pub(super) missed: VecDeque<Event>,
     /// Requests that have no answer yet, by their id in this process: which operation.
@@ -179,9 +181,15 @@ impl Machine {
         };
         let opened = wal::open(disk, options).map_err(Dead::Log)?;
         let ordered = self.compare(&opened)?;
+        let damaged = opened.reader.damaged();
         let mut control = Vec::new();
         for index in &opened.recovered.control {
-            control.extend(opened.reader.read(*index, *index, usize::MAX).map_err(Dead::Log)?);
+            match opened.reader.read(*index, *index, usize::MAX) {
+                Ok(entries) => control.extend(entries),
+                // It comes back with the repair.
+                Err(wal::Error::Corrupt { entries: Some(_), .. }) => {}
+                Err(error) => return Err(Dead::Log(error)),
+            }
         }
         self.lives += 1;
         let clock = Clock::new(at, random.below(3_600_000_000), self.pace);
@@ -211,6 +219,7 @@ impl Machine {
             paused_until: 0,
             reading_until: 0,
             ordered,
+            damaged,
             missed: VecDeque::new(),
             requests: BTreeMap::new(),
             next_request: 0,

@@ -5,14 +5,14 @@
 use super::client::End as OpEnd;
 use super::event::{Dial, Event, Happening};
 use super::invariant::Invariant;
-use super::machine::{configuration, host};
+use super::machine::{Dead, configuration, host};
 use super::plan::letter;
 use super::world::World;
-use crate::node::{Class, Input, Output, PeerMessage, Published, never_sent};
+use crate::node::{Class, Input, Output, PeerMessage, Published, RepairFailed, never_sent};
 use crate::wire::peer::{decode_peer, encode_peer};
 use bytes::Bytes;
 use quorate_raft::PersistTicket;
-use quorate_raft::wal::Batch;
+use quorate_raft::wal::{self, Batch, Entry};
 use std::sync::Arc;
 
 impl World {
@@ -60,6 +60,10 @@ impl World {
                 let done = process.reading_until.max(at) + self.random.between(100, 5_000);
                 process.reading_until = done;
                 self.push_to(done, machine, life, Happening::Fetched { token, from, to, bytes_max });
+            }
+            Output::Repair { id, entries } => {
+                let done = at + self.random.between(200, 10_000);
+                self.push_to(done, machine, life, Happening::Repair { id, entries });
             }
             Output::Answer { request, result } => self.answered(machine, request, OpEnd::Answered(result)),
             Output::Published(published) => self.published(machine, &published),
@@ -148,6 +152,8 @@ impl World {
                     PeerMessage::Answered { .. } => "answered",
                     PeerMessage::View(_) => "view",
                     PeerMessage::Joined { .. } => "joined",
+                    PeerMessage::RepairRequest { .. } => "repair request",
+                    PeerMessage::RepairReply { .. } => "repair reply",
                 };
                 self.say(format_args!("{} <- {} {word}", letter(machine), letter(from)));
                 self.feed(machine, Input::Peer { node, message });
@@ -264,5 +270,42 @@ impl World {
             Ok(None) => {}
             Err(dead) => self.died(machine, dead),
         }
+    }
+}
+
+impl World {
+    /// What the disk threads tell the node when something can no longer be read, or can again.
+    pub(super) fn look_for_damage(&mut self, machine: usize) {
+        let Some(process) = &mut self.machines[machine].process else { return };
+        let ranges = process.reader.damaged();
+        if process.damaged != ranges {
+            process.damaged.clone_from(&ranges);
+            self.say(format_args!("{} cannot read {} ranges of entries", letter(machine), ranges.len()));
+            self.counters.count("damage found");
+            self.feed(machine, Input::Damaged { ranges });
+        }
+    }
+
+    /// The disk thread gives entries back to a damaged range, between two groups of writes.
+    pub(super) fn repair(&mut self, machine: usize, id: u64, entries: Vec<Entry>) {
+        let at = self.at;
+        let Some(process) = &mut self.machines[machine].process else { return };
+        if process.syncing.is_some() {
+            let life = process.life;
+            return self.push_to(at + 100, machine, life, Happening::Repair { id, entries });
+        }
+        let result = match process.writer.repair(&entries) {
+            Ok(repaired) => Ok(repaired),
+            Err(
+                error @ (wal::Error::NotRepaired { .. } | wal::Error::Refused(_) | wal::Error::RefusedEntry { .. }),
+            ) => Err(RepairFailed::Unfit(error.to_string())),
+            Err(error) if error.is_retriable() => Err(RepairFailed::NoRoom(error.to_string())),
+            Err(error) => return self.died(machine, Dead::Log(error)),
+        };
+        if let Ok(wal::Repaired::Whole { .. }) = result {
+            self.counters.count("ranges repaired");
+        }
+        self.look_for_damage(machine);
+        self.feed(machine, Input::Repaired { id, result });
     }
 }

@@ -255,8 +255,10 @@ impl World {
             Happening::Fetched { token, from, to, bytes_max } => {
                 let entries = process.reader.read(from, to, bytes_max).unwrap_or_default();
                 self.counters.count("fetches");
+                self.look_for_damage(machine);
                 self.feed(machine, Input::Fetched { token, entries });
             }
+            Happening::Repair { id, entries } => self.repair(machine, id, entries),
             Happening::Input(input) => self.feed(machine, input),
             Happening::Resume => self.resume(machine),
         }

@@ -10,16 +10,18 @@
 //! 5 ANSWERED   MessagePack (id, result)
 //! 6 VIEW       MessagePack
 //! 7 JOINED     16 bytes of the log id
+//! 16 REPAIR    u64 id, u64 seed of the log id, u64 first and u64 last index
+//! 17 SPARE     u64 id, then u8 0 and entries as they stand on disk, or u8 1 (damaged), 2 (absent) or 3 (busy)
 //! ```
 //! Integers are little-endian. Entries are decoded and every checksum checked before the node hears of them.
 
 use super::fields::Fields;
 use crate::api::{Append, Appended, Failure};
 use crate::codec::{Malformed, decode, encode};
-use crate::node::{LeaderAnswer, LeaderAsk, PeerMessage, RaftMessage};
+use crate::node::{LeaderAnswer, LeaderAsk, PeerMessage, RaftMessage, Spare};
 use bytes::{BufMut, Bytes, BytesMut};
-use quorate_raft::Wall;
 use quorate_raft::wal::Entry;
+use quorate_raft::{LogIndex, Wall};
 
 /// Entries that one message may carry.
 const ENTRIES_MAX: usize = 65_536;
@@ -31,6 +33,8 @@ const FORWARDED: u8 = 4;
 const ANSWERED: u8 = 5;
 const VIEW: u8 = 6;
 const JOINED: u8 = 7;
+const REPAIR: u8 = 16;
+const SPARE: u8 = 17;
 
 /// The frame in parts, so that entries and batches are not copied.
 #[must_use]
@@ -68,7 +72,32 @@ pub fn encode_peer(message: &PeerMessage) -> Vec<Bytes> {
         PeerMessage::Answered { id, result } => tagged(ANSWERED, &(id, result)),
         PeerMessage::View(view) => tagged(VIEW, view),
         PeerMessage::Joined { log_id } => vec![[&[JOINED], log_id.as_slice()].concat().into()],
+        PeerMessage::RepairRequest { id, seed, first, last } => {
+            let mut out = BytesMut::with_capacity(33);
+            out.put_u8(REPAIR);
+            for field in [*id, *seed, first.0, last.0] {
+                out.put_u64_le(field);
+            }
+            vec![out.freeze()]
+        }
+        PeerMessage::RepairReply { id, has } => spare_parts(*id, has),
     }
+}
+
+fn spare_parts(id: u64, has: &Spare) -> Vec<Bytes> {
+    let (word, entries): (u8, &[Entry]) = match has {
+        Spare::Entries(entries) => (0, entries),
+        Spare::Damaged => (1, &[]),
+        Spare::Absent => (2, &[]),
+        Spare::Busy => (3, &[]),
+    };
+    let mut out = BytesMut::with_capacity(10);
+    out.put_u8(SPARE);
+    out.put_u64_le(id);
+    out.put_u8(word);
+    let mut parts = vec![out.freeze()];
+    parts.extend(entries.iter().map(|e| e.bytes().clone()));
+    parts
 }
 
 fn tagged<T: serde::Serialize>(kind: u8, body: &T) -> Vec<Bytes> {
@@ -139,8 +168,37 @@ pub fn decode_peer(frame: Bytes) -> Result<PeerMessage, Malformed> {
             Ok(log_id) => Ok(PeerMessage::Joined { log_id }),
             Err(_) => Err(Malformed("joined")),
         },
+        REPAIR => {
+            let (id, seed) = (fields.u64()?, fields.u64()?);
+            let (first, last) = (LogIndex(fields.u64()?), LogIndex(fields.u64()?));
+            fields.end()?;
+            if first == LogIndex::ZERO || last < first {
+                return Err(Malformed("repair"));
+            }
+            Ok(PeerMessage::RepairRequest { id, seed, first, last })
+        }
+        SPARE => spare(fields),
         _ => Err(Malformed("peer frame kind")),
     }
+}
+
+fn spare(mut fields: Fields) -> Result<PeerMessage, Malformed> {
+    let id = fields.u64()?;
+    let has = match fields.u8()? {
+        0 => {
+            let entries = Entry::decode_many(fields.rest(), ENTRIES_MAX).map_err(|_| Malformed("entries"))?;
+            if entries.is_empty() {
+                return Err(Malformed("no entries"));
+            }
+            return Ok(PeerMessage::RepairReply { id, has: Spare::Entries(entries) });
+        }
+        1 => Spare::Damaged,
+        2 => Spare::Absent,
+        3 => Spare::Busy,
+        _ => return Err(Malformed("spare")),
+    };
+    fields.end()?;
+    Ok(PeerMessage::RepairReply { id, has })
 }
 
 #[cfg(test)]
@@ -149,6 +207,7 @@ mod tests {
     use crate::api::{Code, Effect};
     use crate::node::View;
     use proptest::prelude::*;
+    use quorate_raft::wal::{EntryFields, EntryKind};
 
     fn round_trip(message: &PeerMessage) {
         let frame = Bytes::from(encode_peer(message).concat());
@@ -170,10 +229,44 @@ mod tests {
             decode_peer(Bytes::from_static(&[JOINED; 16])).is_err()
                 && decode_peer(Bytes::from_static(&[JOINED; 18])).is_err()
         );
+        let (first, last) = (LogIndex(4), LogIndex(9));
+        round_trip(&PeerMessage::RepairRequest { id: 4, seed: 5, first, last });
+        for has in [Spare::Damaged, Spare::Absent, Spare::Busy, Spare::Entries(vec![entry(1), entry(2)])] {
+            round_trip(&PeerMessage::RepairReply { id: 6, has });
+        }
+        let backwards = PeerMessage::RepairRequest { id: 4, seed: 5, first: last, last: first };
+        let nothing = PeerMessage::RepairReply { id: 6, has: Spare::Entries(Vec::new()) };
+        for bad in [backwards, nothing] {
+            assert!(decode_peer(Bytes::from(encode_peer(&bad).concat())).is_err(), "{bad:?}");
+        }
         round_trip(&PeerMessage::View(View { voters: vec![1, 2], waiting: Some("why".into()), ..View::default() }));
     }
 
+    fn entry(index: u64) -> Entry {
+        let fields = EntryFields {
+            seed: 5,
+            index: LogIndex(index),
+            term: quorate_raft::Term(1),
+            kind: EntryKind::Normal,
+            base_offset: index,
+            count: 1,
+            time: Wall(7),
+            lamport: 8,
+            shard: 0,
+            session: 0,
+            seq: 0,
+        };
+        Entry::seal(fields, 9, b"payload")
+    }
+
     proptest! {
+        #[test]
+        fn junk_after_a_kind_of_repair_never_panics(kind in 16u8..18, bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
+            let mut frame = vec![kind];
+            frame.extend(bytes);
+            let _ = decode_peer(frame.into());
+        }
+
         #[test]
         fn junk_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..128)) {
             let _ = decode_peer(bytes.into());
