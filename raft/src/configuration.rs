@@ -270,4 +270,103 @@ mod tests {
         all.revert(LogIndex(3));
         assert_eq!(all.current().admitted[&two], LogIndex(2));
     }
+
+    /// Configurations at 1, 4 (joint), 5 and 9, of 1 to 3, and of 2 and 3.
+    fn history() -> Configurations {
+        let (three, two) = ([node(1), node(2), node(3)].into(), BTreeSet::from([node(2), node(3)]));
+        let three = Configuration { voters: three, ..Configuration::default() };
+        let joint = three.toward(two, BTreeSet::new()).expect("legal");
+        let mut all = Configurations::new();
+        all.append(LogIndex(1), three);
+        all.append(LogIndex(4), joint.clone());
+        all.append(LogIndex(5), joint.leave());
+        all.append(LogIndex(9), joint.leave());
+        all
+    }
+
+    #[test]
+    fn the_one_before_an_entry_is_that_of_an_earlier_entry() {
+        let all = history();
+        let size = |index| all.before(LogIndex(index)).map(|c| (c.voters.len(), c.is_joint()));
+        assert_eq!([size(1), size(2), size(4)], [Some((0, false)), Some((3, false)), Some((3, false))]);
+        assert_eq!([size(5), size(6), size(99)], [Some((2, true)), Some((2, false)), Some((2, false))]);
+        assert_eq!(all.before(LogIndex::ZERO), None);
+    }
+
+    #[test]
+    fn the_first_final_one_after_an_entry_is_a_later_one_that_is_not_joint() {
+        let all = history();
+        let first = |index| all.first_final_after(LogIndex(index)).map(|index| index.0);
+        assert_eq!([first(0), first(1), first(4), first(5), first(9)], [Some(1), Some(5), Some(5), Some(9), None]);
+    }
+
+    /// The last committed one is never forgotten, and all after it are kept.
+    #[test]
+    fn what_may_still_be_reverted_to_is_kept_and_no_more() {
+        for (committed, kept) in
+            [(0, &[0, 1, 4, 5, 9][..]), (3, &[1, 4, 5, 9]), (4, &[4, 5, 9]), (8, &[5, 9]), (99, &[9])]
+        {
+            let mut all = history();
+            all.forget_before(LogIndex(committed));
+            assert_eq!(all.indexes().map(|index| index.0).collect::<Vec<_>>(), kept);
+        }
+    }
+
+    /// Whoever counts the changes sees each one, also that of a reversal; and the last one is never reverted.
+    #[test]
+    fn each_change_counts_and_the_last_one_stays() {
+        let mut all = history();
+        assert_eq!((all.changes(), all.current().index), (4, LogIndex(9)));
+        all.revert(LogIndex(10));
+        assert_eq!(all.changes(), 4, "nothing was there to revert");
+        all.revert(LogIndex(5));
+        assert_eq!((all.changes(), all.current().index), (6, LogIndex(4)));
+        all.forget_before(LogIndex(4));
+        all.revert(LogIndex(2));
+        assert_eq!((all.changes(), all.current().index), (6, LogIndex(4)));
+    }
+
+    /// Who was written out may stand until that is committed, and not a moment longer (§4.2.2).
+    #[test]
+    fn who_was_written_out_may_stand_until_that_is_committed() {
+        let mut all = history();
+        all.revert(LogIndex(9));
+        let may = |committed| all.may_stand(node(1), LogIndex(committed));
+        assert_eq!([may(3), may(4), may(5), may(6)], [true, true, false, false]);
+        assert!(all.may_stand(node(2), LogIndex(99)) && !all.may_stand(node(7), LogIndex(0)));
+    }
+
+    proptest! {
+        /// What may follow is one step of §4.3, written down from its words and not from the code: nothing but learners
+        /// changes; or a joint phase begins, with the old voters outgoing; or it ends, with nothing else changed.
+        #[test]
+        fn what_may_follow_is_one_legal_step(
+            (a, b, c) in (nodes(), nodes(), nodes()), (x, y, z) in (nodes(), nodes(), nodes()), alike in 0u8..6
+        ) {
+            let before = Configuration { voters: a, outgoing: b, learners: c };
+            let mut next = Configuration { voters: x, outgoing: y, learners: z };
+            // Random sets are hardly ever a step; most of these are, or nearly.
+            if alike & 1 > 0 { next.voters = before.voters.clone(); }
+            if alike & 2 > 0 { next.outgoing = before.voters.clone(); }
+            if alike & 4 > 0 { next.learners = before.learners.clone(); }
+            if alike == 5 { next.outgoing.clear(); }
+            let is_step = if before.voters.is_empty() {
+                next.outgoing.is_empty()
+            } else if before.outgoing.is_empty() {
+                let legal = !next.voters.is_empty() && next.voters.intersection(&next.learners).count() == 0;
+                let learners_only = next.voters == before.voters && next.outgoing.is_empty();
+                let begins = next.voters != before.voters && next.outgoing == before.voters;
+                legal && (learners_only || begins)
+            } else {
+                next.voters == before.voters && next.outgoing.is_empty() && next.learners == before.learners
+            };
+            prop_assert_eq!(before.may_precede(&next), is_step, "{:?} then {:?}", before, next);
+            let everybody: BTreeSet<_> = before.voters.iter().chain(&before.outgoing).chain(&before.learners).copied().collect();
+            prop_assert_eq!(before.members(), everybody.clone());
+            for n in (1..=7).map(node) {
+                prop_assert_eq!(before.is_member(n), everybody.contains(&n));
+                prop_assert_eq!(before.is_voter(n), before.voters.contains(&n) || before.outgoing.contains(&n));
+            }
+        }
+    }
 }

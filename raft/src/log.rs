@@ -233,6 +233,99 @@ mod tests {
         }
     }
 
+    /// Runs of ascending terms after a start, as pairs of term and length.
+    fn shape() -> impl Strategy<Value = (u64, Vec<(u64, u64)>)> {
+        (0u64..4, proptest::collection::vec((1u64..3, 1u64..4), 0..5)).prop_map(|(start, steps)| {
+            let mut term = 0;
+            let of = |(step, length)| {
+                term += step;
+                (term, length)
+            };
+            (start, steps.into_iter().map(of).collect())
+        })
+    }
+
+    fn log_after((start, runs): &(u64, Vec<(u64, u64)>)) -> Log {
+        let start = Position { index: LogIndex(*start), term: Term::ZERO };
+        let mut log = Log::new(start, Vec::new(), start.index);
+        for (term, length) in runs {
+            (0..*length).for_each(|_| {
+                log.append(Term(*term), 1);
+            });
+        }
+        log
+    }
+
+    proptest! {
+        /// Any two shapes, also of logs that start elsewhere and that no honest group could have: the match point is the
+        /// greatest index at which both name the same term, or the one before all that was told.
+        #[test]
+        fn a_match_point_is_the_last_index_of_equal_terms(a in shape(), b in shape(), few in 1usize..4) {
+            let (mine, other) = (log_after(&a), log_after(&b));
+            let (last, runs) = other.latest_runs(LogIndex(u64::MAX), few);
+            let inside = |log: &Log, index: u64| (index > log.start().index.0).then(|| log.term_at(LogIndex(index))).flatten();
+            let first_told = runs.first().map_or(last.0 + 1, |run| run.first.0);
+            let equal = (first_told..=last.0).rev().find(|&i| inside(&mine, i).is_some() && inside(&mine, i) == inside(&other, i));
+            let expected = equal.unwrap_or((first_told - 1).min(mine.last().index.0));
+            prop_assert_eq!(mine.match_point(last, &runs), LogIndex(expected));
+        }
+
+        /// The longest batch within both limits, found by trying all.
+        #[test]
+        fn a_batch_is_the_longest_that_fits(
+            sizes in proptest::collection::vec(0u32..40, 1..40), first in 1usize..40, bytes in 0u32..200, entries in 0u32..50
+        ) {
+            prop_assume!(first <= sizes.len());
+            let mut log = Log::new(Position::ZERO, Vec::new(), LogIndex::ZERO);
+            sizes.iter().for_each(|&size| {
+                log.append(Term(1), size);
+            });
+            let fits = |last: usize| {
+                let sum: u32 = sizes[first - 1..last].iter().sum();
+                last == first || (sum <= bytes && last < first + entries.max(1) as usize)
+            };
+            let longest = (first..=sizes.len()).rev().find(|&last| fits(last)).expect("one entry always fits");
+            prop_assert_eq!(log.batch(LogIndex(first as u64), bytes, entries), LogIndex(longest as u64));
+        }
+
+        #[test]
+        fn runs_are_what_a_plain_list_says(terms in proptest::collection::vec(1u64..5, 0..30)) {
+            let mut terms = terms;
+            terms.sort_unstable();
+            let log = log_of(&terms);
+            let is_first = |i: &usize| *i == 0 || terms[*i - 1] != terms[*i];
+            let runs: Vec<_> = (0..terms.len()).filter(is_first).map(|i| Run { first: LogIndex(i as u64 + 1), term: Term(terms[i]) }).collect();
+            prop_assert_eq!(log.runs(), &runs[..]);
+        }
+    }
+
+    /// The sizes of the latest entries are remembered exactly, however many there were; those of older ones and of earlier
+    /// lives are guessed, each the same.
+    #[test]
+    fn sizes_are_exact_for_the_latest_and_guessed_for_the_rest() {
+        let earlier = alloc::vec![Run { first: LogIndex(1), term: Term(1) }];
+        let mut log = Log::new(Position::ZERO, earlier, LogIndex(10));
+        let more = SIZES_MAX as u64 + 5;
+        (0..more).for_each(|i| {
+            log.append(Term(1), (i % 7) as u32);
+        });
+        let exact = |after: u64, to: u64| (after..to).map(|index| (index - 10) % 7).sum::<u64>();
+        let last = 10 + more;
+        assert_eq!(log.sizes.len(), SIZES_MAX);
+        // The front of what is remembered is entry 16: what lies before counts as unknown.
+        for (after, to) in [(15, 16), (15, 40), (last - 3, last), (15, last), (100, 60_000)] {
+            assert_eq!(log.bytes(LogIndex(after), LogIndex(to)), exact(after, to), "{after}..{to}");
+        }
+        assert_eq!(log.bytes(LogIndex(0), LogIndex(3)), 3 * UNKNOWN_ENTRY_BYTES);
+        assert_eq!(log.bytes(LogIndex(3), LogIndex(15)), 12 * UNKNOWN_ENTRY_BYTES);
+        assert_eq!(log.bytes(LogIndex(14), LogIndex(17)), UNKNOWN_ENTRY_BYTES + exact(15, 17));
+        assert_eq!(
+            log.bytes(LogIndex(last - 1), LogIndex(last + 50)),
+            exact(last - 1, last),
+            "nothing lies beyond the end"
+        );
+    }
+
     #[test]
     fn a_batch_keeps_both_limits_but_holds_one_entry_at_least() {
         let log = log_of(&[1; 20]);

@@ -132,3 +132,72 @@ impl Progress {
         self.beat |= link_is_up;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn streaming(matched: u64, next: u64) -> Progress {
+        let (matched, next) = (LogIndex(matched), LogIndex(next));
+        let batches = [next.prev()].into();
+        Progress { matched, mode: Mode::Replicate, batches, beat: false, ..Progress::new(LogIndex(1), next) }
+    }
+
+    /// What was promised in an earlier life is settled by what is durable in this one, and by nothing less.
+    #[test]
+    fn a_promise_is_settled_by_holding_it_again() {
+        let mut peer = streaming(9, 12);
+        peer.forget();
+        assert_eq!((peer.matched, peer.promised, peer.next), (LogIndex::ZERO, LogIndex(9), LogIndex(10)));
+        peer.has_lost = true;
+        peer.accepted(LogIndex(8), LogIndex(11));
+        assert_eq!((peer.promised, peer.has_lost), (LogIndex(9), true), "one entry is still owed");
+        peer.forget();
+        assert_eq!((peer.promised, peer.has_lost), (LogIndex(9), false), "the greater promise stands");
+        peer.accepted(LogIndex(9), LogIndex(9));
+        assert_eq!((peer.promised, peer.has_lost, peer.matched), (LogIndex::ZERO, false, LogIndex(9)));
+    }
+
+    /// A peer that never acknowledged anything has promised nothing: where to send next stays as it was.
+    #[test]
+    fn who_promised_nothing_is_probed_where_it_was() {
+        let mut peer = streaming(0, 12);
+        peer.forget();
+        assert_eq!((peer.promised, peer.next), (LogIndex::ZERO, LogIndex(12)));
+        peer.reset(true);
+        assert_eq!((peer.next, peer.mode, peer.beat), (LogIndex(12), Mode::Probe { sent: false }, true));
+    }
+
+    /// A link that came up is probed at once; one that broke is not spoken to before a heartbeat is due; and what was in
+    /// flight is sent again either way.
+    #[test]
+    fn a_link_that_breaks_or_comes_up_begins_after_what_is_known() {
+        for (link_is_up, beat_before) in [(true, false), (true, true), (false, false), (false, true)] {
+            let mut peer = Progress { beat: beat_before, ..streaming(7, 12) };
+            peer.reset(link_is_up);
+            assert_eq!((peer.next, peer.matched, peer.batches.len()), (LogIndex(8), LogIndex(7), 0));
+            assert_eq!(peer.mode, Mode::Probe { sent: !link_is_up });
+            assert_eq!(peer.beat, beat_before || link_is_up);
+        }
+    }
+
+    /// Answers only ever add to what is known, and free the window up to what is durable.
+    #[test]
+    fn an_answer_frees_the_window_and_never_takes_back() {
+        let mut peer = streaming(3, 12);
+        peer.batches = [LogIndex(5), LogIndex(8), LogIndex(11)].into();
+        peer.accepted(LogIndex(8), LogIndex(11));
+        assert_eq!((peer.matched, peer.next), (LogIndex(8), LogIndex(12)));
+        assert_eq!(peer.batches, [LogIndex(11)]);
+        peer.accepted(LogIndex(5), LogIndex(5));
+        assert_eq!((peer.matched, peer.next), (LogIndex(8), LogIndex(12)));
+        peer.accepted(LogIndex(11), LogIndex(20));
+        assert_eq!((peer.matched, peer.next, peer.batches.len()), (LogIndex(11), LogIndex(21), 0));
+        // To a probe: what it has verified is where streaming begins, though more was sent before.
+        peer.probe_after(LogIndex(2));
+        assert_eq!((peer.next, peer.mode), (LogIndex(12), Mode::Probe { sent: false }), "never below what matches");
+        peer.next = LogIndex(30);
+        peer.accepted(LogIndex(11), LogIndex(15));
+        assert_eq!((peer.next, peer.mode), (LogIndex(16), Mode::Replicate));
+    }
+}

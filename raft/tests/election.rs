@@ -308,6 +308,34 @@ fn a_reluctant_node_stands_last() {
     }
 }
 
+/// What a node is told of its own fitness moves its timer when it is news, and only while it waits for a leader: else
+/// words alone could keep it from standing.
+#[test]
+fn words_about_fitness_move_a_timer_once() {
+    let mut c = Cluster::of(3);
+    let due = |c: &Cluster, n: u64| c.raft(node(n)).poll_timeout();
+    let before = due(&c, 1).expect("a voter waits");
+    c.input(node(1), Input::Reluctant(false));
+    assert_eq!(due(&c, 1), Some(before), "it was not reluctant before");
+    c.input(node(1), Input::Reluctant(true));
+    let later = due(&c, 1).expect("it still waits");
+    let (min, max) = (c.options.election_timeout_min, c.options.election_timeout_max);
+    assert!(later >= Mono(c.now).after(min + max * 2) && later <= Mono(c.now).after(max * 3), "{later:?}");
+    c.run(30 * MS);
+    c.input(node(1), Input::Reluctant(true));
+    assert_eq!(due(&c, 1), Some(later), "it was told before");
+    // While it asks or stands, its next attempt is settled.
+    c.isolate(node(2));
+    c.time_out(node(2));
+    let attempt = due(&c, 2);
+    c.input(node(2), Input::Reluctant(true));
+    assert_eq!((c.raft(node(2)).role(), due(&c, 2)), (Role::PreCandidate, attempt));
+    // Who waits for nothing begins nothing.
+    c.add(9);
+    c.input(node(9), Input::Reluctant(true));
+    assert_eq!(due(&c, 9), None);
+}
+
 /// E20. Partial partitions: a hub that alone hears a quorum, a leader that a third node cannot hear, and a chain.
 #[test]
 fn partial_partitions_still_have_a_leader() {

@@ -177,3 +177,28 @@ fn a_peer_behind_the_start_of_the_log_gets_heartbeats_only() {
     assert!(kinds["heartbeat"] >= 15 && kinds.get("append").is_none_or(|count| *count <= 3), "{kinds:?}");
     assert_eq!((fresh.last(), fresh.leader()), (Position::ZERO, Some(node(1))));
 }
+
+/// A proposal fenced to another term is refused; bounds on what waits hold, and one past them is refused.
+#[test]
+fn fences_and_bounds_hold() {
+    let mut c = Cluster::of(3);
+    c.options.proposals_max = 5;
+    c.options.reads_max = 4;
+    c = c.seed(1);
+    let leader = c.elect();
+    c.settle();
+    let wrong = c.ticket();
+    c.witness.issued(wrong, leader);
+    c.input(leader, Input::Propose { ticket: wrong, bytes: 1, term: Some(Term(1)) });
+    assert_eq!(c.outcome(wrong), Some(Outcome::Rejected(Reject::WrongTerm)));
+    c.isolate(leader);
+    let proposals: Vec<_> = (0..6).map(|_| c.propose(leader)).collect();
+    assert!(proposals[..5].iter().all(|ticket| c.outcome(*ticket).is_none()));
+    assert_eq!(c.outcome(proposals[5]), Some(Outcome::Rejected(Reject::Overloaded)));
+    let reads: Vec<_> = (0..5).map(|_| c.read(leader)).collect();
+    assert!(reads[..4].iter().all(|ticket| c.outcome(*ticket).is_none()));
+    assert_eq!(c.outcome(reads[4]), Some(Outcome::Rejected(Reject::Overloaded)));
+    let follower = c.others(leader)[0];
+    let refused = c.propose(follower);
+    assert_eq!(c.outcome(refused), Some(Outcome::Rejected(Reject::NotLeader { leader: Some(leader) })));
+}

@@ -88,39 +88,6 @@ fn a_storage_that_breaks_its_contract_halts() {
     }
 }
 
-/// What a disk gave back and contradicts itself makes a halted core that says why.
-#[test]
-fn a_disk_that_contradicts_itself_halts() {
-    let good = Cluster::of(3).machines[&node(1)].disk.saved(LogIndex::ZERO);
-    let spoil: [fn(&mut Saved); 10] = [
-        |saved| saved.hard_state = HardState { term: Term::ZERO, vote: Some(node(2)) },
-        |saved| saved.hard_state.term = Term::ZERO,
-        |saved| saved.committed = LogIndex(2),
-        |saved| saved.last = LogIndex(0),
-        |saved| saved.runs.clear(),
-        |saved| saved.runs[0].first = LogIndex(2),
-        |saved| saved.runs.push(Run { first: LogIndex(1), term: Term(1) }),
-        |saved| saved.start = Position { index: LogIndex(5), term: Term(1) },
-        |saved| saved.configurations[0].0 = LogIndex(7),
-        |saved| saved.configurations[0].1.voters.clear(),
-    ];
-    for (i, spoil) in spoil.iter().enumerate() {
-        let mut saved = good.clone();
-        spoil(&mut saved);
-        let mut raft = Raft::restore(Options::default(), node(1), BootId(1), saved, 1, Now::default());
-        assert!(matches!(raft.halted(), Some(Halt::BadSaved(_))), "case {i}");
-        assert!(matches!(raft.poll_output(), Some(Output::Halted(_))));
-        raft.handle(Now::default(), Input::Propose { ticket: Ticket(1), bytes: 1, term: None });
-        let outcome = Outcome::Rejected(Reject::Halted);
-        assert_eq!(raft.poll_output(), Some(Output::Done { ticket: Ticket(1), outcome }));
-    }
-    let hasty = Options { heartbeat: Options::default().election_timeout_min, ..Options::default() };
-    let raft = Raft::restore(hasty, node(1), BootId(1), good.clone(), 1, Now::default());
-    assert!(raft.halted().is_some());
-    let raft = Raft::restore(Options::default(), node(1), BootId(1), good, 1, Now::default());
-    assert_eq!(raft.halted(), None);
-}
-
 /// A fresh node is passive: it waits for a leader to speak, however long, and founds only when told, and only once.
 #[test]
 fn a_fresh_node_waits() {
@@ -133,31 +100,6 @@ fn a_fresh_node_waits() {
     let last = c.raft(one).last();
     c.found(one);
     assert_eq!((c.raft(one).last(), c.machines[&one].alarms.len()), (last, 1));
-}
-
-/// A proposal fenced to another term is refused; bounds on what waits hold, and one past them is refused.
-#[test]
-fn fences_and_bounds_hold() {
-    let mut c = Cluster::of(3);
-    c.options.proposals_max = 5;
-    c.options.reads_max = 4;
-    c = c.seed(1);
-    let leader = c.elect();
-    c.settle();
-    let wrong = c.ticket();
-    c.witness.issued(wrong, leader);
-    c.input(leader, Input::Propose { ticket: wrong, bytes: 1, term: Some(Term(1)) });
-    assert_eq!(c.outcome(wrong), Some(Outcome::Rejected(Reject::WrongTerm)));
-    c.isolate(leader);
-    let proposals: Vec<_> = (0..6).map(|_| c.propose(leader)).collect();
-    assert!(proposals[..5].iter().all(|ticket| c.outcome(*ticket).is_none()));
-    assert_eq!(c.outcome(proposals[5]), Some(Outcome::Rejected(Reject::Overloaded)));
-    let reads: Vec<_> = (0..5).map(|_| c.read(leader)).collect();
-    assert!(reads[..4].iter().all(|ticket| c.outcome(*ticket).is_none()));
-    assert_eq!(c.outcome(reads[4]), Some(Outcome::Rejected(Reject::Overloaded)));
-    let follower = c.others(leader)[0];
-    let refused = c.propose(follower);
-    assert_eq!(c.outcome(refused), Some(Outcome::Rejected(Reject::NotLeader { leader: Some(leader) })));
 }
 
 // ---- a member that lies ----
@@ -500,6 +442,32 @@ fn false_answers_commit_nothing() {
     }
     assert_eq!(c.raft(leader).committed(), committed);
     assert_eq!((c.outcome(ticket), c.outcome(read)), (None, None));
+}
+
+/// A grant, of a pre-vote or a vote, that names another membership of the voter than the one it has now is not counted
+/// (R11): the voter may have lost its disk since.
+#[test]
+fn a_grant_of_another_membership_elects_nobody() {
+    for kind in ["pre-vote-reply", "vote-reply"] {
+        for admitted in [0, 2, 99] {
+            let mut c = Cluster::of(3);
+            let (one, voters) = (node(1), [node(2), node(3)]);
+            voters.iter().for_each(|voter| c.hold_back(*voter, one, kind));
+            c.time_out(one);
+            c.run(10 * MS);
+            assert_eq!(c.captured.len(), 2);
+            let before = state(&c, one);
+            let grants: Vec<_> = c.captured.drain(..).collect();
+            for packet in &grants {
+                let message = forged(&packet.message, |m| m["fence"]["admitted"] = admitted.into());
+                c.deliver(Packet { message, ..packet.clone() });
+                assert_eq!(state(&c, one), before, "{kind} of membership {admitted}");
+            }
+            c.capture.clear();
+            grants.into_iter().for_each(|packet| c.deliver(packet));
+            c.until("the true ones count", |c| c.leader() == Some(one));
+        }
+    }
 }
 
 /// A configuration that is no step from the one before it, even of a leader, is refused: whoever reads it would count

@@ -20,6 +20,7 @@ mod scenarios;
 mod schedules;
 mod smoke;
 mod start;
+mod status;
 mod transfer;
 mod verbs;
 mod witness;

@@ -1,5 +1,7 @@
 //! Restarts, stops and sick disks: what a core knows after them, and what it says while it knows less than it should.
 
+use std::time::Duration;
+
 use quorate_raft::*;
 
 use crate::cluster::*;
@@ -161,4 +163,115 @@ fn a_leader_whose_writes_never_end_counts_itself_for_nothing() {
     c.disk_hangs(leader, false);
     c.settle();
     assert_eq!(c.outcome(handed), Some(Outcome::Committed { position: Position::ZERO }));
+}
+
+/// What a disk gave back and contradicts itself makes a halted core that says why.
+#[test]
+fn a_disk_that_contradicts_itself_halts() {
+    let good = Cluster::of(3).machines[&node(1)].disk.saved(LogIndex::ZERO);
+    let spoil: [fn(&mut Saved); 10] = [
+        |saved| saved.hard_state = HardState { term: Term::ZERO, vote: Some(node(2)) },
+        |saved| saved.hard_state.term = Term::ZERO,
+        |saved| saved.committed = LogIndex(2),
+        |saved| saved.last = LogIndex(0),
+        |saved| saved.runs.clear(),
+        |saved| saved.runs[0].first = LogIndex(2),
+        |saved| saved.runs.push(Run { first: LogIndex(1), term: Term(1) }),
+        |saved| saved.start = Position { index: LogIndex(5), term: Term(1) },
+        |saved| saved.configurations[0].0 = LogIndex(7),
+        |saved| saved.configurations[0].1.voters.clear(),
+    ];
+    for (i, spoil) in spoil.iter().enumerate() {
+        let mut saved = good.clone();
+        spoil(&mut saved);
+        let mut raft = Raft::restore(Options::default(), node(1), BootId(1), saved, 1, Now::default());
+        assert!(matches!(raft.halted(), Some(Halt::BadSaved(_))), "case {i}");
+        assert!(matches!(raft.poll_output(), Some(Output::Halted(_))));
+        raft.handle(Now::default(), Input::Propose { ticket: Ticket(1), bytes: 1, term: None });
+        let outcome = Outcome::Rejected(Reject::Halted);
+        assert_eq!(raft.poll_output(), Some(Output::Done { ticket: Ticket(1), outcome }));
+    }
+    let hasty = Options { heartbeat: Options::default().election_timeout_min, ..Options::default() };
+    let raft = Raft::restore(hasty, node(1), BootId(1), good.clone(), 1, Now::default());
+    assert!(raft.halted().is_some());
+    let raft = Raft::restore(Options::default(), node(1), BootId(1), good, 1, Now::default());
+    assert_eq!(raft.halted(), None);
+}
+
+/// What is said of it, and how it is spoilt.
+type Spoil<T> = (&'static str, fn(&mut T));
+
+/// A log of terms 3 and 5 after a start, as full of edges as can be.
+fn on_the_edge() -> Saved {
+    let of = |voters: &[u64]| Configuration { voters: set(voters), ..Configuration::default() };
+    Saved {
+        hard_state: HardState { term: Term(5), vote: Some(node(2)) },
+        start: Position { index: LogIndex(10), term: Term(3) },
+        runs: vec![Run { first: LogIndex(11), term: Term(3) }, Run { first: LogIndex(14), term: Term(5) }],
+        last: LogIndex(14),
+        configurations: vec![(LogIndex(1), of(&[1])), (LogIndex(14), of(&[1, 2]))],
+        committed: LogIndex(14),
+        suspect: Some(Position { index: LogIndex(20), term: Term(5) }),
+    }
+}
+
+/// Each contradiction is named for what it is, one step past its bound; at the bound all is well.
+#[test]
+fn each_contradiction_of_a_disk_is_named() {
+    let restore = |saved: Saved| Raft::restore(Options::default(), node(1), BootId(1), saved, 1, Now::default());
+    assert_eq!(restore(on_the_edge()).halted(), None);
+    let empty = |hard_state| Saved { hard_state, ..Saved::default() };
+    assert_eq!(restore(empty(HardState::default())).halted(), None);
+    assert_eq!(restore(empty(HardState { term: Term(1), vote: Some(node(2)) })).halted(), None);
+    let in_no_term = restore(empty(HardState { term: Term::ZERO, vote: Some(node(2)) }));
+    assert_eq!(in_no_term.halted(), Some(&Halt::BadSaved("a vote in no term")));
+    let spoil: [Spoil<Saved>; 19] = [
+        ("the log ends before it starts", |s| s.last = LogIndex(9)),
+        ("the start of the log has no term", |s| s.start.term = Term::ZERO),
+        ("the start of the log has no term", |s| s.start.index = LogIndex::ZERO),
+        ("the log has runs without entries, or entries without runs", |s| s.runs.clear()),
+        ("the log has runs without entries, or entries without runs", |s| s.last = LogIndex(10)),
+        ("the log has a gap", |s| s.runs[0].first = LogIndex(12)),
+        ("the log has a gap", |s| s.runs[0].first = LogIndex(10)),
+        ("the log has a gap", |s| s.runs[0].term = Term(2)),
+        ("a run lies outside the log", |s| s.runs[1].first = LogIndex(15)),
+        ("a run lies outside the log", |s| s.runs[1].term = Term::ZERO),
+        ("the terms of the log do not ascend", |s| s.runs[1].term = Term(3)),
+        ("the terms of the log do not ascend", |s| s.runs[1].first = LogIndex(11)),
+        ("an entry is of a later term than the hard state", |s| s.hard_state.term = Term(4)),
+        ("what was lost is of a later term than the hard state", |s| {
+            s.suspect = Some(Position { index: LogIndex(20), term: Term(6) });
+        }),
+        ("the commit index lies beyond the log", |s| s.committed = LogIndex(15)),
+        ("a configuration is illegal or lies outside the log", |s| s.configurations[1].0 = LogIndex(15)),
+        ("a configuration is illegal or lies outside the log", |s| s.configurations[0].0 = LogIndex::ZERO),
+        ("a configuration is illegal or lies outside the log", |s| s.configurations[0].1.voters.clear()),
+        ("the configurations do not ascend", |s| s.configurations[0].0 = LogIndex(14)),
+    ];
+    for (i, (what, spoil)) in spoil.into_iter().enumerate() {
+        let mut saved = on_the_edge();
+        spoil(&mut saved);
+        let raft = restore(saved);
+        assert_eq!(raft.halted(), Some(&Halt::BadSaved(what)), "case {i}");
+        assert_eq!((raft.poll_timeout(), raft.last(), raft.term()), (None, Position::ZERO, Term::ZERO));
+    }
+    let options: [Spoil<Options>; 3] = [
+        ("the election timeouts are the wrong way round", |o| {
+            o.election_timeout_max = o.election_timeout_min - Duration::from_micros(1);
+        }),
+        ("the heartbeat must be shorter than the election timeout, and not zero", |o| o.heartbeat = Duration::ZERO),
+        ("the heartbeat must be shorter than the election timeout, and not zero", |o| {
+            o.heartbeat = o.election_timeout_min
+        }),
+    ];
+    for (what, spoil) in options {
+        let mut options = Options::default();
+        spoil(&mut options);
+        let raft = Raft::restore(options, node(1), BootId(1), on_the_edge(), 1, Now::default());
+        assert_eq!(raft.halted(), Some(&Halt::BadSaved(what)));
+    }
+    let equal = Options { election_timeout_max: Options::default().election_timeout_min, ..Options::default() };
+    assert_eq!(Raft::restore(equal, node(1), BootId(1), on_the_edge(), 1, Now::default()).halted(), None);
+    let lifeless = Raft::restore(Options::default(), node(1), BootId::ZERO, on_the_edge(), 1, Now::default());
+    assert!(matches!(lifeless.halted(), Some(Halt::BadSaved(why)) if why.contains("boot id")));
 }
