@@ -9,7 +9,7 @@
 //!
 //! # The map of the house
 //!
-//! Arrows go down only: `cli` → `server`, `client` → `wire` → `node` → `machine`; everything may use [`api`], [`codec`], [`record`]
+//! Arrows go down only: `cli` → `server`, `client` → `wire` → `node` → `checkpoint` → `machine`; everything may use [`api`], [`codec`], [`record`]
 //! and [`limits`].
 //!
 //! | room | what it is | what it never does |
@@ -20,12 +20,15 @@
 //! | [`server`] | sockets, threads, files, signals around one node | decide anything |
 //! | [`wire`] | bytes of frames | touch a socket |
 //! | [`node`] | raft, gossip and policies as one pure core | own a clock, a thread, IO, entropy |
+//! | [`checkpoint`] | the machines' state in a file | decide when |
 //! | [`machine`] | the log and the registry as state machines | refuse what was appended |
 //! | `sim` | the same node on a virtual clock, network and disk | be part of a release |
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod api;
+#[cfg(feature = "node")]
+pub mod checkpoint;
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "client")]

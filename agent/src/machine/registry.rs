@@ -38,6 +38,19 @@ pub struct Registration {
     pub boot: u64,
 }
 
+/// One thing that the registry knows: together they are all of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fact {
+    /// This node holds a name.
+    Holds(Registration),
+    /// This node has left.
+    Departed(u64),
+    /// The first node lost its name to the second.
+    Superseded(u64, u64),
+    /// An operator dropped this node, which had this name.
+    Forgotten(u64, String),
+}
+
 /// The registry after the commands applied so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Registry {
@@ -49,6 +62,25 @@ pub struct Registry {
 }
 
 impl Registry {
+    /// All that it knows, in a fixed order.
+    pub fn facts(&self) -> impl Iterator<Item = Fact> {
+        let holds = self.nodes.values().cloned().map(Fact::Holds);
+        let departed = self.departed.iter().copied().map(Fact::Departed);
+        let superseded = self.superseded.iter().map(|(old, new)| Fact::Superseded(*old, *new));
+        let forgotten = self.forgotten.iter().map(|(node, name)| Fact::Forgotten(*node, name.clone()));
+        holds.chain(departed).chain(superseded).chain(forgotten)
+    }
+
+    /// What a checkpoint says.
+    pub fn learn(&mut self, fact: Fact) {
+        match fact {
+            Fact::Holds(registration) => drop(self.nodes.insert(registration.node, registration)),
+            Fact::Departed(node) => drop(self.departed.insert(node)),
+            Fact::Superseded(old, new) => drop(self.superseded.insert(old, new)),
+            Fact::Forgotten(node, name) => drop(self.forgotten.insert(node, name)),
+        }
+    }
+
     /// Applies one command.
     pub fn apply(&mut self, command: Command) {
         match command {

@@ -402,8 +402,9 @@ fn put_prefix(out: &mut BytesMut, h: &EntryHeader) {
     out.put_u64_le(h.seq);
 }
 
-/// The bytes of a header without its payload.
-pub(super) fn encode_header(header: &EntryHeader) -> Vec<u8> {
+/// The bytes of a header without its payload, as [`decode_header`] takes them.
+#[must_use]
+pub fn encode_header(header: &EntryHeader) -> Vec<u8> {
     let mut bytes = BytesMut::with_capacity(ENTRY_HEADER_BYTES);
     put_prefix(&mut bytes, header);
     bytes.put_u64_le(header.chain);

@@ -54,7 +54,7 @@ pub use damaged::{DAMAGED_RANGES_MAX, DamagedRange, Repaired, ScrubCursor, Scrub
 pub use disk::{Disk, File, Lock};
 pub use entry::{
     CHAIN_GENESIS, ENTRY_BYTES_MAX, ENTRY_HEADER_BYTES, ENTRY_PAYLOAD_BYTES_MAX, Entry, EntryError, EntryFields,
-    EntryHeader, EntryKind, decode_header,
+    EntryHeader, EntryKind, decode_header, encode_header,
 };
 pub use error::Error;
 pub use meta::{META_BYTES, Meta, Start, Tail};
