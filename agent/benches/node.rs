@@ -51,11 +51,13 @@ impl Alone {
             voters_target: 5,
             replicas_max: REPLICAS_MAX_DEFAULT,
             name_hold: NAME_HOLD_DEFAULT,
+            checkpoint_entries: u64::MAX,
+            checkpoint_bytes: u64::MAX,
             growth_patience: GROWTH_PATIENCE_DEFAULT,
         };
         let mut meta = Meta::new([1; 16], id);
         meta.boot_epoch = 1;
-        let boot = Boot { meta, recovered: Recovered::default(), control: Vec::new(), known: Vec::new() };
+        let boot = Boot { meta, recovered: Recovered::default(), checkpoints: Default::default(), control: Vec::new(), known: Vec::new() };
         let now = Now { mono: Mono(0), wall: Wall(1_700_000_000_000_000) };
         let node = Node::restore(options, boot, now).expect("legal options");
         let who = "client bench (append)".into();

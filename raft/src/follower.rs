@@ -88,6 +88,7 @@ impl Raft {
             };
         }
         // Never past what is known to equal the leader's log: a longer tail of ours may differ (§3.5).
+        self.told |= commit <= verified;
         self.commit_to(if mutant!(CommitPastMatched) { commit } else { commit.min(verified) });
     }
 

@@ -63,6 +63,8 @@ pub struct Raft {
     pub(crate) led_at: Mono,
     /// When each learner last moved the term of this node; at most one entry for each member.
     pub(crate) taught: BTreeMap<NodeId, Mono>,
+    /// A leader of this life has told the commit index, and this log reaches there.
+    pub(crate) told: bool,
     /// Something was handled since sends were last planned.
     pub(crate) unplanned: bool,
 }

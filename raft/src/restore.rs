@@ -62,6 +62,7 @@ impl Raft {
             contradicted: None,
             led_at: now.mono,
             taught: BTreeMap::new(),
+            told: false,
             unplanned: false,
         };
         if let Some(why) = halted {
@@ -110,6 +111,13 @@ impl Raft {
     #[must_use]
     pub fn committed(&self) -> LogIndex {
         self.committed
+    }
+
+    /// Is the commit index one that a leader has told in this life, itself or another? Before that it is what the disk told
+    /// at the start, and may be old.
+    #[must_use]
+    pub fn knows_commit(&self) -> bool {
+        self.told || self.own_term_is_committed()
     }
 
     /// The last entry.

@@ -2,12 +2,13 @@
 //!
 //! What a machine refuses here was accepted by the leader that appended it: the two disagree, and this node halts.
 
-use super::options::Founding;
+use super::checkpoints::configures;
+use super::options::{Founding, configuration_of};
 use super::{Level, Node, Output};
 use crate::codec;
 use crate::machine::registry::Command;
 use quorate_raft::wal::{Entry, EntryKind};
-use quorate_raft::{LogIndex, Mono, Now, Term, mutant};
+use quorate_raft::{LogIndex, Mono, Now, Position, Term, mutant};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -60,6 +61,14 @@ impl Applied {
     pub(super) fn read_again(&mut self) {
         self.retry_at = Mono(0);
     }
+    /// The Lamport time of the last record.
+    pub(super) fn lamport(&self) -> u64 {
+        self.lamport
+    }
+    /// All up to this entry is applied: a checkpoint says so.
+    pub(super) fn resume(&mut self, position: Position, lamport: u64) {
+        (self.index, self.term, self.lamport) = (position.index, position.term, lamport);
+    }
     /// Nothing more is applied in this life.
     pub(super) fn halt(&mut self, why: String) {
         self.halted = Some(why);
@@ -83,6 +92,8 @@ impl Node {
                 self.note(Level::Error, text);
                 break;
             }
+            let carried = configures(entry.header().kind).then(|| configuration_of(&entry)).flatten();
+            self.checkpoints.applied(entry.header(), carried);
             self.applied.index = next;
             self.applied.term = entry.header().term;
             self.applied.control |= entry.header().kind != EntryKind::Normal;

@@ -53,6 +53,16 @@ impl Boots {
         }
     }
 
+    /// What a checkpoint says.
+    pub(super) fn remember(&mut self, boots: &[(u64, u64, u64)]) {
+        boots.iter().for_each(|(node, epoch, boot)| self.keep(*node, *epoch, *boot));
+    }
+
+    /// All that is known, by node.
+    pub(super) fn all(&self) -> impl Iterator<Item = (u64, u64, u64)> {
+        self.0.iter().map(|(node, (epoch, boot))| (*node, *epoch, *boot))
+    }
+
     /// The newest boot of this node.
     pub(super) fn of(&self, node: u64) -> Option<(u64, u64)> {
         self.0.get(&node).copied()

@@ -2,6 +2,7 @@
 
 use super::known::Known;
 use super::message::PeerMessage;
+use crate::checkpoint::Checkpoint;
 use crate::api::{Answer, Append, Appended, Ask, Failure};
 use quorate_raft::wal::{Batch, DamagedRange, Entry, Repaired};
 use quorate_raft::{LogIndex, Mono, PersistTicket};
@@ -117,6 +118,13 @@ pub enum Input {
         id: u64,
         /// How far it has come.
         result: Result<Repaired, RepairFailed>,
+    },
+    /// What became of an `Output::Checkpoint`.
+    Checkpointed {
+        /// Of which entry.
+        index: LogIndex,
+        /// Its length in bytes, durable; or why it was not saved: it is asked for again later.
+        result: Result<u64, String>,
     },
     /// A client asks.
     Request(Request),
@@ -285,6 +293,8 @@ pub enum Output {
         /// From the first one that is missing on, contiguous.
         entries: Vec<Entry>,
     },
+    /// Save this state beside the log; every entry in it is durable there. Answer `Checkpointed`. At most one at a time.
+    Checkpoint(Box<Checkpoint>),
     /// A request has ended; exactly once each.
     Answer {
         /// Which.

@@ -8,6 +8,7 @@ mod appends;
 mod apply;
 mod autopilot;
 mod boots;
+mod checkpoints;
 mod clock;
 mod denied;
 mod fitness;
@@ -35,6 +36,7 @@ mod tail_cache;
 mod view;
 
 pub use admission::{Caller, Gate};
+pub use checkpoints::{CHECKPOINT_BYTES_DEFAULT, CHECKPOINT_ENTRIES_DEFAULT};
 pub use denied::Denied;
 pub use formation::{Formation, LOOK_FOR_DEFAULT};
 pub use io::*;
@@ -43,6 +45,7 @@ pub use lies::Offence;
 pub use message::*;
 pub use options::{Boot, Founding, GROWTH_PATIENCE_DEFAULT, NAME_HOLD_DEFAULT, Options, REPLICAS_MAX_DEFAULT};
 
+use crate::checkpoint::Checkpoint;
 use crate::api::{Code, Effect, Failure};
 use crate::machine::{log::InFlight, log::LogMachine, registry::Registry};
 use quorate_membership::Membership;
@@ -67,6 +70,7 @@ const TAIL_CACHE_BYTES: usize = 16 << 20;
 pub struct Node {
     options: Options,
     me: NodeId,
+    cluster: [u8; 16],
     epoch: u64,
     raft: Raft,
     members: Membership,
@@ -89,6 +93,9 @@ pub struct Node {
     registry: Registry,
     in_flight: InFlight,
     applied: apply::Applied,
+    /// The commit index that the disk told at the start: what a leader has told in this life lies beyond it.
+    begun_at: LogIndex,
+    checkpoints: checkpoints::Checkpoints,
 
     appends: appends::Appends,
     stages: stages::Stages,
@@ -131,17 +138,20 @@ impl Node {
             start: boot.recovered.start,
             runs: boot.recovered.runs.clone(),
             last: boot.recovered.last.map_or(boot.recovered.start.index, |h| h.index),
-            configurations: options::configurations(&boot.control),
-            committed: LogIndex::ZERO,
+            configurations: boot.configurations(),
+            // What a checkpoint holds was applied, so it was committed.
+            committed: boot.checkpoints.checkpoint.as_ref().map_or(LogIndex::ZERO, Checkpoint::index),
             suspect: boot.recovered.suspect,
         };
         let raft = Raft::restore(options.raft.clone(), me, options.boot, saved, options.seed, now);
         let local = options.local_member(me.get(), boot.meta.boot_epoch)?;
         let gossip_seed = options.seed ^ 0x676f_7373_6970;
         let members = Membership::new(options.membership.clone(), local, gossip_seed, gossip::now(now))?;
+        let begun_at = raft.committed();
         let reported = (raft.term(), raft.leader(), raft.role());
         let mut node = Self {
             me,
+            cluster: boot.meta.cluster,
             epoch: boot.meta.boot_epoch,
             raft,
             members,
@@ -159,6 +169,8 @@ impl Node {
             registry: Registry::default(),
             in_flight: InFlight::default(),
             applied: apply::Applied::default(),
+            begun_at,
+            checkpoints: checkpoints::Checkpoints::default(),
             appends: appends::Appends::default(),
             stages: stages::Stages::default(),
             questions: questions::Questions::default(),
@@ -187,7 +199,9 @@ impl Node {
         };
         node.read_founding(&boot.control);
         node.read_boots(&boot);
-        node.damage_found(now, boot.recovered.damaged.clone());
+        let damaged = boot.recovered.damaged.clone();
+        node.resume(boot.checkpoints);
+        node.damage_found(now, damaged);
         node.pump(now);
         Ok(node)
     }
@@ -216,6 +230,7 @@ impl Node {
             Input::Fetched { token, entries } => self.fetched(now, token, entries),
             Input::Damaged { ranges } => self.damage_found(now, ranges),
             Input::Repaired { id, result } => self.repaired(now, id, result),
+            Input::Checkpointed { index, result } => self.checkpointed(now, index, result),
             Input::Request(request) => self.request(now, request),
             Input::Stop => self.stop(now),
         }
@@ -260,6 +275,7 @@ impl Node {
         // Last, since a commit that came in this turn makes room for the next entry.
         self.send_gathered(now);
         self.drain_raft(now);
+        self.keep_checkpoints(now);
         self.publish(now);
     }
 

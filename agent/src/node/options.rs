@@ -2,6 +2,7 @@
 
 use super::formation::Formation;
 use super::known::Known;
+use crate::checkpoint::Loaded;
 use crate::codec;
 use crate::machine::registry::Registration;
 use quorate_raft::wal::{Entry, EntryKind, Meta, Recovered};
@@ -42,6 +43,10 @@ pub struct Options {
     pub replicas_max: usize,
     /// How long a new disk waits for a name whose holder is silent. Default 30 s.
     pub name_hold: Duration,
+    /// Entries applied between two checkpoints. Fewer make a quicker start after a crash, and more writing. Default 50,000.
+    pub checkpoint_entries: u64,
+    /// The same in bytes of log, whichever comes first. Default 128 MiB.
+    pub checkpoint_bytes: u64,
     /// How long everything must be well before growth that raises the tolerance. Default 1 s.
     pub growth_patience: Duration,
 }
@@ -78,13 +83,22 @@ pub struct Boot {
     pub meta: Meta,
     /// The shape of the log.
     pub recovered: Recovered,
-    /// Every entry of the log that is not a batch of records or a no-op, in order.
+    /// The state to begin with; what was found on disk.
+    pub checkpoints: Loaded,
+    /// Every entry of the log after that which is not a batch of records or a no-op, in order.
     pub control: Vec<Entry>,
     /// Addresses remembered from before.
     pub known: Vec<Known>,
 }
 
 impl Boot {
+    /// The configuration at the checkpoint, and all in the log after it.
+    pub(super) fn configurations(&self) -> Vec<(LogIndex, Configuration)> {
+        let begun = self.checkpoints.checkpoint.as_ref().map(|c| c.configuration.clone());
+        let later = self.control.iter().filter_map(|e| Some((e.header().index, configuration_of(e)?)));
+        begun.into_iter().chain(later).collect()
+    }
+
     /// Did this node decide to found a log, and die before its first entry was durable? Log id, term and vote are on
     /// disk before the entry is. Only a founder votes with an empty log: without a configuration nobody can stand.
     pub(super) fn is_interrupted_founding(&self) -> bool {
@@ -120,7 +134,3 @@ pub(super) fn configuration_of(entry: &Entry) -> Option<Configuration> {
     }
 }
 
-/// All configurations among these entries.
-pub(super) fn configurations(control: &[Entry]) -> Vec<(LogIndex, Configuration)> {
-    control.iter().filter_map(|e| Some((e.header().index, configuration_of(e)?))).collect()
-}

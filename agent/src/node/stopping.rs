@@ -59,6 +59,7 @@ impl Node {
                 self.note(Level::Warn, "stopping with requests that have no answer yet: the time for them is over");
             }
             self.stopping.stopped = true;
+            self.last_checkpoint();
             self.emit(Output::Stopped);
         }
     }

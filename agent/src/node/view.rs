@@ -140,6 +140,7 @@ impl Node {
         }
         problems.extend(self.repair_problems());
         problems.extend(self.applied.trouble().map(str::to_owned));
+        problems.extend(self.checkpoints.problems());
         problems.extend(self.fitness_problems(now));
         problems.extend(self.formation_problem());
         if self.log_id.is_some() && self.leader().is_none() {
@@ -241,8 +242,8 @@ impl Node {
         next.readable = self.log.next_offset() + u64::from(mutant!(Canary));
         next.readable_index = self.applied.index();
         if turn || !next.current {
-            next.current =
-                next.current || (self.applied.index().0 > 0 && self.applied.index() == self.raft.committed());
+            let told = self.raft.knows_commit() || self.raft.committed() > self.begun_at;
+            next.current |= told && self.applied.index().0 > 0 && self.applied.index() == self.raft.committed();
         }
         if turn {
             next.has_log = self.in_raft() || self.applied.index().0 > 0;

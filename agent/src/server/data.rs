@@ -6,6 +6,7 @@
 //! DATA/quic.key    40 random bytes, 0600: stateless-reset key and connection-id key
 //! DATA/peers.json  last known addresses; a cache
 //! DATA/log/        the write-ahead log
+//! DATA/checkpoints/  the state of the machines after one entry, twice: what a start need not read from the log; a cache
 //! DATA/LEFT        written first when a node has left: the move into `left-TIME/` is finished at the next start
 //! DATA/left-TIME/  all of the above, after `quorate leave`
 //! DATA/log.recovering/  a new history while `quorate recover` makes it; worthless without the next one
@@ -14,10 +15,11 @@
 //! ```
 
 use super::error::Error;
+use crate::checkpoint::{Checkpoint, Loaded, PassedOver, Store, stands_in};
 use crate::node::Known;
 use quorate_certs::ClusterId;
-use quorate_raft::NodeId;
-use quorate_raft::wal::{self, Disk, Entry, Meta, Opened, OsDisk};
+use quorate_raft::{LogIndex, NodeId};
+use quorate_raft::wal::{self, Disk, Entry, Meta, Opened, OsDisk, EntryHeader};
 use quorate_transport::{NodeKey, Secrets};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -29,6 +31,7 @@ const NODE_KEY: &str = "node.key";
 const QUIC_KEY: &str = "quic.key";
 const PEERS: &str = "peers.json";
 const LOG: &str = "log";
+const CHECKPOINTS: &str = "checkpoints";
 const LEFT: &str = "LEFT";
 const RECOVERING: &str = "log.recovering";
 const RECOVERED: &str = "RECOVERED";
@@ -151,11 +154,29 @@ impl Data {
         Ok(opened)
     }
 
-    /// The control entries of an opened log, in order.
-    pub(super) fn control(&self, opened: &Opened) -> Result<Vec<Entry>, Error> {
+    /// Where checkpoints are kept, and the newest that the log bears out. Nothing about them fails a start.
+    pub(super) fn checkpoints(&self, opened: &Opened) -> (Result<Store, String>, Loaded) {
+        let path = self.path.join(CHECKPOINTS);
+        let store = match OsDisk::open(&path) {
+            Ok(disk) => Store::new(Arc::new(disk)),
+            Err(error) => {
+                let why = format!("cannot open the directory of checkpoints {}: {error}", path.display());
+                let passed_over = vec![PassedOver { name: path.display().to_string(), why: why.clone() }];
+                return (Err(why), Loaded { checkpoint: None, passed_over });
+            }
+        };
+        let meta = &opened.meta;
+        let stands = |last: &EntryHeader| stands_in(&opened.reader, last);
+        let loaded = store.load(meta.cluster, meta.node, meta.log_id, stands);
+        (Ok(store), loaded)
+    }
+
+    /// The control entries of an opened log after its checkpoint, in order.
+    pub(super) fn control(&self, opened: &Opened, checkpoints: &Loaded) -> Result<Vec<Entry>, Error> {
         let path = self.path.join(LOG);
-        let mut control = Vec::with_capacity(opened.recovered.control.len());
-        for index in &opened.recovered.control {
+        let known = checkpoints.checkpoint.as_ref().map_or(LogIndex::ZERO, Checkpoint::index);
+        let mut control = Vec::new();
+        for index in opened.recovered.control.iter().filter(|index| **index > known) {
             match opened.reader.read(*index, *index, usize::MAX) {
                 Ok(entries) => control.extend(entries),
                 // The node learns what it holds when it is repaired, and does not lead before that.
@@ -273,7 +294,7 @@ fn finish_leaving(path: &Path, time: &str) -> Result<PathBuf, Error> {
     let is_plain = !time.is_empty() && time.bytes().all(|b| b.is_ascii_alphanumeric());
     let target = path.join(format!("left-{}", if is_plain { time } else { "unknown" }));
     create_dir(&target).map_err(at("create", &target))?;
-    for name in [LOG, PEERS, QUIC_KEY, NODE_KEY] {
+    for name in [LOG, CHECKPOINTS, PEERS, QUIC_KEY, NODE_KEY] {
         let from = path.join(name);
         match fs::rename(&from, target.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at("move", &from)(error)),

@@ -1,8 +1,10 @@
-//! The disk threads: one writes and syncs in groups, one reads what is no longer in memory, one looks for damage.
+//! The disk threads: one writes and syncs in groups, one reads what is no longer in memory, one looks for damage, one saves
+//! checkpoints.
 //!
 //! They decide nothing. A failed write or sync of a file in use ends the process: after it nobody knows what the disk
 //! holds, and only a restart reads what is really there.
 
+use crate::checkpoint::{Checkpoint, Store};
 use super::scrub::Scrub;
 use crate::api::ScrubState;
 use crate::node::RepairFailed;
@@ -26,6 +28,8 @@ pub(super) enum Done {
     Written(PersistTicket),
     /// A write contradicts the log; it and all after it were not written.
     Refused { why: String },
+    /// What became of a checkpoint.
+    Checkpointed { index: LogIndex, result: Result<u64, String> },
     /// The entries of a read for the node.
     Fetched { token: u64, entries: Vec<Entry> },
     /// What cannot be read has changed.
@@ -60,6 +64,7 @@ pub(super) enum Read {
 #[derive(Debug, Clone)]
 pub(super) struct Disk {
     jobs: mpsc::Sender<Order>,
+    checkpoints: mpsc::Sender<Box<Checkpoint>>,
     reads: mpsc::Sender<Read>,
     stopping: Arc<AtomicBool>,
     scrub: Arc<Scrub>,
@@ -78,18 +83,20 @@ impl Disk {
         writer: Writer,
         reader: Reader,
         scrub_rate: u64,
+        store: Result<Store, String>,
         done: async_mpsc::UnboundedSender<Done>,
     ) -> std::io::Result<(Self, Vec<thread::JoinHandle<()>>)> {
         let (jobs, job_queue) = mpsc::channel();
         let (reads, read_queue) = mpsc::channel();
-        let told = done.clone();
+        let (checkpoints, checkpoint_queue) = mpsc::channel();
+        let (told, saved) = (done.clone(), done.clone());
         let stopping = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&stopping);
         let damage = Arc::new(Damage::new(reader.clone(), done.clone()));
         let scrub = Arc::new(Scrub::new(scrub_rate));
         let (written, seen) = (Arc::clone(&damage), Arc::clone(&damage));
         let syncs = Arc::clone(&scrub);
-        let mut threads = Vec::with_capacity(3);
+        let mut threads = Vec::with_capacity(4);
         if scrub_rate > 0 {
             // It holds nothing that keeps the agent alive.
             let (state, alive, reader) = (Arc::clone(&scrub), Arc::downgrade(&stopping), reader.clone());
@@ -100,7 +107,9 @@ impl Disk {
         threads.push(thread::Builder::new().name("disk".into()).spawn(body)?);
         let body = move || read_loop(&reader, &read_queue, &done, &seen);
         threads.push(thread::Builder::new().name("reader".into()).spawn(body)?);
-        Ok((Self { jobs, reads, stopping, scrub }, threads))
+        let body = move || save_loop(&store, &checkpoint_queue, &saved);
+        threads.push(thread::Builder::new().name("checkpoint".into()).spawn(body)?);
+        Ok((Self { jobs, checkpoints, reads, stopping, scrub }, threads))
     }
 
     /// How the scrubber gets on.
@@ -122,6 +131,11 @@ impl Disk {
     pub(super) fn write(&self, job: Job) {
         // The thread lives as long as this handle; if it died, the process is about to.
         let _ = self.jobs.send(Order::Write(job));
+    }
+
+    /// Queues a checkpoint.
+    pub(super) fn checkpoint(&self, checkpoint: Box<Checkpoint>) {
+        let _ = self.checkpoints.send(checkpoint);
     }
 
     /// Queues a read.
@@ -284,6 +298,23 @@ fn fatal(action: &str, error: &Error) -> ! {
         "cannot {action}: {error}; the agent aborts and reads what the disk really holds at its next start"
     );
     std::process::abort();
+}
+
+/// A thread of its own: a large state takes seconds, and neither a write nor a read waits for it.
+fn save_loop(
+    store: &Result<Store, String>,
+    checkpoints: &mpsc::Receiver<Box<Checkpoint>>,
+    done: &async_mpsc::UnboundedSender<Done>,
+) {
+    while let Ok(checkpoint) = checkpoints.recv() {
+        let store = store.as_ref().map_err(Clone::clone);
+        let result = store.and_then(|store| store.save(&checkpoint).map_err(|trouble| trouble.to_string()));
+        if let Ok(bytes) = result {
+            tracing::debug!("the state of entry {} is saved, {bytes} bytes", checkpoint.index());
+        }
+        // A loop that is gone has nobody to tell; the last one of a life is saved all the same.
+        let _ = done.send(Done::Checkpointed { index: checkpoint.index(), result });
+    }
 }
 
 fn read_loop(reader: &Reader, reads: &mpsc::Receiver<Read>, done: &async_mpsc::UnboundedSender<Done>, damage: &Damage) {

@@ -183,6 +183,7 @@ impl EventLoop {
         self.input(match done {
             Done::Written(ticket) => Input::Written { ticket },
             Done::Refused { why } => Input::WriteRefused { why },
+            Done::Checkpointed { index, result } => Input::Checkpointed { index, result },
             Done::Fetched { token, entries } => Input::Fetched { token, entries },
             Done::Damaged { ranges } => Input::Damaged { ranges },
             Done::Repaired { id, result } => Input::Repaired { id, result },
@@ -268,6 +269,7 @@ impl EventLoop {
             Output::CutOff { node, offence } => self.endpoint.disconnect(node, &network::refused(offence)),
             Output::Fetch { token, from, to, bytes_max } => self.disk.read(Read::Fetch { token, from, to, bytes_max }),
             Output::Repair { id, entries } => self.disk.repair(id, entries),
+            Output::Checkpoint(checkpoint) => self.disk.checkpoint(checkpoint),
             Output::Answer { request, result } => self.answer(request, result),
             Output::Published(published) => network::publish(&self.gate, &self.published, published),
             Output::JoinedLog { log_id } => {

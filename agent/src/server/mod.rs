@@ -182,7 +182,8 @@ impl Running {
                 opened.recovered.torn_bytes_cut
             );
         }
-        let control = data.control(&opened)?;
+        let (store, checkpoints) = data.checkpoints(&opened);
+        let control = data.control(&opened, &checkpoints)?;
         let boot_id = word(&random, 8).max(1);
         let (inputs, input_queue) = mpsc::unbounded_channel();
         let gate = Arc::new(SharedGate::new(inputs.clone()));
@@ -209,7 +210,7 @@ impl Running {
         let addr = endpoint.local_addr();
         let clock = Clock::start();
         let node_options = node_options(&options, advertise.unwrap_or(addr), &random, boot_id);
-        let boot = Boot { meta: opened.meta, recovered: opened.recovered, control, known: data.known() };
+        let boot = Boot { meta: opened.meta, recovered: opened.recovered, checkpoints, control, known: data.known() };
         let node = Node::restore(node_options, boot, clock.now()).map_err(|e| Error::Options(e.to_string()))?;
 
         let (done_sender, done) = mpsc::unbounded_channel();
@@ -219,7 +220,7 @@ impl Running {
         let (stopping, stop_streams) = watch::channel(false);
         let reader = opened.reader.clone();
         let (disk, threads) =
-            disk::Disk::start(opened.writer, opened.reader, options.scrub_bytes_per_second, done_sender)
+            disk::Disk::start(opened.writer, opened.reader, options.scrub_bytes_per_second, store, done_sender)
                 .map_err(|source| Error::System { what: "a thread", source })?;
         let context = Context {
             requests,
@@ -399,5 +400,7 @@ fn node_options(options: &AgentOptions, advertise: SocketAddr, random: &[u8; 48]
         replicas_max: node::REPLICAS_MAX_DEFAULT,
         name_hold: node::NAME_HOLD_DEFAULT,
         growth_patience: node::GROWTH_PATIENCE_DEFAULT,
+        checkpoint_entries: node::CHECKPOINT_ENTRIES_DEFAULT,
+        checkpoint_bytes: node::CHECKPOINT_BYTES_DEFAULT,
     }
 }

@@ -113,6 +113,7 @@ fn knobs(random: &mut Random, n: usize) -> Knobs {
         window_bytes: if small { 8 << 10 } else { calm.window_bytes },
         uncommitted_bytes_max: if small { 16 << 10 } else { calm.uncommitted_bytes_max },
         name_hold_us: 5 * SECOND,
+        checkpoint_entries: if small { 20 } else { random.pick(&[1, 20, 200]).unwrap_or(20) },
         think_us: if n > 5 { 400 * MS } else { random.between(20, 300) * MS },
         ..calm
     }

@@ -55,6 +55,8 @@ pub(super) enum Happening {
     Replied { from: u64, bytes: Vec<u8> },
     /// The disk has synced.
     Synced,
+    /// The checkpoint is to be saved now.
+    Save,
     /// The disk thread tries again.
     RetryWrite,
     /// The reader has read.

@@ -85,6 +85,10 @@ invariants! {
     Serves = "serves",
     /// In the end all replicas are equal.
     ReplicasEqual = "replicas-equal",
+    /// A checkpoint never exceeds what is durable on the disk beside it.
+    CheckpointDurable = "checkpoint-durable",
+    /// A checkpoint equals a replay of the log from its beginning.
+    CheckpointTrue = "checkpoint-true",
     /// An assertion of an agent's own holds.
     OwnAssertion = "own-assertion",
 }

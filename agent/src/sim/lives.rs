@@ -32,6 +32,7 @@ impl World {
             Ok(()) => {
                 let (node, life) = (self.machines[machine].node, self.machines[machine].lives);
                 let last = self.machines[machine].durable.log.len();
+                self.resumed(machine);
                 self.say(format_args!("{} starts as {node}, life {life}, {last} entries", letter(machine)));
                 self.drain(machine);
             }
@@ -63,6 +64,9 @@ impl World {
             Dead::Log(error) => {
                 let what = format!("the log of {} broke without a fault: {error}", letter(machine));
                 self.witness.blame(Invariant::NoCrash, what);
+            }
+            Dead::Untrue(what) => {
+                self.witness.blame(Invariant::CheckpointTrue, format!("{}: {what}", letter(machine)));
             }
             Dead::Lost(what) | Dead::Options(what) => {
                 self.witness.blame(Invariant::DurableStays, format!("{}: {what}", letter(machine)));

@@ -6,10 +6,12 @@ use super::clock::Clock;
 use super::event::Event;
 use super::plan::{Knobs, letter};
 use super::random::Random;
+use super::replayed::Replayed;
+use crate::checkpoint::{Checkpoint, Store, stands_in};
 use crate::codec;
 use crate::node::{Boot, Formation, Gate, Known, LOOK_FOR_DEFAULT, Node, Options, Published};
 use quorate_raft::wal::sim::SimDisk;
-use quorate_raft::wal::{self, Batch, DamagedRange, Entry, EntryKind, Meta, Reader, Writer};
+use quorate_raft::wal::{self, Batch, DamagedRange, Entry, EntryHeader, EntryKind, Meta, Reader, Writer};
 use quorate_raft::{BootId, Configuration, HardState, LogIndex, Mono, NodeId, Now, PersistTicket, Term, Wall, mutant};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -98,6 +100,14 @@ pub(super) struct Process {
     /// Requests that have no answer yet, by their id in this process: which operation.
     pub(super) requests: BTreeMap<u64, usize>,
     pub(super) next_request: u64,
+    pub(super) store: Store,
+    /// The log so far, by a plain replay.
+    pub(super) replayed: Replayed,
+    /// The checkpoint that is being saved.
+    pub(super) saving: Option<Box<Checkpoint>>,
+    /// The entry whose checkpoint it began with, and how many it did not take.
+    pub(super) resumed_at: u64,
+    pub(super) passed_over: usize,
 }
 
 /// A node that a process wants to be connected to.
@@ -116,6 +126,8 @@ pub(super) enum Dead {
     Log(wal::Error),
     /// What the log should hold is not there.
     Lost(String),
+    /// A checkpoint is not what it says.
+    Untrue(String),
     /// An option is illegal.
     Options(String),
 }
@@ -179,11 +191,22 @@ impl Machine {
             seed: random.next(),
             ..wal::Options::default()
         };
+        let store = Store::new(disk.clone());
         let opened = wal::open(disk, options).map_err(Dead::Log)?;
         let ordered = self.compare(&opened)?;
         let damaged = opened.reader.damaged();
+        let stands = |last: &EntryHeader| stands_in(&opened.reader, last);
+        let checkpoints = store.load(CLUSTER, self.node, opened.meta.log_id, stands);
+        let mut replayed = Replayed::default();
+        let known = checkpoints.checkpoint.as_ref().map_or(LogIndex::ZERO, Checkpoint::index);
+        if let Some(checkpoint) = &checkpoints.checkpoint {
+            replayed.advance(&ordered, known.0);
+            if let Some(part) = replayed.differs(checkpoint) {
+                return Err(Dead::Untrue(format!("the checkpoint of entry {known} differs from a replay in {part}")));
+            }
+        }
         let mut control = Vec::new();
-        for index in &opened.recovered.control {
+        for index in opened.recovered.control.iter().filter(|index| **index > known) {
             match opened.reader.read(*index, *index, usize::MAX) {
                 Ok(entries) => control.extend(entries),
                 // It comes back with the repair.
@@ -197,7 +220,9 @@ impl Machine {
         let boot = random.next().max(1);
         let (epoch, log_id) = (opened.meta.boot_epoch, opened.meta.log_id);
         let node_options = self.options(knobs, boot, random);
-        let boot_of = Boot { meta: opened.meta, recovered: opened.recovered, control, known: self.known.clone() };
+        let passed_over = checkpoints.passed_over.len();
+        let boot_of =
+            Boot { meta: opened.meta, recovered: opened.recovered, checkpoints, control, known: self.known.clone() };
         let node = Node::restore(node_options, boot_of, now).map_err(|e| Dead::Options(e.to_string()))?;
         self.process = Some(Process {
             life: self.lives,
@@ -223,6 +248,11 @@ impl Machine {
             missed: VecDeque::new(),
             requests: BTreeMap::new(),
             next_request: 0,
+            store,
+            replayed,
+            saving: None,
+            resumed_at: known.0,
+            passed_over,
         });
         Ok(())
     }
@@ -270,6 +300,8 @@ impl Machine {
             replicas_max: crate::node::REPLICAS_MAX_DEFAULT,
             name_hold: Duration::from_micros(knobs.name_hold_us),
             growth_patience: crate::node::GROWTH_PATIENCE_DEFAULT,
+            checkpoint_entries: knobs.checkpoint_entries,
+            checkpoint_bytes: crate::node::CHECKPOINT_BYTES_DEFAULT,
         }
     }
 

@@ -11,6 +11,7 @@
 //! | `outputs` | the orders of a node, carried out |
 //! | `faults` | the steps of a plan |
 //! | `client` | what was asked, and what was heard |
+//! | `checkpoints`, `replayed` | states that are saved, and what they must equal |
 //! | `witness`, `invariant` | what must be true, checked from outside; and the names of these promises |
 //! | `shrink` | a shorter plan that breaks a promise as well |
 //! | `bite` | with a deliberate bug (feature `mutants`): is it caught? |
@@ -23,6 +24,7 @@
 
 #[cfg(feature = "mutants")]
 pub mod bite;
+mod checkpoints;
 mod client;
 mod clock;
 mod counters;
@@ -37,6 +39,7 @@ mod network;
 mod outputs;
 mod plan;
 mod random;
+mod replayed;
 mod requests;
 mod shrink;
 mod trace;

@@ -65,11 +65,14 @@ impl World {
                 let done = at + self.random.between(200, 10_000);
                 self.push_to(done, machine, life, Happening::Repair { id, entries });
             }
+            Output::Checkpoint(checkpoint) => self.checkpoint(machine, checkpoint),
             Output::Answer { request, result } => self.answered(machine, request, OpEnd::Answered(result)),
             Output::Published(published) => self.published(machine, &published),
             Output::JoinedLog { log_id } => process.log_id = Some(log_id),
             Output::Remember(known) => self.machines[machine].known = known,
             Output::Stopped => {
+                // What was queued is done before the process ends.
+                self.save(machine);
                 self.say(format_args!("{} has stopped", letter(machine)));
                 self.counters.count("stopped");
                 self.machines[machine].disk.kill();

@@ -74,6 +74,8 @@ pub struct Knobs {
     pub uncommitted_bytes_max: u64,
     /// How long a name is kept for a silent holder, in microseconds.
     pub name_hold_us: u64,
+    /// Entries between two checkpoints.
+    pub checkpoint_entries: u64,
     /// Between two requests of one client, at most, in microseconds.
     pub think_us: u64,
 }
@@ -97,6 +99,7 @@ impl Knobs {
             window_bytes: 1 << 20,
             uncommitted_bytes_max: 64 << 20,
             name_hold_us: 30 * SECOND,
+            checkpoint_entries: 20,
             think_us: 100 * MS,
         }
     }

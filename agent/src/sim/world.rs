@@ -251,6 +251,7 @@ impl World {
             Happening::Asked { from, from_life, bytes } => self.asked(machine, life, from, from_life, bytes),
             Happening::Replied { from, bytes } => self.feed(machine, Input::ExchangeReply { node: from, bytes }),
             Happening::Synced => self.synced(machine),
+            Happening::Save => self.save(machine),
             Happening::RetryWrite => self.write(machine),
             Happening::Fetched { token, from, to, bytes_max } => {
                 let entries = process.reader.read(from, to, bytes_max).unwrap_or_default();

@@ -8,6 +8,7 @@
 mod fed;
 
 mod bombs;
+mod checkpoint;
 mod gossip;
 mod text;
 mod wire;
