@@ -57,7 +57,13 @@ impl Alone {
         };
         let mut meta = Meta::new([1; 16], id);
         meta.boot_epoch = 1;
-        let boot = Boot { meta, recovered: Recovered::default(), checkpoints: Default::default(), control: Vec::new(), known: Vec::new() };
+        let boot = Boot {
+            meta,
+            recovered: Recovered::default(),
+            checkpoints: Default::default(),
+            control: Vec::new(),
+            known: Vec::new(),
+        };
         let now = Now { mono: Mono(0), wall: Wall(1_700_000_000_000_000) };
         let node = Node::restore(options, boot, now).expect("legal options");
         let who = "client bench (append)".into();

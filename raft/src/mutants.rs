@@ -137,6 +137,16 @@ mutants! {
     /// A wait for an offset ends before that offset is there.
     AwaitEndsEarly,
 
+    // Checkpoints.
+    /// A state is saved before this node's own disk holds all of it.
+    CheckpointAheadOfDisk,
+    /// A checkpoint holds the newest configuration, not the one in force at its entry.
+    CheckpointConfigurationTooNew,
+    /// A checkpoint leaves out which boots were seen.
+    CheckpointWithoutBoots,
+    /// A checkpoint leaves out the numbers of streams.
+    CheckpointWithoutStreams,
+
     // The write-ahead log.
     /// A sync does not sync.
     NoSync,

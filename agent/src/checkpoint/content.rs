@@ -3,9 +3,7 @@
 //! It never holds more than one chunk, and never hands out a byte whose checksum was not compared.
 
 use super::Checkpoint;
-use super::format::{
-    CHUNK_BYTES_MAX, FILE_BYTES_MAX, FOOTER_BYTES, Footer, HEADER_BYTES, Header, Invalid, checksum,
-};
+use super::format::{CHUNK_BYTES_MAX, FILE_BYTES_MAX, FOOTER_BYTES, Footer, HEADER_BYTES, Header, Invalid, checksum};
 use bytes::{Buf, BufMut};
 use quorate_raft::LogIndex;
 use quorate_raft::wal::{ENTRY_HEADER_BYTES, EntryHeader, decode_header, encode_header};

@@ -12,9 +12,8 @@ use std::collections::BTreeSet;
 /// The state at entry `index`, with so many streams.
 pub(super) fn example(index: u64, streams: usize) -> Checkpoint {
     let mut registry = Registry::default();
-    let register = |node, name: &str| {
-        Command::Register(Registration { node, name: name.into(), epoch: node, boot: 7 * node })
-    };
+    let register =
+        |node, name: &str| Command::Register(Registration { node, name: name.into(), epoch: node, boot: 7 * node });
     [register(1, "a"), register(2, "b"), register(3, "b"), register(4, "d"), register(5, "e")]
         .into_iter()
         .for_each(|command| registry.apply(command));

@@ -8,8 +8,9 @@
 
 use super::{Level, Node, Output};
 use crate::checkpoint::{Checkpoint, Loaded};
+use crate::machine::log::LogMachine;
 use quorate_raft::wal::{EntryHeader, EntryKind};
-use quorate_raft::{Configuration, LogIndex, Mono, Now, Run};
+use quorate_raft::{Configuration, LogIndex, Mono, Now, Run, mutant};
 use std::time::Duration;
 
 /// Entries applied between two checkpoints, by default: they are applied again in well under a second at a start.
@@ -116,7 +117,7 @@ impl Node {
 
     fn give_out(&mut self) {
         let durable = self.raft.durable();
-        let stands = |c: &Box<Checkpoint>| c.index() <= durable;
+        let stands = |c: &Box<Checkpoint>| c.index() <= durable || mutant!(CheckpointAheadOfDisk);
         if self.checkpoints.in_flight {
             return;
         }
@@ -132,7 +133,7 @@ impl Node {
         if newest <= self.checkpoints.saved || self.applied.halted().is_some() {
             return;
         }
-        if newest <= self.raft.durable() {
+        if newest <= self.raft.durable() || mutant!(CheckpointAheadOfDisk) {
             self.checkpoints.taken = self.checkpoint().map(Box::new);
         }
         self.give_out();
@@ -140,6 +141,13 @@ impl Node {
 
     /// The state as it is now. It costs microseconds: what is large is shared until it changes.
     fn checkpoint(&self) -> Option<Checkpoint> {
+        let mut configuration = self.checkpoints.configuration.clone()?;
+        if mutant!(CheckpointConfigurationTooNew) {
+            configuration.1 = self.raft.configuration().clone();
+        }
+        let boots = self.boots.all().filter(|_| !mutant!(CheckpointWithoutBoots)).collect();
+        let without = mutant!(CheckpointWithoutStreams);
+        let log = if without { LogMachine::at(self.log.next_offset()) } else { self.log.clone() };
         Some(Checkpoint {
             cluster: self.cluster,
             log_id: self.log_id?,
@@ -147,11 +155,11 @@ impl Node {
             last: self.checkpoints.last?,
             lamport: self.applied.lamport(),
             record_bytes_max: self.record_bytes_max,
-            configuration: self.checkpoints.configuration.clone()?,
+            configuration,
             runs: self.checkpoints.runs.clone(),
-            boots: self.boots.all().collect(),
+            boots,
             registry: self.registry.clone(),
-            log: self.log.clone(),
+            log,
         })
     }
 

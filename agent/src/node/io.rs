@@ -2,8 +2,8 @@
 
 use super::known::Known;
 use super::message::PeerMessage;
-use crate::checkpoint::Checkpoint;
 use crate::api::{Answer, Append, Appended, Ask, Failure};
+use crate::checkpoint::Checkpoint;
 use quorate_raft::wal::{Batch, DamagedRange, Entry, Repaired};
 use quorate_raft::{LogIndex, Mono, PersistTicket};
 use std::net::SocketAddr;

@@ -45,8 +45,8 @@ pub use lies::Offence;
 pub use message::*;
 pub use options::{Boot, Founding, GROWTH_PATIENCE_DEFAULT, NAME_HOLD_DEFAULT, Options, REPLICAS_MAX_DEFAULT};
 
-use crate::checkpoint::Checkpoint;
 use crate::api::{Code, Effect, Failure};
+use crate::checkpoint::Checkpoint;
 use crate::machine::{log::InFlight, log::LogMachine, registry::Registry};
 use quorate_membership::Membership;
 use quorate_raft::{HardState, LogIndex, Mono, NodeId, Now, Raft, Saved, Term};

@@ -133,4 +133,3 @@ pub(super) fn configuration_of(entry: &Entry) -> Option<Configuration> {
         _ => None,
     }
 }
-

@@ -4,9 +4,9 @@
 //! They decide nothing. A failed write or sync of a file in use ends the process: after it nobody knows what the disk
 //! holds, and only a restart reads what is really there.
 
-use crate::checkpoint::{Checkpoint, Store};
 use super::scrub::Scrub;
 use crate::api::ScrubState;
+use crate::checkpoint::{Checkpoint, Store};
 use crate::node::RepairFailed;
 use quorate_raft::wal::{Batch, DamagedRange, Entry, Error, Reader, Repaired, Writer};
 use quorate_raft::{LogIndex, PersistTicket};

@@ -199,7 +199,7 @@ impl Machine {
         let checkpoints = store.load(CLUSTER, self.node, opened.meta.log_id, stands);
         let mut replayed = Replayed::default();
         let known = checkpoints.checkpoint.as_ref().map_or(LogIndex::ZERO, Checkpoint::index);
-        if let Some(checkpoint) = &checkpoints.checkpoint {
+        if let Some(checkpoint) = checkpoints.checkpoint.as_ref().filter(|c| c.index().0 <= ordered.len() as u64) {
             replayed.advance(&ordered, known.0);
             if let Some(part) = replayed.differs(checkpoint) {
                 return Err(Dead::Untrue(format!("the checkpoint of entry {known} differs from a replay in {part}")));

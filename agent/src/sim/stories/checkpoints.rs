@@ -129,8 +129,7 @@ fn a_checkpoint_ahead_of_its_log_is_not_believed() {
     file.sync_all().expect("a good disk");
     let opened = quorate_raft::wal::open(old.attach(), quorate_raft::wal::Options::default()).expect("a whole log");
     let meta = opened.meta;
-    let loaded =
-        store.load(meta.cluster, meta.node, meta.log_id, |l| crate::checkpoint::stands_in(&opened.reader, l));
+    let loaded = store.load(meta.cluster, meta.node, meta.log_id, |l| crate::checkpoint::stands_in(&opened.reader, l));
     let taken = loaded.checkpoint.expect("the older one");
     assert!(taken.index().0 <= before.log.len() as u64, "{taken:?}");
     assert_eq!(loaded.passed_over.len(), 1);
