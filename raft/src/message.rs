@@ -153,6 +153,15 @@ impl Message {
         }
     }
 
+    /// The commit index that an append tells. For metrics and test harnesses.
+    #[must_use]
+    pub fn commit(&self) -> Option<LogIndex> {
+        match self.body {
+            Body::Append { commit, .. } => Some(commit),
+            _ => None,
+        }
+    }
+
     /// Is this a granted vote (not a pre-vote)? For metrics and test harnesses.
     #[must_use]
     pub fn grants_vote(&self) -> bool {

@@ -104,8 +104,6 @@ mutants! {
     EarlierMembershipCounts,
     /// No bound on what waits for a commit.
     NoUncommittedCap,
-    /// What a peer is sent is not checked against the log as it is now.
-    StaleReadSent,
 
     // Configurations.
     /// The newest committed configuration is in force, not the newest one.

@@ -89,6 +89,24 @@ invariants! {
     CheckpointDurable = "checkpoint-durable",
     /// A checkpoint equals a replay of the log from its beginning.
     CheckpointTrue = "checkpoint-true",
+    /// Who leads has the votes of a quorum.
+    ElectedByQuorum = "elected-by-quorum",
+    /// Who leads has all that was committed before its term.
+    LeaderCompleteness = "leader-completeness",
+    /// A leader commits by entries of its own term only.
+    OwnTermCommits = "own-term-commits",
+    /// A leader changes no configuration before it has committed in its own term.
+    OwnTermFirst = "own-term-first",
+    /// A leader that hears no quorum stops leading.
+    LeaderHearsQuorum = "leader-hears-quorum",
+    /// Leadership is handed only to whose disk has all of the log.
+    HeirIsWhole = "heir-is-whole",
+    /// No single clock steers the time of the log.
+    OneClock = "one-clock",
+    /// What waits stays within its bounds.
+    Caps = "caps",
+    /// What counts as durable was synced, sector by sector.
+    SyncedIsSynced = "synced-is-synced",
     /// An assertion of an agent's own holds.
     OwnAssertion = "own-assertion",
 }

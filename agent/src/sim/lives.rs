@@ -76,6 +76,7 @@ impl World {
 
     /// Power loss, now.
     pub(super) fn power_off(&mut self, machine: usize, down_us: u64) {
+        self.audit(machine);
         self.end_process(machine);
         self.machines[machine].disk.crash();
         self.start_at(machine, self.at + down_us.max(START_US));

@@ -30,6 +30,8 @@ pub(super) struct Durable {
     pub(super) log: Vec<(Term, u64)>,
     /// Term and vote.
     pub(super) hard_state: HardState,
+    /// How often the directory was opened.
+    pub(super) boot_epoch: u64,
 }
 
 impl Durable {
@@ -174,7 +176,8 @@ impl Machine {
         Now { mono, wall: self.wall(at) }
     }
 
-    fn wall(&self, at: u64) -> Wall {
+    /// What its wall clock says.
+    pub(super) fn wall(&self, at: u64) -> Wall {
         Wall((WALL_ORIGIN_US + at as i64).saturating_add(self.wall_us))
     }
 
@@ -269,6 +272,10 @@ impl Machine {
             return Err(Dead::Lost("a durable term is not there after a restart".into()));
         }
         self.durable.log = found.iter().map(|e| (e.header().term, e.header().chain)).collect();
+        if opened.meta.boot_epoch <= self.durable.boot_epoch {
+            return Err(Dead::Lost(format!("two starts have the boot epoch {}", opened.meta.boot_epoch)));
+        }
+        self.durable.boot_epoch = opened.meta.boot_epoch;
         self.durable.hard_state = opened.meta.hard_state;
         self.configurations = found.iter().filter_map(|e| Some((e.header().index.0, configuration(e)?))).collect();
         Ok(found)

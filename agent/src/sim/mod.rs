@@ -14,6 +14,7 @@
 //! | `checkpoints`, `replayed` | states that are saved, and what they must equal |
 //! | `witness`, `invariant` | what must be true, checked from outside; and the names of these promises |
 //! | `shrink` | a shorter plan that breaks a promise as well |
+//! | `audit` | does a disk bear out what its process was told? |
 //! | `bite` | with a deliberate bug (feature `mutants`): is it caught? |
 //! | `verdict` | the calm after the storm: does it converge and serve |
 //!
@@ -22,6 +23,7 @@
 
 #![warn(missing_docs)]
 
+mod audit;
 #[cfg(feature = "mutants")]
 pub mod bite;
 mod checkpoints;

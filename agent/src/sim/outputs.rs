@@ -91,7 +91,13 @@ impl World {
                     self.start_at(machine, at + rest_us);
                 }
             }
-            Output::Note { level, text } => self.say(format_args!("{} says {level:?}: {text}", letter(machine))),
+            Output::Note { level, text } => {
+                if text.contains("alarm of Raft") {
+                    let what = format!("{} raises an alarm among the honest: {text}", letter(machine));
+                    self.witness.blame(Invariant::NoFalseOffence, what);
+                }
+                self.say(format_args!("{} says {level:?}: {text}", letter(machine)))
+            }
         }
     }
 
@@ -114,6 +120,7 @@ impl World {
         if let PeerMessage::Raft(raft) = message {
             let from = &self.machines[machine];
             self.witness.said(from.node, node, raft, &from.durable);
+            self.witness.spoke(machine, &self.machines, node, raft, self.at);
         }
         let Some((link, to)) = self.network.route(machine, life, node) else {
             self.counters.count("sends without a connection");
@@ -159,6 +166,9 @@ impl World {
                     PeerMessage::RepairReply { .. } => "repair reply",
                 };
                 self.say(format_args!("{} <- {} {word}", letter(machine), letter(from)));
+                if let PeerMessage::Raft(_) = &message {
+                    self.witness.heard(machine, &self.machines, node, self.at);
+                }
                 self.feed(machine, Input::Peer { node, message });
             }
             Err(error) => {
@@ -241,6 +251,9 @@ impl World {
         process.ordered.extend(batch.append.iter().cloned());
         let configurations: Vec<_> =
             batch.append.iter().filter_map(|e| Some((e.header().index.0, configuration(e)?))).collect();
+        let (at, cap) = (self.at, self.plan.knobs.uncommitted_bytes_max);
+        self.witness.wrote(machine, &self.machines, &batch.append, at, cap);
+        let Some(process) = &mut self.machines[machine].process else { return };
         process.queue.push_back((ticket, batch));
         for (index, configuration) in configurations {
             self.witness.ordered(machine, &self.machines, index);

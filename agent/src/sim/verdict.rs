@@ -39,6 +39,7 @@ impl World {
         self.network.delay_us_max = self.network.delay_us_max.min(2 * MS).max(self.network.delay_us_min);
         self.unstall();
         for machine in 0..self.machines.len() {
+            self.audit(machine);
             self.machines[machine].disk.heal();
             self.machines[machine].slow_disk = None;
             if self.tearing.remove(&machine).is_some() && !self.machines[machine].is_up() {

@@ -2,6 +2,9 @@
 //!
 //! It never asks a node what it thinks, and never changes anything.
 
+mod elections;
+mod orders;
+
 use super::invariant::{Invariant, Violation};
 use super::machine::{Durable, Machine, configuration};
 use crate::codec;
@@ -48,6 +51,8 @@ pub(super) struct Witness {
     holders: BTreeMap<String, u64>,
     /// The newest configuration that was ever ordered.
     newest: u64,
+    elections: elections::Elections,
+    orders: orders::Orders,
     violation: Option<Violation>,
 }
 
@@ -235,6 +240,7 @@ impl Witness {
         self.claim(header.lamport >= lamport, Invariant::TimeGrows, || {
             format!("Lamport time goes back at entry {index}")
         });
+        self.elections.stands(header.term);
         self.ledger.push(Standing {
             term: header.term,
             chain: header.chain,
@@ -317,6 +323,10 @@ impl Witness {
             let legal = gone.is_none_or(excused);
             self.claim(legal, Invariant::SafeMembership, || {
                 format!("entry {index} removes {gone:?}, which neither left nor lost its disk")
+            });
+            let back = next.members().into_iter().find(|m| !before.is_member(*m) && self.departed.contains(&m.get()));
+            self.claim(back.is_none(), Invariant::SafeMembership, || {
+                format!("entry {index} lets {back:?} in again, which has left for good")
             });
             let grows = before.outgoing.is_empty() && next.voters.len() > before.voters.len();
             let odd = next.voters.len() % 2 == 1;

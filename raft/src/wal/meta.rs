@@ -49,6 +49,7 @@ use super::disk::{self, Disk, File};
 use super::entry::{self, CHAIN_GENESIS, Entry, EntryError, EntryHeader};
 use super::error::{Context, Error};
 use super::names::{META_FILES, TMP_SUFFIX};
+use crate::mutant;
 use crate::{HardState, LogIndex, NodeId, Position, Term};
 
 /// Bytes of each copy.
@@ -324,13 +325,18 @@ impl MetaFiles {
         self.generation += 1;
         let bytes = meta.encode(self.generation);
         for at in [self.first, 1 - self.first] {
+            if at != self.first && mutant!(MetaWrittenOnce) {
+                break;
+            }
             let (file, name) = (&self.files[at], META_FILES[at]);
             file.write_at(&bytes, 0).context("write", name)?;
             if file.len().context("measure", name)? != META_BYTES as u64 {
                 file.set_len(META_BYTES as u64).context("cut", name)?;
             }
             // Same place, same length: no attribute matters, and the file system's journal stays out of a vote.
-            file.sync_data().context("sync", name)?;
+            if !mutant!(MetaNotSynced) {
+                file.sync_data().context("sync", name)?;
+            }
         }
         Ok(())
     }

@@ -133,7 +133,7 @@ pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Opened, Error> {
     }
     // Names that a killed process left unsynced count from here on.
     disk.sync_dir().context("sync", "the data directory")?;
-    meta.boot_epoch += 1;
+    meta.boot_epoch += u64::from(!crate::mutant!(BootEpochNotCounted) || meta.boot_epoch == 0);
     meta.tail = (scan.newest_seq != 0).then_some(Tail {
         seq: scan.newest_seq,
         uid: scan.newest.uid,

@@ -17,6 +17,7 @@ use super::options::Options;
 use super::reader::{Reader, Shared};
 use super::segment::{Previous, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::view::Segment;
+use crate::mutant;
 use crate::{HardState, LogIndex, Position};
 
 /// Most bytes of frames in one batch: it goes into one segment as a whole.
@@ -157,7 +158,9 @@ impl Writer {
         if active.durable == active.end {
             return Ok(());
         }
-        match active.file.sync_data().context("sync", &active.name) {
+        let synced = if mutant!(NoSync) { Ok(()) } else { active.file.sync_data() };
+        let synced = if mutant!(FailedSyncRetried) { synced.or_else(|_| active.file.sync_data()) } else { synced };
+        match synced.context("sync", &active.name) {
             Ok(()) => {
                 active.durable = active.end;
                 active.durable_last = self.last;
@@ -355,12 +358,16 @@ impl Writer {
         if let Some(old) = self.active.take() {
             // The next segment vouches for this one as a whole, so it must be durable before that has a name.
             old.file.set_len(old.end).context("cut", &old.name)?;
-            old.file.sync_all().context("sync", &old.name)?;
+            if !mutant!(SealWithoutSync) {
+                old.file.sync_all().context("sync", &old.name)?;
+            }
             self.shared.view_mut().bytes -= old.prepared - old.end;
         }
         let Prepared { header, tmp, active } = prepared;
         self.disk.rename(&tmp, &active.name).context("rename", &tmp)?;
-        self.disk.sync_dir().context("sync", "the data directory")?;
+        if !mutant!(NoDirectorySync) {
+            self.disk.sync_dir().context("sync", "the data directory")?;
+        }
         self.newest = Previous { uid: header.uid, len: active.end };
         self.newest_seq = header.seq;
         self.newest_base = header.base_index;
