@@ -45,7 +45,7 @@ pub(crate) struct Cluster {
     identity: Arc<Identity>,
 }
 
-fn certs_failed(error: &CertsError) -> CliError {
+pub(crate) fn certs_failed(error: &CertsError) -> CliError {
     CliError::from_sentence(Exit::Error, &error.to_string())
 }
 
@@ -353,7 +353,7 @@ fn picture(members: &[Member]) -> String {
     each.collect::<Vec<_>>().join(", ")
 }
 
-fn tail_of(path: &Path) -> std::io::Result<String> {
+pub(crate) fn tail_of(path: &Path) -> std::io::Result<String> {
     let mut file = File::open(path)?;
     let len = file.metadata()?.len();
     file.seek(SeekFrom::Start(len.saturating_sub(LOG_BYTES)))?;

@@ -20,8 +20,12 @@ mod output;
 mod process;
 mod record;
 mod recover;
+mod replica;
 mod status;
+mod story;
 mod tail;
+#[cfg(unix)]
+mod torture;
 mod transfer;
 mod verify;
 
@@ -118,6 +122,9 @@ enum Command {
     Recover(recover::RecoverArgs),
     /// Measure appends beside what the disk and the network could do at best
     Bench(bench::BenchArgs),
+    /// Torture a real cluster: kill, pause, partition, damage and wipe it under load, and check every promise
+    #[cfg(unix)]
+    Torture(torture::TortureArgs),
     /// Make and check certificates
     #[command(subcommand)]
     Certs(certs::CertsCommand),
@@ -164,6 +171,8 @@ fn dispatch(cli: Cli, ui: &Ui) -> Result<(), CliError> {
         Command::Verify(args) => verify::run(&global, &args, ui),
         Command::Log(command) => log::run(&global, command, ui),
         Command::Recover(args) => recover::run(&global, &args, ui),
+        #[cfg(unix)]
+        Command::Torture(args) => torture::run(&global, &args, ui),
         command => {
             logging::start_client(global.log.as_deref())?;
             let runtime = runtime()?;
@@ -176,6 +185,8 @@ fn dispatch(cli: Cli, ui: &Ui) -> Result<(), CliError> {
                     Command::Leave => leave::run(&global, ui).await,
                     Command::Forget(args) => forget::run(&global, &args, ui).await,
                     Command::Transfer(args) => transfer::run(&global, &args, ui).await,
+                    #[cfg(unix)]
+                    Command::Torture(_) => Ok(()),
                     Command::Agent(_)
                     | Command::Certs(_)
                     | Command::Demo(_)
@@ -291,7 +302,7 @@ mod tests {
             commands,
             [
                 "demo", "agent", "members", "status", "append", "tail", "leave", "forget", "transfer", "verify", "log",
-                "recover", "bench", "certs"
+                "recover", "bench", "torture", "certs"
             ]
         );
     }

@@ -46,6 +46,20 @@ fn kill_by_id(pid: u32) {
 #[cfg(not(unix))]
 fn kill_by_id(_: u32) {}
 
+/// Waits until those are gone whose handles were dropped, which kills them: only then is their directory nobody's.
+#[cfg(unix)]
+pub(crate) fn wait_for_dropped() {
+    use rustix::process::{Pid, WaitOptions, waitpid};
+    let give_up_at = std::time::Instant::now() + GONE;
+    for pid in std::mem::take(&mut *running()) {
+        let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { continue };
+        // An error means that it was waited for already.
+        while matches!(waitpid(Some(pid), WaitOptions::NOHANG), Ok(None)) && std::time::Instant::now() < give_up_at {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
 /// What an agent is started with.
 pub(crate) struct Launch<'a> {
     pub(crate) name: &'a str,
@@ -113,6 +127,14 @@ impl Process {
     /// `kill -9`.
     pub(crate) fn kill(&mut self) -> std::io::Result<()> {
         self.child.start_kill()
+    }
+
+    /// Sends a signal, unless it has ended.
+    #[cfg(unix)]
+    pub(crate) fn signal(&mut self, signal: rustix::process::Signal) -> std::io::Result<()> {
+        // While it was not waited for, its id is its own.
+        let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
+        pid.map_or(Ok(()), |pid| rustix::process::kill_process(pid, signal).map_err(Into::into))
     }
 
     /// Waits until it has ended, after `kill -9` or by itself; `None` if it takes longer than it may.

@@ -7,6 +7,7 @@ use crate::cli::cluster::Cluster;
 use crate::cli::find;
 use crate::cli::output::{CliError, Exit};
 use crate::client::{Client, ClientError};
+use crate::history::Outcome;
 use crate::record::Record;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,17 +29,8 @@ const PACE: Duration = Duration::from_millis(4);
 const VALUE_BYTES: usize = 128;
 /// The stream that is written.
 pub(super) const STREAM: &str = "demo";
-
-/// What became of one append.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// It was acknowledged at this offset.
-    Acked(u64),
-    /// It was refused, surely without effect.
-    NotApplied,
-    /// Nobody could say.
-    Unknown,
-}
+/// The number of the record that shows that the cluster serves.
+pub(super) const PROBE: u64 = u64::MAX;
 
 /// One append, from outside.
 #[derive(Clone, Copy, Debug)]
@@ -82,17 +74,14 @@ fn record(id: u64) -> Record {
     Record { stream: STREAM.into(), key: format!("k{}", id % 100), ..Record::of(value) }
 }
 
-/// The number in a record; `None` if it is no record of the load, an error if it was altered.
-pub(super) fn number(of: &Record) -> Result<Option<u64>, String> {
+/// The number of a record that stands at `offset`; one that was altered has a number that no append ever has.
+pub(super) fn number(of: &Record, offset: u64) -> u64 {
     if *of == probe() {
-        return Ok(None);
+        return PROBE;
     }
     let digits = of.value.get(..16).and_then(|digits| std::str::from_utf8(digits).ok());
     let id = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
-    match id {
-        Some(id) if record(id) == *of => Ok(Some(id)),
-        _ => Err("a record holds what nobody wrote".into()),
-    }
+    id.filter(|id| record(*id) == *of).unwrap_or(PROBE - 1 - offset)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -213,12 +202,12 @@ mod tests {
 
     #[test]
     fn a_record_carries_its_number_and_an_altered_one_is_noticed() {
-        assert_eq!(number(&probe()), Ok(None));
-        assert_eq!(number(&record(77)), Ok(Some(77)));
+        assert_eq!(number(&probe(), 0), PROBE);
+        assert_eq!(number(&record(77), 9), 77);
         assert_eq!(record(77).value.len(), VALUE_BYTES);
         let mut altered = record(77);
         altered.key = "k1".into();
-        assert!(number(&altered).is_err());
-        assert!(number(&Record::of("x")).is_err());
+        assert_eq!(number(&altered, 9), PROBE - 10);
+        assert_eq!(number(&Record::of("x"), 3), PROBE - 4);
     }
 }

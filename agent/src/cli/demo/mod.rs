@@ -4,7 +4,6 @@
 //! reported was measured from outside, through the client.
 
 mod load;
-mod story;
 mod verify;
 
 use super::Global;
@@ -12,12 +11,13 @@ use super::cluster::{self, Cluster};
 use super::home::Home;
 use super::output::{CliError, Exit, Ui, thousands};
 use super::process;
+use super::story::Story;
 use clap::Args;
 use load::Load;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use story::Story;
+
 use verify::Verdict;
 
 /// How long any single step may take before the demo gives up.

@@ -2,7 +2,7 @@
 //!
 //! It never writes to stdout when a program reads there, and shows no bar unless a person looks at stderr.
 
-use crate::cli::output::Ui;
+use super::output::Ui;
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{self, IsTerminal};
@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 const DIM: Style = Style::new().dimmed();
 const GOOD: Style = AnsiColor::Green.on_default();
 
-/// What has happened since the demo began.
-pub(super) struct Story<'a> {
+/// What has happened since the command began.
+pub(crate) struct Story<'a> {
     ui: &'a Ui,
     began: Instant,
     bar: ProgressBar,
 }
 
 impl<'a> Story<'a> {
-    pub(super) fn begin(ui: &'a Ui) -> Self {
+    pub(crate) fn begin(ui: &'a Ui) -> Self {
         let seen = io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         let target = if seen { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target);
@@ -28,17 +28,17 @@ impl<'a> Story<'a> {
         story
     }
 
-    pub(super) fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.began.elapsed()
     }
 
     /// Something happens.
-    pub(super) fn say(&self, text: &str) {
+    pub(crate) fn say(&self, text: &str) {
         self.line(' ', text);
     }
 
     /// Something was achieved.
-    pub(super) fn done(&self, text: &str) {
+    pub(crate) fn done(&self, text: &str) {
         self.wait("next");
         self.line('✓', text);
     }
@@ -57,8 +57,8 @@ impl<'a> Story<'a> {
         });
     }
 
-    /// Shows that the demo waits, and for what.
-    pub(super) fn wait(&self, for_what: &str) {
+    /// Shows that the command waits, and for what.
+    pub(crate) fn wait(&self, for_what: &str) {
         if let Ok(style) = ProgressStyle::with_template("          {spinner} {msg} ...") {
             self.bar.set_style(style);
         }
@@ -67,7 +67,7 @@ impl<'a> Story<'a> {
     }
 
     /// Shows a bar of `total` steps.
-    pub(super) fn bar(&self, total: u64, what: &str) {
+    pub(crate) fn bar(&self, total: u64, what: &str) {
         self.bar.set_message(what.to_owned());
         self.bar.set_length(total);
         if let Ok(style) = ProgressStyle::with_template("          {spinner} {msg} [{bar:32}] {human_pos}/{human_len}")
@@ -76,12 +76,12 @@ impl<'a> Story<'a> {
         }
     }
 
-    pub(super) fn progress(&self, done: u64) {
+    pub(crate) fn progress(&self, done: u64) {
         self.bar.set_position(done);
     }
 
     /// Takes the bar away.
-    pub(super) fn quiet(&self) {
+    pub(crate) fn quiet(&self) {
         self.bar.finish_and_clear();
     }
 }

@@ -1,0 +1,582 @@
+//! Carries out the plan: each blow at its time, and what ends it at its time.
+//!
+//! It never strikes an agent that another blow has in its hands, and never wounds a second copy of the log before the first
+//! one is whole again: that is what keeps committed data within what the disks can bear.
+
+use super::damage::{self, Part};
+use super::draw::Draw;
+use super::fleet::{Death, Fleet, copy_dir};
+use super::partition::{self, Overlay};
+use super::plan::{Blow, Cut, Deed, Harm, Plan, Who};
+use super::proxy::Proxy;
+use super::small_disk::SmallDisk;
+use super::tally::Tally;
+use super::watch::Watch;
+use crate::cli::output::CliError;
+use crate::cli::process::Process;
+use crate::cli::story::Story;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Between two looks at what the agents do by themselves.
+const LOOK: Duration = Duration::from_millis(200);
+/// How long an administrator's request may take.
+const REQUEST: Duration = Duration::from_secs(10);
+/// How often an agent may end by itself in a row before that is a finding of its own.
+const DEATHS_MAX: u32 = 20;
+/// The exit code of an agent that refuses to serve from a damaged disk.
+const CORRUPT: i32 = 11;
+
+/// What an agent logs when a range of its log is as it was.
+const REPAIRED: &str = "repaired";
+
+/// What is going on until a blow is over.
+enum Ongoing {
+    /// These are down, and start again.
+    Down(Vec<usize>),
+    /// These are stopped, and go on.
+    Stopped(Vec<usize>),
+    /// It is killed so often still.
+    CrashLoop(usize, u8),
+    /// The overlay of this blow is on the network.
+    Network,
+    /// A clone of this agent runs.
+    Clone(usize, Process),
+    /// This agent runs on an old copy; its own directory lies there.
+    OldCopy(usize, PathBuf),
+    /// It has left, or is about to.
+    Left(usize),
+    /// The disk of this agent is full.
+    Full(usize),
+}
+
+/// An agent whose copy of the log is not whole.
+struct Wound {
+    agent: usize,
+    /// What every voter that is whole again holds.
+    goal: u64,
+    since: Instant,
+}
+
+/// The torturer.
+pub(super) struct Nemesis<'a> {
+    pub(super) fleet: Fleet,
+    pub(super) tally: Tally,
+    /// What should never be, besides what the history shows.
+    pub(super) findings: Vec<String>,
+    proxy: Arc<Proxy>,
+    watch: &'a Watch,
+    story: &'a Story<'a>,
+    draw: Draw,
+    blows: Vec<Blow>,
+    /// What ends or goes on, by time.
+    agenda: BinaryHeap<Reverse<(Duration, usize)>>,
+    ongoing: BTreeMap<usize, Ongoing>,
+    overlays: BTreeMap<usize, Overlay>,
+    wounds: Vec<Wound>,
+    deaths: Vec<u32>,
+    backups: BTreeMap<usize, PathBuf>,
+    small_disk: Option<SmallDisk>,
+}
+
+impl<'a> Nemesis<'a> {
+    pub(super) fn new(
+        fleet: Fleet,
+        proxy: Arc<Proxy>,
+        watch: &'a Watch,
+        story: &'a Story<'a>,
+        plan: &Plan,
+        draw: Draw,
+        small_disk: Option<SmallDisk>,
+    ) -> Self {
+        let deaths = vec![0; fleet.len()];
+        Self {
+            fleet,
+            tally: Tally::default(),
+            findings: Vec::new(),
+            proxy,
+            watch,
+            story,
+            draw,
+            blows: plan.blows.clone(),
+            agenda: BinaryHeap::new(),
+            ongoing: BTreeMap::new(),
+            overlays: BTreeMap::new(),
+            wounds: Vec::new(),
+            deaths,
+            backups: BTreeMap::new(),
+            small_disk,
+        }
+    }
+
+    /// The whole plan, from `began` on; `progress` is told every now and then.
+    pub(super) async fn run(
+        &mut self,
+        began: Instant,
+        span: Duration,
+        progress: impl Fn(&Self),
+    ) -> Result<(), CliError> {
+        let mut next = 0;
+        loop {
+            let now = began.elapsed();
+            if let Some(blow) = self.blows.get(next).copied().filter(|blow| blow.at <= now) {
+                self.begin(next, blow, now).await?;
+                next += 1;
+                continue;
+            }
+            if let Some(Reverse((_, number))) = self.agenda.peek().filter(|Reverse((at, _))| *at <= now).copied() {
+                self.agenda.pop();
+                self.go_on(number, now).await?;
+                continue;
+            }
+            if now >= span {
+                return Ok(());
+            }
+            self.tend().await?;
+            progress(self);
+            let coming = self.agenda.peek().map(|Reverse((at, _))| *at);
+            let coming = coming.into_iter().chain(self.blows.get(next).map(|blow| blow.at)).min();
+            let wait = coming.map_or(LOOK, |at| at.saturating_sub(began.elapsed())).min(LOOK);
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Nothing is wrong with the network any more, and every agent runs on its own directory.
+    pub(super) async fn heal(&mut self) -> Result<(), CliError> {
+        self.agenda.clear();
+        for (number, ongoing) in std::mem::take(&mut self.ongoing) {
+            self.end(number, ongoing).await?;
+        }
+        self.tend().await
+    }
+
+    /// Is no copy of the log known not to be whole?
+    pub(super) fn is_unwounded(&self) -> bool {
+        self.wounds.is_empty()
+    }
+
+    /// How often an agent repaired a range of its log.
+    pub(super) fn repairs(&self) -> u64 {
+        self.fleet.count_in_logs(REPAIRED)
+    }
+
+    /// Agents that ended by themselves are looked at and started again; wounds that have healed are closed.
+    pub(super) async fn tend(&mut self) -> Result<(), CliError> {
+        for death in self.fleet.deaths().await? {
+            self.bury(&death)?;
+        }
+        for agent in 0..self.fleet.len() {
+            if !self.fleet.runs(agent) && self.fleet.agents[agent].busy.is_none() {
+                self.fleet.start(agent, false)?;
+            }
+            if self.watch.lacks(agent, 0).is_none() {
+                self.deaths[agent] = 0;
+            }
+        }
+        let (watch, story, fleet) = (self.watch, self.story, &self.fleet);
+        let mut healed = 0;
+        self.wounds.retain(|wound| {
+            let is_back = fleet.agents[wound.agent].busy.is_none() && watch.lacks(wound.agent, wound.goal).is_none();
+            if is_back {
+                healed += 1;
+                let seconds = wound.since.elapsed().as_secs_f64();
+                story.say(&format!("{} is whole again after {seconds:.1} s", fleet.name(wound.agent)));
+            }
+            !is_back
+        });
+        self.tally.add("healed", healed);
+        Ok(())
+    }
+
+    /// Why an agent ended, and whether it may.
+    fn bury(&mut self, death: &Death) -> Result<(), CliError> {
+        let agent = death.agent;
+        let name = self.fleet.name(agent).to_owned();
+        let log = crate::cli::cluster::tail_of(&self.fleet.agents[agent].log).unwrap_or_default();
+        if std::mem::take(&mut self.fleet.agents[agent].may_end) && death.status.success() {
+            return Ok(());
+        }
+        self.deaths[agent] += 1;
+        if death.is_port_taken(&log) {
+            self.fleet.move_port(agent)?;
+        } else if death.status.code() == Some(CORRUPT) && matches!(&self.wounds[..], [one] if one.agent == agent) {
+            // It cannot be repaired in place: an operator gives it a new disk, as long as the others have theirs.
+            self.tally.add("refused_damage", 1);
+            self.story.say(&format!("{name} refuses its damaged directory, and gets an empty one"));
+            self.lose_directory(agent)?;
+        } else {
+            let said = log.lines().last().map(crate::limits::printable).unwrap_or_default();
+            let what = format!("{name} ended by itself ({}): {said}", death.words());
+            self.story.say(&what);
+            self.findings.push(what);
+        }
+        if self.deaths[agent] > DEATHS_MAX {
+            let what =
+                format!("{name} ended by itself {DEATHS_MAX} times in a row (the last time by {})", death.words());
+            return Err(CliError::new(crate::cli::output::Exit::Error, what, ""));
+        }
+        Ok(())
+    }
+
+    /// The one that is meant, if no other blow has it; else the next that is free.
+    fn choose(&self, who: Who) -> Option<usize> {
+        let first = match who {
+            Who::Nth(nth) => nth,
+            Who::Leader => self.watch.leader().unwrap_or(0),
+        };
+        let nodes = self.fleet.len();
+        (0..nodes).map(|by| (first + by) % nodes).find(|agent| self.is_free(*agent))
+    }
+
+    fn is_free(&self, agent: usize) -> bool {
+        self.fleet.agents[agent].busy.is_none() && self.fleet.is_awake(agent)
+    }
+
+    fn free(&self) -> Vec<usize> {
+        (0..self.fleet.len()).filter(|agent| self.is_free(*agent)).collect()
+    }
+
+    /// Everybody is whole and at work: only then may a copy be lost.
+    fn may_wound(&self) -> bool {
+        let goal = self.watch.committed();
+        // One that is slow to follow still holds what the quorum of the others acknowledged without it.
+        let at_work = |agent| self.is_free(agent) && self.watch.lacks(agent, goal.saturating_sub(10_000)).is_none();
+        self.wounds.is_empty() && (0..self.fleet.len()).all(at_work)
+    }
+
+    fn skip(&mut self, blow: &Blow, why: &str) {
+        self.tally.add("skipped", 1);
+        self.story.say(&format!("skipped: {} ({why})", blow.deed));
+    }
+
+    async fn begin(&mut self, number: usize, blow: Blow, now: Duration) -> Result<(), CliError> {
+        if blow.deed.wounds() && !self.may_wound() {
+            self.skip(&blow, "another copy is not whole, or somebody is away");
+            return Ok(());
+        }
+        let (who, name) = match self.target(&blow.deed) {
+            Ok(who) => (who, self.fleet.name(who).to_owned()),
+            Err(why) => {
+                self.skip(&blow, why);
+                return Ok(());
+            }
+        };
+        let seconds = blow.lasts.as_secs_f64();
+        let meant = if matches!(blow.deed, Deed::Cut(_)) || blow.deed.to_string().contains("leader") {
+            format!(" ({name})")
+        } else {
+            String::new()
+        };
+        self.story.say(&format!("{}{meant}, {seconds:.2} s", blow.deed));
+        self.tally.add(blow.deed.name(), 1);
+        let ongoing = match blow.deed {
+            Deed::Kill(_) => self.kill(number, &[who]).await?,
+            Deed::KillAll => self.kill(number, &self.free()).await?,
+            Deed::CrashLoop(_, lives) => {
+                self.kill(number, &[who]).await?;
+                Some(Ongoing::CrashLoop(who, lives.saturating_sub(1)))
+            }
+            Deed::Pause(_) => self.pause(number, &[who])?,
+            Deed::PauseAll => self.pause(number, &self.free())?,
+            Deed::Restart(_) => {
+                self.hold(number, who);
+                if !self.fleet.stop(who).await? {
+                    self.tally.add("stop_took_too_long", 1);
+                }
+                Some(Ongoing::Down(vec![who]))
+            }
+            Deed::Transfer => {
+                self.transfer(who);
+                None
+            }
+            Deed::Cut(cut) => self.overlay(number, partition::cut(cut, who, self.fleet.len())),
+            Deed::Weather(policy) => self.overlay(number, partition::weather(policy, None, self.fleet.len())),
+            Deed::BadCable(nth, policy) => {
+                self.overlay(number, partition::weather(policy, Some(nth), self.fleet.len()))
+            }
+            Deed::Leave(_) => self.leave(number, who).await?,
+            Deed::Wipe(_) => {
+                self.wound(who);
+                let ongoing = self.kill(number, &[who]).await?;
+                self.lose_directory(who)?;
+                ongoing
+            }
+            Deed::Clone(_) => self.clone_of(number, who).await?,
+            Deed::Rollback(_) => self.roll_back(number, who).await?,
+            Deed::Damage(_, harm) => {
+                self.wound(who);
+                let ongoing = self.kill(number, &[who]).await?;
+                self.damage(who, harm, Part::Any)?;
+                ongoing
+            }
+            Deed::Helical(harm) => self.helical(number, harm).await?,
+            Deed::DiskFull => self.fill(number)?,
+        };
+        if let Some(ongoing) = ongoing {
+            let step = self.step(number, &ongoing);
+            self.agenda.push(Reverse((now + step, number)));
+            self.ongoing.insert(number, ongoing);
+        }
+        Ok(())
+    }
+
+    /// Which agent a deed is about; any for those that are about all.
+    fn target(&self, deed: &Deed) -> Result<usize, &'static str> {
+        let one = |who| self.choose(who).ok_or("nobody is free");
+        match *deed {
+            Deed::Kill(who)
+            | Deed::CrashLoop(who, _)
+            | Deed::Pause(who)
+            | Deed::Restart(who)
+            | Deed::Leave(who)
+            | Deed::Wipe(who)
+            | Deed::Damage(who, _) => one(who),
+            Deed::DiskFull => match self.small_disk.as_ref().map(SmallDisk::agent) {
+                Some(agent) if self.is_free(agent) => Ok(agent),
+                Some(_) => Err("another blow has the agent with the small disk"),
+                None => Err("no small disk can be mounted here"),
+            },
+            Deed::Clone(nth) | Deed::Rollback(nth) => one(Who::Nth(nth)),
+            Deed::Transfer => self.watch.leader().ok_or("nobody leads"),
+            Deed::KillAll | Deed::PauseAll if self.free().is_empty() => Err("nobody is free"),
+            Deed::Cut(Cut::Isolate(who) | Cut::Mute(who) | Cut::Deaf(who) | Cut::Flap(who, _)) => Ok(match who {
+                Who::Nth(nth) => nth,
+                Who::Leader => self.watch.leader().unwrap_or(0),
+            }),
+            Deed::Cut(Cut::Bridge(nth)) | Deed::BadCable(nth, _) => Ok(nth),
+            Deed::KillAll | Deed::PauseAll | Deed::Cut(Cut::Halves(_)) | Deed::Weather(_) | Deed::Helical(_) => Ok(0),
+        }
+    }
+
+    fn hold(&mut self, number: usize, agent: usize) {
+        self.fleet.agents[agent].busy = Some(number);
+    }
+
+    fn wound(&mut self, agent: usize) {
+        self.wounds.push(Wound { agent, goal: self.watch.committed(), since: Instant::now() });
+    }
+
+    async fn kill(&mut self, number: usize, whom: &[usize]) -> Result<Option<Ongoing>, CliError> {
+        for agent in whom {
+            self.hold(number, *agent);
+            self.fleet.strike(*agent)?;
+        }
+        for agent in whom {
+            self.fleet.kill(*agent).await?;
+        }
+        self.tally.add("kills", whom.len() as u64);
+        Ok(Some(Ongoing::Down(whom.to_vec())))
+    }
+
+    fn pause(&mut self, number: usize, whom: &[usize]) -> Result<Option<Ongoing>, CliError> {
+        for agent in whom {
+            self.hold(number, *agent);
+            self.fleet.pause(*agent)?;
+        }
+        self.tally.add("pauses", whom.len() as u64);
+        Ok(Some(Ongoing::Stopped(whom.to_vec())))
+    }
+
+    /// The answer does not matter: the cluster goes on either way.
+    fn transfer(&self, leader: usize) {
+        if let Ok(client) = self.fleet.directory.operator(leader, REQUEST) {
+            tokio::spawn(async move {
+                let _ = client.transfer(None).await;
+                client.close().await;
+            });
+        }
+    }
+
+    fn overlay(&mut self, number: usize, overlay: Overlay) -> Option<Ongoing> {
+        self.overlays.insert(number, overlay);
+        self.set_network();
+        Some(Ongoing::Network)
+    }
+
+    fn set_network(&self) {
+        self.proxy.set_policies(&partition::together(self.overlays.values(), self.fleet.len()));
+    }
+
+    async fn leave(&mut self, number: usize, who: usize) -> Result<Option<Ongoing>, CliError> {
+        self.wound(who);
+        self.hold(number, who);
+        self.fleet.agents[who].may_end = true;
+        let client = self.fleet.directory.operator(who, REQUEST)?;
+        let left = client.leave().await;
+        client.close().await;
+        if let Err(error) = left {
+            self.tally.add("leave_refused", 1);
+            self.story.say(&format!("{} does not leave: {error}", self.fleet.name(who)));
+        }
+        Ok(Some(Ongoing::Left(who)))
+    }
+
+    async fn clone_of(&mut self, number: usize, who: usize) -> Result<Option<Ongoing>, CliError> {
+        self.hold(number, who);
+        let copy = self.fleet.spare(&format!("clone-{number}"));
+        self.copy(who, copy.clone()).await?;
+        Ok(Some(Ongoing::Clone(who, self.fleet.start_on(who, &copy)?)))
+    }
+
+    async fn copy(&self, who: usize, to: PathBuf) -> Result<(), CliError> {
+        let from = self.fleet.agents[who].data.clone();
+        let copied = tokio::task::spawn_blocking(move || copy_dir(&from, &to)).await;
+        let copied = copied.map_err(|e| CliError::system("cannot copy a directory", &e, ""))?;
+        copied.map_err(|e| CliError::system("cannot copy a directory", &e, "free some space, or use --dir"))
+    }
+
+    /// The first time there is nothing old yet: a copy is taken, and the next time it is old.
+    async fn roll_back(&mut self, number: usize, who: usize) -> Result<Option<Ongoing>, CliError> {
+        self.hold(number, who);
+        if !self.fleet.stop(who).await? {
+            self.tally.add("stop_took_too_long", 1);
+        }
+        let backup = match self.backups.get(&who) {
+            Some(backup) => backup.clone(),
+            None => {
+                let backup = self.fleet.spare(&format!("backup-{}", self.fleet.name(who)));
+                self.copy(who, backup.clone()).await?;
+                self.backups.insert(who, backup.clone());
+                // It lives on for a while, so that the copy gets old.
+                for _ in 0..2 {
+                    self.fleet.start(who, false)?;
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    self.fleet.stop(who).await?;
+                }
+                backup
+            }
+        };
+        let (data, aside) = (self.fleet.agents[who].data.clone(), self.fleet.spare(&format!("aside-{number}")));
+        let moved = |e| CliError::system("cannot move a directory", &e, "");
+        std::fs::rename(&data, &aside).map_err(moved)?;
+        copy_dir(&backup, &data).map_err(moved)?;
+        self.fleet.start(who, false)?;
+        Ok(Some(Ongoing::OldCopy(who, aside)))
+    }
+
+    fn damage(&mut self, who: usize, harm: Harm, part: Part) -> Result<(), CliError> {
+        let data = self.fleet.agents[who].data.clone();
+        let hurt = damage::inflict(&data, harm, part, &mut self.draw);
+        let hurt = hurt.map_err(|e| CliError::system("cannot damage a directory", &e, ""))?;
+        for hurt in &hurt {
+            let file = hurt.file.strip_prefix(&data).unwrap_or(&hurt.file).display();
+            let (bytes, offset) = (hurt.bytes, hurt.offset);
+            self.story.say(&format!("  {} {file}: {bytes} bytes at {offset}", self.fleet.name(who)));
+        }
+        self.tally.add("damages", hurt.len() as u64);
+        self.tally.add("damaged_bytes", hurt.iter().map(|hurt| hurt.bytes).sum());
+        Ok(())
+    }
+
+    /// Each log in another part: whatever one has lost, the others have.
+    async fn helical(&mut self, number: usize, harm: Harm) -> Result<Option<Ongoing>, CliError> {
+        let all = self.free();
+        let ongoing = self.kill(number, &all).await?;
+        let used = |agent: usize| damage::used(&self.fleet.agents[agent].data).unwrap_or(0);
+        let used: Vec<_> = all.iter().map(|agent| used(*agent)).collect();
+        let (least, most) = (used.iter().min().copied().unwrap_or(0), used.iter().max().copied().unwrap_or(0));
+        // Where their files differ in length, equal parts of them would not hold equal entries.
+        if most - least > least / 20 {
+            self.tally.add("helical_skipped", 1);
+            self.story.say("  their files differ too much: nothing is damaged");
+            return Ok(ongoing);
+        }
+        for agent in &all {
+            self.wound(*agent);
+            self.damage(*agent, harm, Part::Nth(*agent as u64, all.len() as u64))?;
+        }
+        Ok(ongoing)
+    }
+
+    fn lose_directory(&mut self, who: usize) -> Result<(), CliError> {
+        let data = &self.fleet.agents[who].data;
+        std::fs::remove_dir_all(data).map_err(|e| CliError::system("cannot wipe a directory", &e, ""))
+    }
+
+    /// The time of a blow has come again: it is over, or its next part follows.
+    async fn go_on(&mut self, number: usize, now: Duration) -> Result<(), CliError> {
+        let Some(ongoing) = self.ongoing.remove(&number) else { return Ok(()) };
+        let Ongoing::CrashLoop(who, left) = ongoing else { return self.end(number, ongoing).await };
+        let left = if self.fleet.runs(who) {
+            self.kill(number, &[who]).await?;
+            left.saturating_sub(1)
+        } else if left > 0 {
+            self.fleet.start(who, false)?;
+            left
+        } else {
+            return self.end(number, ongoing).await;
+        };
+        let step = self.step(number, &ongoing);
+        self.ongoing.insert(number, Ongoing::CrashLoop(who, left));
+        self.agenda.push(Reverse((now + step, number)));
+        Ok(())
+    }
+
+    /// How long until a blow ends or its next part comes.
+    fn step(&self, number: usize, ongoing: &Ongoing) -> Duration {
+        let Blow { lasts, deed, .. } = self.blows[number];
+        match (ongoing, deed) {
+            (Ongoing::CrashLoop(..), Deed::CrashLoop(_, lives)) => lasts / (2 * u32::from(lives.max(1))),
+            _ => lasts,
+        }
+    }
+
+    /// A blow is over.
+    async fn end(&mut self, number: usize, ongoing: Ongoing) -> Result<(), CliError> {
+        let held = match ongoing {
+            Ongoing::Network => {
+                self.overlays.remove(&number);
+                self.set_network();
+                return Ok(());
+            }
+            Ongoing::Stopped(agents) => {
+                for agent in &agents {
+                    self.fleet.resume(*agent)?;
+                }
+                agents
+            }
+            Ongoing::Full(agent) => {
+                self.small_disk_is_free()?;
+                vec![agent]
+            }
+            Ongoing::Clone(agent, mut clone) => {
+                let _ = clone.kill();
+                let _ = clone.reap().await;
+                let _ = std::fs::remove_dir_all(self.fleet.spare(&format!("clone-{number}")));
+                vec![agent]
+            }
+            Ongoing::OldCopy(agent, aside) => {
+                self.fleet.kill(agent).await?;
+                self.lose_directory(agent)?;
+                let data = &self.fleet.agents[agent].data;
+                copy_dir(&aside, data).map_err(|e| CliError::system("cannot put a directory back", &e, ""))?;
+                let _ = std::fs::remove_dir_all(&aside);
+                vec![agent]
+            }
+            Ongoing::Left(agent) | Ongoing::CrashLoop(agent, _) => vec![agent],
+            Ongoing::Down(agents) => agents,
+        };
+        for agent in held {
+            self.fleet.agents[agent].busy = None;
+            if !self.fleet.runs(agent) {
+                self.fleet.start(agent, false)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn fill(&mut self, number: usize) -> Result<Option<Ongoing>, CliError> {
+        let Some(disk) = &self.small_disk else { return Ok(None) };
+        let agent = disk.agent();
+        disk.fill()?;
+        self.hold(number, agent);
+        Ok(Some(Ongoing::Full(agent)))
+    }
+
+    fn small_disk_is_free(&self) -> Result<(), CliError> {
+        self.small_disk.as_ref().map_or(Ok(()), SmallDisk::make_room)
+    }
+}
