@@ -160,6 +160,11 @@ pub enum Input {
         /// The newest write whose hard state, and those of all writes before it, are durable.
         ticket: PersistTicket,
     },
+    /// Most voters hold another history than this node, at this entry that all of them committed: it takes no part any more.
+    Outvoted {
+        /// The entry.
+        index: LogIndex,
+    },
     /// This entry of the log could not be read at the start, and holds a configuration. It comes before the `Damaged(false)`
     /// that ends the damage, so whoever leads knows all of them.
     Learned {
@@ -245,6 +250,11 @@ pub enum Halt {
     /// be a lie, and is refused with an alarm.)
     ConflictBelowCommit {
         /// The first index in conflict.
+        index: LogIndex,
+    },
+    /// Most voters hold another history at this committed entry: see [`Input::Outvoted`].
+    Outvoted {
+        /// The entry.
         index: LogIndex,
     },
     /// The caller broke the contract of [`Input::Persisted`].

@@ -108,6 +108,7 @@ impl Raft {
             Input::Room(has_room) => self.set_room(has_room),
             Input::StepDown => self.step_down(),
             Input::HardStatePersisted { ticket } => self.on_hard_state_persisted(ticket),
+            Input::Outvoted { index } => self.halt(Halt::Outvoted { index }),
             Input::Learned { index, configuration } => self.learn(index, configuration),
             Input::PeerUp { peer, boot } => self.on_peer_up(peer, boot),
             Input::PeerDown { peer } => self.on_peer_down(peer),
@@ -489,6 +490,7 @@ impl Raft {
             | Input::StepDown
             | Input::HardStatePersisted { .. }
             | Input::Learned { .. }
+            | Input::Outvoted { .. }
             | Input::Persisted { .. }
             | Input::PeerUp { .. }
             | Input::PeerDown { .. } => {}

@@ -96,6 +96,7 @@ impl Node {
             self.checkpoints.applied(entry.header(), carried);
             self.applied.index = next;
             self.applied.term = entry.header().term;
+            self.compare.applied(entry.header());
             self.applied.control |= entry.header().kind != EntryKind::Normal;
         }
         self.applied.more = self.applied.index < self.raft.committed()

@@ -196,6 +196,10 @@ impl Node {
             Ok(_) => {}
             Err(failure) => {
                 self.handover.not_before = now.mono.after(TRY_AGAIN);
+                // What it cannot read it cannot send: whoever wins now leads better.
+                if current.why == Why::Damaged && self.heir(now).is_some() {
+                    self.raft.handle(now, quorate_raft::Input::StepDown);
+                }
                 self.note(Level::Warn, format!("leadership was not handed over: {}", failure.what));
             }
         }

@@ -2,6 +2,7 @@
 //!
 //! Typed, never bytes: the layout is the business of `wire::peer`.
 
+use super::compare::Mark;
 use crate::api::{Answer, Append, Appended, Failure, Transferred};
 use quorate_raft::wal::Entry;
 use quorate_raft::{LogIndex, Message, Wall};
@@ -59,6 +60,13 @@ pub enum PeerMessage {
         first: LogIndex,
         /// The last entry.
         last: LogIndex,
+    },
+    /// The hash of the sender's log at an entry that it has applied.
+    Chain {
+        /// First bytes of the log id.
+        seed: u64,
+        /// Where, and which.
+        mark: Mark,
     },
     /// The answer to a `RepairRequest`.
     RepairReply {

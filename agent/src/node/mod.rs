@@ -10,6 +10,7 @@ mod autopilot;
 mod boots;
 mod checkpoints;
 mod clock;
+mod compare;
 mod denied;
 mod fitness;
 mod forget;
@@ -37,13 +38,16 @@ mod view;
 
 pub use admission::{Caller, Gate};
 pub use checkpoints::{CHECKPOINT_BYTES_DEFAULT, CHECKPOINT_ENTRIES_DEFAULT};
+pub use compare::Mark;
 pub use denied::Denied;
 pub use formation::{Formation, LOOK_FOR_DEFAULT};
 pub use io::*;
 pub use known::Known;
 pub use lies::Offence;
 pub use message::*;
-pub use options::{Boot, Founding, GROWTH_PATIENCE_DEFAULT, NAME_HOLD_DEFAULT, Options, REPLICAS_MAX_DEFAULT};
+pub use options::{
+    Boot, Founding, GROWTH_PATIENCE_DEFAULT, NAME_HOLD_DEFAULT, Options, REPLICAS_MAX_DEFAULT, others_in,
+};
 
 use crate::api::{Code, Effect, Failure};
 use crate::checkpoint::Checkpoint;
@@ -108,6 +112,7 @@ pub struct Node {
     fitness: fitness::Fitness,
     stopping: stopping::Stopping,
     repair: repair::Repair,
+    compare: compare::Compare,
 
     view: Option<View>,
     next_reconcile: Mono,
@@ -182,6 +187,7 @@ impl Node {
             fitness: fitness::Fitness::default(),
             stopping: stopping::Stopping::default(),
             repair: repair::Repair::default(),
+            compare: compare::Compare::default(),
             view: None,
             next_reconcile: now.mono,
             reconciled: now.mono,
@@ -293,6 +299,7 @@ impl Node {
         self.form(now);
         self.keep_peers(now);
         self.keep_repairing(now);
+        self.keep_comparing(now);
         self.examine_itself(now);
         self.keep_handing_over(now);
         self.reconcile(now);

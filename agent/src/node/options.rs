@@ -6,7 +6,7 @@ use crate::checkpoint::Loaded;
 use crate::codec;
 use crate::machine::registry::Registration;
 use quorate_raft::wal::{Entry, EntryKind, Meta, Recovered};
-use quorate_raft::{BootId, Configuration, LogIndex};
+use quorate_raft::{BootId, Configuration, LogIndex, NodeId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -132,4 +132,13 @@ pub(super) fn configuration_of(entry: &Entry) -> Option<Configuration> {
         }
         _ => None,
     }
+}
+
+/// How many other members, and how many other voters, the newest configuration has that a checkpoint or these entries tell
+/// of; `None` if they tell of none.
+#[must_use]
+pub fn others_in(begun: Option<&Configuration>, control: &[Entry], me: NodeId) -> Option<(usize, usize)> {
+    let newest = control.iter().rev().find_map(configuration_of).or_else(|| begun.cloned())?;
+    let voters = newest.voters.union(&newest.outgoing).filter(|node| **node != me).count();
+    Some((newest.members().iter().filter(|node| **node != me).count(), voters))
 }

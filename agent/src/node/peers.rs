@@ -135,6 +135,7 @@ impl Node {
             PeerMessage::RepairRequest { id, seed, first, last } => {
                 self.repair_asked(now, node, id, seed, (first, last))
             }
+            PeerMessage::Chain { seed, mark } => self.mark_told(now, node, seed, mark),
             PeerMessage::RepairReply { id, has } => self.repair_answered(now, node, id, has),
         }
     }

@@ -139,6 +139,7 @@ impl Node {
             ));
         }
         problems.extend(self.repair_problems());
+        problems.extend(self.compare_problems());
         problems.extend(self.applied.trouble().map(str::to_owned));
         problems.extend(self.checkpoints.problems());
         problems.extend(self.fitness_problems(now));
@@ -246,7 +247,7 @@ impl Node {
             next.current |= told && self.applied.index().0 > 0 && self.applied.index() == self.raft.committed();
         }
         if turn {
-            next.has_log = self.in_raft() || self.applied.index().0 > 0;
+            next.has_log = (self.in_raft() || self.applied.index().0 > 0) && !self.compare.is_outvoted();
             next.record_bytes_max = self.record_bytes_max;
             next.stopping = self.leave.is_under_way() || self.stopping.is_under_way();
             next.replicas = self.replica_addrs().into();

@@ -3,8 +3,9 @@
 //! ```text
 //! DATA/LOCK        held by the agent while it lives
 //! DATA/node.key    Ed25519 in PKCS#8, 0600; its hash is the node id: who loses it is a new node
+//! DATA/node.key.copy  the same bytes once more: a damaged sector does not cost the node its identity
 //! DATA/quic.key    40 random bytes, 0600: stateless-reset key and connection-id key
-//! DATA/peers.json  last known addresses; a cache
+//! DATA/peers.json  last known addresses, with a checksum; a cache
 //! DATA/log/        the write-ahead log
 //! DATA/checkpoints/  the state of the machines after one entry, twice: what a start need not read from the log; a cache
 //! DATA/LEFT        written first when a node has left: the move into `left-TIME/` is finished at the next start
@@ -15,29 +16,32 @@
 //! ```
 
 use super::error::Error;
+use super::files::{at, private, read, sync_dir, write};
+use super::keys::{self, NODE_KEY, NODE_KEY_COPY, QUIC_KEY};
+use super::remembered::{self, PEERS};
 use crate::checkpoint::{Checkpoint, Loaded, PassedOver, Store, stands_in};
 use crate::node::Known;
 use quorate_certs::ClusterId;
-use quorate_raft::wal::{self, Disk, Entry, EntryHeader, Meta, Opened, OsDisk};
+use quorate_raft::wal::{self, DamagedRange, Disk, Entry, EntryHeader, Meta, Opened, OsDisk, ScrubCursor};
 use quorate_raft::{LogIndex, NodeId};
 use quorate_transport::{NodeKey, Secrets};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 const LOCK: &str = "LOCK";
-const NODE_KEY: &str = "node.key";
-const QUIC_KEY: &str = "quic.key";
-const PEERS: &str = "peers.json";
+/// Of the log of an agent that is alone so much is read before it starts, so long, in such steps: damage that is found
+/// later costs more than half a second now.
+const ALONE_BYTES: u64 = 512 << 20;
+const ALONE_TIME: Duration = Duration::from_millis(500);
+const ALONE_STEP_BYTES: u64 = 4 << 20;
 const LOG: &str = "log";
 const CHECKPOINTS: &str = "checkpoints";
 const LEFT: &str = "LEFT";
 const RECOVERING: &str = "log.recovering";
 const RECOVERED: &str = "RECOVERED";
-const QUIC_KEY_BYTES: usize = 40;
-/// A file of ours is never larger; a larger one is not ours.
-const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// An open data directory. The lock is held until it is dropped.
 #[derive(Debug)]
@@ -47,11 +51,6 @@ pub(super) struct Data {
     key: NodeKey,
     /// Keys that let peers notice a restart at once.
     pub(super) secrets: Secrets,
-}
-
-pub(super) fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let path = path.to_path_buf();
-    move |source| Error::Data { action, path, source }
 }
 
 impl Data {
@@ -72,43 +71,12 @@ impl Data {
         if let Some(time) = read(&path.join(RECOVERED))? {
             finish_recovery(path, &String::from_utf8_lossy(&time))?;
         }
-        for secret in [NODE_KEY, QUIC_KEY] {
+        for secret in [NODE_KEY, NODE_KEY_COPY, QUIC_KEY] {
             refuse_loose(&path.join(secret))?;
         }
-        let key = match read(&path.join(NODE_KEY))? {
-            Some(pkcs8) => NodeKey::load(&pkcs8)?,
-            None => Self::new_key(path)?,
-        };
-        let secrets = match read(&path.join(QUIC_KEY))? {
-            Some(bytes) => secrets(&bytes).ok_or_else(|| Error::Foreign {
-                path: path.join(QUIC_KEY),
-                what: "does not hold the 40 bytes of a QUIC key".into(),
-                next: "remove the file; a new one is made",
-            })?,
-            None => Self::new_secrets(path)?,
-        };
+        let key = keys::node_key(path, path.join(LOG).exists())?;
+        let secrets = keys::secrets(path)?;
         Ok(Self { path: path.into(), _lock: lock, key, secrets })
-    }
-
-    /// A log without its key is somebody's history without its owner: never quietly given a new one.
-    fn new_key(path: &Path) -> Result<NodeKey, Error> {
-        if path.join(LOG).exists() {
-            return Err(Error::Foreign {
-                path: path.join(NODE_KEY),
-                what: "is missing, but there is a log beside it".into(),
-                next: "restore the key, or wipe the data directory to join as a new node",
-            });
-        }
-        let (key, pkcs8) = NodeKey::generate()?;
-        write(path, NODE_KEY, &pkcs8)?;
-        Ok(key)
-    }
-
-    fn new_secrets(path: &Path) -> Result<Secrets, Error> {
-        let mut bytes = [0; QUIC_KEY_BYTES];
-        entropy(&mut bytes)?;
-        write(path, QUIC_KEY, &bytes)?;
-        secrets(&bytes).ok_or_else(|| Error::Options("random bytes of the wrong length".into()))
     }
 
     /// The node id that the key proves.
@@ -118,8 +86,7 @@ impl Data {
 
     /// The key again, for the transport to keep.
     pub(super) fn node_key(&self) -> Result<NodeKey, Error> {
-        let pkcs8 = read(&self.path.join(NODE_KEY))?.unwrap_or_default();
-        Ok(NodeKey::load(&pkcs8)?)
+        keys::node_key(&self.path, true)
     }
 
     /// Opens the log, and creates it if there is none.
@@ -187,10 +154,51 @@ impl Data {
         Ok(control)
     }
 
+    /// Refuses to start on damage that nobody could repair: without another member there is no other copy. Of a log that
+    /// is opened without being read as a whole, as much is read as costs a start next to nothing.
+    pub(super) fn refuse_unrepairable(
+        &self,
+        opened: &Opened,
+        checkpoints: &Loaded,
+        control: &[Entry],
+    ) -> Result<(), Error> {
+        let begun = checkpoints.checkpoint.as_ref().map(|checkpoint| &checkpoint.configuration.1);
+        let others = crate::node::others_in(begun, control, opened.meta.node);
+        // Who is in the group may be what is damaged; whoever was met before is remembered.
+        let is_alone = others.map_or_else(|| self.known().is_empty(), |(members, _)| members == 0);
+        let votes_alone = is_alone || others.is_some_and(|(_, voters)| voters == 0);
+        let path = self.path.join(LOG);
+        if let Some(tail) = opened.recovered.suspect_tail.as_ref().filter(|_| votes_alone) {
+            return Err(Error::Unrepairable {
+                path,
+                file: tail.file.clone(),
+                offset: tail.at,
+                what: tail.what.clone(),
+                first: opened.recovered.last.map_or(1, |last| last.index.0 + 1),
+                last: tail.up_to.index.0,
+            });
+        }
+        if !is_alone {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let (mut cursor, mut bytes) = (Some(ScrubCursor::default()), 0);
+        while let Some(from) = cursor.filter(|_| bytes < ALONE_BYTES && begun.elapsed() < ALONE_TIME) {
+            let step = opened.reader.scrub(from, ALONE_STEP_BYTES).map_err(|e| log_error(&path, e))?;
+            bytes += step.bytes;
+            cursor = step.next;
+        }
+        match opened.reader.damaged().into_iter().next() {
+            None => Ok(()),
+            Some(DamagedRange { file, at, what, first, last }) => {
+                Err(Error::Unrepairable { path, file, offset: at, what, first: first.0, last: last.0 })
+            }
+        }
+    }
+
     /// Addresses from before. A cache that cannot be read is an empty one.
     pub(super) fn known(&self) -> Vec<Known> {
-        let bytes = read(&self.path.join(PEERS)).ok().flatten().unwrap_or_default();
-        serde_json::from_slice(&bytes).unwrap_or_default()
+        remembered::read(&self.path)
     }
 
     /// Where the addresses are kept.
@@ -294,7 +302,7 @@ fn finish_leaving(path: &Path, time: &str) -> Result<PathBuf, Error> {
     let is_plain = !time.is_empty() && time.bytes().all(|b| b.is_ascii_alphanumeric());
     let target = path.join(format!("left-{}", if is_plain { time } else { "unknown" }));
     create_dir(&target).map_err(at("create", &target))?;
-    for name in [LOG, CHECKPOINTS, PEERS, QUIC_KEY, NODE_KEY] {
+    for name in [LOG, CHECKPOINTS, PEERS, QUIC_KEY, NODE_KEY_COPY, NODE_KEY] {
         let from = path.join(name);
         match fs::rename(&from, target.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at("move", &from)(error)),
@@ -307,23 +315,6 @@ fn finish_leaving(path: &Path, time: &str) -> Result<PathBuf, Error> {
     Ok(target)
 }
 
-/// Remembers addresses. A failure costs nothing but time at the next start.
-pub(super) fn remember(path: &Path, known: &[Known]) -> Result<(), Error> {
-    let json = serde_json::to_vec(known).map_err(|e| Error::Options(e.to_string()))?;
-    write(path, PEERS, &json)
-}
-
-/// Fills `bytes` from the system's generator.
-pub(super) fn entropy(bytes: &mut [u8]) -> Result<(), Error> {
-    getrandom::fill(bytes).map_err(|e| Error::System { what: "random bytes", source: io::Error::other(e.to_string()) })
-}
-
-fn secrets(bytes: &[u8]) -> Option<Secrets> {
-    let (reset, rest) = bytes.split_first_chunk::<32>()?;
-    let connection_id = u64::from_le_bytes(rest.try_into().ok()?);
-    Some(Secrets { reset: *reset, connection_id })
-}
-
 pub(super) fn log_error(path: &Path, source: wal::Error) -> Error {
     match source {
         wal::Error::Locked => Error::InUse { path: path.into() },
@@ -331,14 +322,6 @@ pub(super) fn log_error(path: &Path, source: wal::Error) -> Error {
         wal::Error::Io { action, source, .. } => Error::Data { action, path: path.into(), source },
         source => Error::Log { path: path.into(), source },
     }
-}
-
-fn private() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
 }
 
 /// A key that others may read proves nothing any more: whoever copied it is this node too.
@@ -401,39 +384,6 @@ fn create_dir(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(path)
-}
-
-fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        other => other.map_err(at("open", path))?,
-    };
-    let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(at("read", path))?;
-    Ok(Some(bytes))
-}
-
-/// Writes a whole file or none: temporary name, sync, rename, directory sync. The file is born private and new: what a
-/// crash, or anybody, left under the temporary name is never written through.
-fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
-    let (temporary, path) = (dir.join(format!("{name}.new")), dir.join(name));
-    let attempt = || {
-        match fs::remove_file(&temporary) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = private().create_new(true).open(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path)?;
-        sync_dir(dir)
-    };
-    attempt().map_err(at("write", &path))
-}
-
-/// Makes renames and new names durable; systems without directory handles do it by themselves.
-fn sync_dir(path: &Path) -> io::Result<()> {
-    if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }
 
 #[cfg(test)]

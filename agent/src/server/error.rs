@@ -56,6 +56,26 @@ pub enum Error {
         /// Which file and offset.
         source: wal::Error,
     },
+    /// The log is damaged, and nobody else has a copy of it.
+    #[error(
+        "the log in {} is damaged, and no other member has a copy of it: {file} at byte {offset}: {what} (entries {first} to \
+         {last}); restore the directory from a backup, or give up what is damaged with `quorate recover --data DIR`",
+        path.display()
+    )]
+    Unrepairable {
+        /// The directory.
+        path: PathBuf,
+        /// The file in it.
+        file: String,
+        /// Where in it, in bytes.
+        offset: u64,
+        /// What is wrong there.
+        what: String,
+        /// The first entry that is lost.
+        first: u64,
+        /// The last entry that may be lost.
+        last: u64,
+    },
     /// The log cannot be opened.
     #[error("the log in {} cannot be opened: {source}", path.display())]
     Log {
@@ -95,7 +115,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::InUse { .. } => 75,
-            Self::Corrupt { .. } => 11,
+            Self::Corrupt { .. } | Self::Unrepairable { .. } => 11,
             Self::Certs(_) | Self::Options(_) | Self::Bind(_) | Self::Foreign { .. } | Self::Key(_) => 78,
             Self::Data { .. } | Self::Loose { .. } => 78,
             Self::Log { .. } | Self::System { .. } | Self::Stopped(_) => 1,

@@ -1,9 +1,9 @@
 //! The one task that owns the node: inputs in, outputs out, next deadline. It takes no decision.
 
 use super::context::{self, Asked, Context, Replies};
-use super::data;
 use super::disk::{Disk, Done, Job, Read};
 use super::network::{self, SharedGate};
+use super::remembered;
 use super::rpc;
 use crate::api::{Answer, Failure};
 use crate::node::{Input, Level, Node, Output, Published, Reply, Request};
@@ -320,7 +320,7 @@ impl EventLoop {
         let path = self.data.clone();
         // On the reader's thread: in order, one after another, and never on the way of a write.
         self.disk.read(Read::Query(Box::new(move |_| {
-            if let Err(error) = data::remember(&path, &known) {
+            if let Err(error) = remembered::remember(&path, &known) {
                 tracing::warn!("cannot remember the addresses of the members: {error}");
             }
         })));

@@ -8,9 +8,12 @@ mod data;
 mod disk;
 mod error;
 mod event_loop;
+mod files;
+mod keys;
 mod network;
 #[cfg(feature = "cli")]
 pub(crate) mod recovery;
+mod remembered;
 mod rpc;
 mod scrub;
 mod signals;
@@ -174,7 +177,7 @@ impl Running {
         let identity = Arc::new(Identity::load(&options.certs)?);
         let data = Data::open(&options.data)?;
         let mut random = [0; 48];
-        data::entropy(&mut random)?;
+        keys::entropy(&mut random)?;
         let opened = data.open_log(identity.cluster(), word(&random, 0))?;
         if opened.recovered.torn_bytes_cut > 0 {
             tracing::info!(
@@ -184,6 +187,7 @@ impl Running {
         }
         let (store, checkpoints) = data.checkpoints(&opened);
         let control = data.control(&opened, &checkpoints)?;
+        data.refuse_unrepairable(&opened, &checkpoints, &control)?;
         let boot_id = word(&random, 8).max(1);
         let (inputs, input_queue) = mpsc::unbounded_channel();
         let gate = Arc::new(SharedGate::new(inputs.clone()));

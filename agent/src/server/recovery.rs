@@ -84,7 +84,7 @@ pub(crate) fn carry_out(
     let beside = unused.prepare_recovery()?;
     let log_error = |error| super::data::log_error(&beside, error);
     let term = kept.meta.hard_state.term.max(kept.last.term).next();
-    let disk: Arc<dyn Disk> = Arc::new(OsDisk::open(&beside).map_err(super::data::at("open", &beside))?);
+    let disk: Arc<dyn Disk> = Arc::new(OsDisk::open(&beside).map_err(super::files::at("open", &beside))?);
     let meta = Meta {
         log_id: Some(new_id),
         boot_epoch: kept.meta.boot_epoch,

@@ -151,6 +151,29 @@ fn unreadable(error: &wal::Error) -> Failure {
     failure(code, format!("the log of this agent cannot be read here: {error}"), "read from another agent")
 }
 
+/// The same, with the offsets that it costs: what lies before and behind them stays readable.
+async fn damage(context: &Context, error: &wal::Error) -> Failure {
+    let wal::Error::Corrupt { entries: Some((first, last)), file, offset, .. } = error else {
+        return unreadable(error);
+    };
+    let (first, last) = (*first, *last);
+    let around = move |reader: &wal::Reader| {
+        let before = reader.header(first.prev()).ok().flatten().map_or(0, |header| header.next_offset());
+        let behind = reader.header(last.next()).ok().flatten().map(|header| header.base_offset);
+        Ok((before, behind))
+    };
+    let (before, behind) = context.disk.query(around).await.unwrap_or((0, None));
+    let up_to = behind.map_or_else(|| "the end".to_owned(), |behind| behind.saturating_sub(1).to_string());
+    let what = format!("offsets {before} to {up_to} cannot be read at this agent ({file} is damaged at byte {offset})");
+    let hint = match behind {
+        Some(behind) => format!(
+            "it is being repaired if another member has them: retry, read from another agent, or go on behind with -o {behind}"
+        ),
+        None => "it is being repaired if another member has them: retry, or read from another agent".to_owned(),
+    };
+    failure(Code::Corrupt, what, &hint)
+}
+
 /// Entries from the one that holds `next`, and the offset after them. Never beyond what is published; `None` if the
 /// disk of this agent does not have them yet.
 async fn read(
@@ -164,7 +187,10 @@ async fn read(
         Some(index) => reader.read(index, last, FRAME_BYTES),
         None => Ok(Vec::new()),
     };
-    let mut entries: Vec<Entry> = context.disk.query(entries).await.map_err(|e| unreadable(&e))?;
+    let mut entries: Vec<Entry> = match context.disk.query(entries).await {
+        Ok(entries) => entries,
+        Err(error) => return Err(damage(context, &error).await),
+    };
     entries.retain(|e| e.header().index <= last && e.header().base_offset < until);
     let after = entries.last().map_or(next, |e| e.header().next_offset()).min(published.readable);
     Ok((after > next).then_some((entries, after)))

@@ -163,6 +163,7 @@ impl World {
                     PeerMessage::View(_) => "view",
                     PeerMessage::Joined { .. } => "joined",
                     PeerMessage::RepairRequest { .. } => "repair request",
+                    PeerMessage::Chain { .. } => "chain",
                     PeerMessage::RepairReply { .. } => "repair reply",
                 };
                 self.say(format_args!("{} <- {} {word}", letter(machine), letter(from)));

@@ -12,16 +12,17 @@
 //! 7 JOINED     16 bytes of the log id
 //! 16 REPAIR    u64 id, u64 seed of the log id, u64 first and u64 last index
 //! 17 SPARE     u64 id, then u8 0 and entries as they stand on disk, or u8 1 (damaged), 2 (absent) or 3 (busy)
+//! 18 CHAIN     u64 seed of the log id, u64 index, u64 term, u64 chain hash of the entry there
 //! ```
 //! Integers are little-endian. Entries are decoded and every checksum checked before the node hears of them.
 
 use super::fields::Fields;
 use crate::api::{Append, Appended, Failure};
 use crate::codec::{Malformed, decode, encode};
-use crate::node::{LeaderAnswer, LeaderAsk, PeerMessage, RaftMessage, Spare};
+use crate::node::{LeaderAnswer, LeaderAsk, Mark, PeerMessage, RaftMessage, Spare};
 use bytes::{BufMut, Bytes, BytesMut};
 use quorate_raft::wal::Entry;
-use quorate_raft::{LogIndex, Wall};
+use quorate_raft::{LogIndex, Term, Wall};
 
 /// Entries that one message may carry.
 const ENTRIES_MAX: usize = 65_536;
@@ -35,6 +36,7 @@ const VIEW: u8 = 6;
 const JOINED: u8 = 7;
 const REPAIR: u8 = 16;
 const SPARE: u8 = 17;
+const CHAIN: u8 = 18;
 
 /// The frame in parts, so that entries and batches are not copied.
 #[must_use]
@@ -76,6 +78,14 @@ pub fn encode_peer(message: &PeerMessage) -> Vec<Bytes> {
             let mut out = BytesMut::with_capacity(33);
             out.put_u8(REPAIR);
             for field in [*id, *seed, first.0, last.0] {
+                out.put_u64_le(field);
+            }
+            vec![out.freeze()]
+        }
+        PeerMessage::Chain { seed, mark } => {
+            let mut out = BytesMut::with_capacity(33);
+            out.put_u8(CHAIN);
+            for field in [*seed, mark.index.0, mark.term.0, mark.chain] {
                 out.put_u64_le(field);
             }
             vec![out.freeze()]
@@ -178,6 +188,12 @@ pub fn decode_peer(frame: Bytes) -> Result<PeerMessage, Malformed> {
             Ok(PeerMessage::RepairRequest { id, seed, first, last })
         }
         SPARE => spare(fields),
+        CHAIN => {
+            let seed = fields.u64()?;
+            let mark = Mark { index: LogIndex(fields.u64()?), term: Term(fields.u64()?), chain: fields.u64()? };
+            fields.end()?;
+            Ok(PeerMessage::Chain { seed, mark })
+        }
         _ => Err(Malformed("peer frame kind")),
     }
 }
@@ -234,6 +250,8 @@ mod tests {
         for has in [Spare::Damaged, Spare::Absent, Spare::Busy, Spare::Entries(vec![entry(1), entry(2)])] {
             round_trip(&PeerMessage::RepairReply { id: 6, has });
         }
+        let mark = Mark { index: first, term: Term(2), chain: 77 };
+        round_trip(&PeerMessage::Chain { seed: 5, mark });
         let backwards = PeerMessage::RepairRequest { id: 4, seed: 5, first: last, last: first };
         let nothing = PeerMessage::RepairReply { id: 6, has: Spare::Entries(Vec::new()) };
         for bad in [backwards, nothing] {
@@ -246,7 +264,7 @@ mod tests {
         let fields = EntryFields {
             seed: 5,
             index: LogIndex(index),
-            term: quorate_raft::Term(1),
+            term: Term(1),
             kind: EntryKind::Normal,
             base_offset: index,
             count: 1,
@@ -261,7 +279,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn junk_after_a_kind_of_repair_never_panics(kind in 16u8..18, bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
+        fn junk_after_a_kind_of_repair_never_panics(kind in 16u8..19, bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
             let mut frame = vec![kind];
             frame.extend(bytes);
             let _ = decode_peer(frame.into());
