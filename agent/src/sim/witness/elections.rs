@@ -71,6 +71,10 @@ impl Witness {
     fn begins_to_lead(&mut self, by: usize, machines: &[Machine], raft: &RaftMessage) {
         let (machine, term) = (&machines[by], raft.message.term());
         let Some(process) = &machine.process else { return };
+        // It may have committed that in a term that it led before, and lost that before it could tell anybody.
+        let applied = process.published.readable_index.0;
+        let told = self.elections.told.entry(raft.seed).or_default();
+        *told = applied.max(*told);
         let older = process.ordered.partition_point(|entry| entry.header().term < term);
         let Some((_, configuration)) = machine.configurations.range(..=older as u64).next_back() else { return };
         let mut grants = self.elections.grants.remove(&(raft.seed, term, machine.node.get())).unwrap_or_default();
