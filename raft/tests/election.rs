@@ -177,6 +177,35 @@ fn a_live_leader_cannot_be_unseated() {
     }
 }
 
+/// E11. And not a moment longer than a follower's own timer runs at least: when that may be over, so is the loyalty.
+#[test]
+fn loyalty_to_a_leader_ends_when_an_election_may_begin() {
+    let mut c = Cluster::of(3);
+    let leader = c.elect();
+    c.settle();
+    let (voter, candidate) = (c.others(leader)[0], c.others(leader)[1]);
+    c.hold_back(candidate, voter, "pre-vote");
+    c.isolate(candidate);
+    c.time_out(candidate);
+    let question = c.captured.pop().expect("it asks");
+    c.heal();
+    c.hold_back(leader, voter, "heartbeat");
+    c.run(60 * MS);
+    let heartbeat = c.captured.pop().expect("a sign of life");
+    c.crash(leader);
+    c.capture.clear();
+    c.deliver(heartbeat);
+    let heard_at = c.now;
+    c.hold_back(voter, candidate, "pre-vote-reply");
+    for (after, granted) in [(250 * MS - 1, false), (250 * MS, true)] {
+        c.now = heard_at + after;
+        c.deliver(question.clone());
+        let answer = c.captured.pop().expect("an answer").message;
+        let json = serde_json::to_value(answer).expect("a message");
+        assert_eq!(json["body"]["P"]["granted"], granted, "{after} us after the leader was heard");
+    }
+}
+
 /// E12, E13, E15. A node of an older term has the better log, one of a newer term the shorter: neither may wait for the
 /// other for ever. A refused pre-vote teaches the newer term.
 #[test]
