@@ -142,16 +142,8 @@ impl Data {
     pub(super) fn control(&self, opened: &Opened, checkpoints: &Loaded) -> Result<Vec<Entry>, Error> {
         let path = self.path.join(LOG);
         let known = checkpoints.checkpoint.as_ref().map_or(LogIndex::ZERO, Checkpoint::index);
-        let mut control = Vec::new();
-        for index in opened.recovered.control.iter().filter(|index| **index > known) {
-            match opened.reader.read(*index, *index, usize::MAX) {
-                Ok(entries) => control.extend(entries),
-                // The node learns what it holds when it is repaired, and does not lead before that.
-                Err(wal::Error::Corrupt { entries: Some(_), .. }) => {}
-                Err(error) => return Err(log_error(&path, error)),
-            }
-        }
-        Ok(control)
+        // What is left out the node learns when it is repaired, and it does not lead before that.
+        opened.control(known).map_err(|e| log_error(&path, e))
     }
 
     /// Refuses to start on damage that nobody could repair: without another member there is no other copy. Of a log that

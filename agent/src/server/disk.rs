@@ -18,6 +18,8 @@ use tokio::sync::{mpsc as async_mpsc, oneshot};
 
 /// Writes that are synced together at most.
 const GROUP_MAX: usize = 1024;
+/// After so long without a write the log notes how far it is durable: long enough that a busy log never does.
+const IDLE: Duration = Duration::from_millis(100);
 /// Between two tries to get room for the next segment.
 const FULL_PAUSE: Duration = Duration::from_millis(200);
 
@@ -195,7 +197,18 @@ fn write_loop(
     damage: &Damage,
     syncs: &Scrub,
 ) {
-    while let Ok(first) = jobs.recv() {
+    loop {
+        let first = match jobs.recv_timeout(IDLE) {
+            Ok(first) => first,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                writer.mark_idle();
+                match jobs.recv() {
+                    Ok(first) => first,
+                    Err(mpsc::RecvError) => break,
+                }
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+        };
         let mut newest = None;
         let mut end = None;
         let mut repair = None;
@@ -235,9 +248,13 @@ fn write_loop(
                 let _ = done.send(Done::Refused { why });
                 return;
             }
-            Some(_) => return,
+            Some(_) => break,
             None => {}
         }
+    }
+    // Whatever is damaged at the next start was durable before. If this fails, the next start is one after a crash.
+    if let Err(error) = writer.close() {
+        tracing::warn!("the log is not closed: {error}");
     }
 }
 

@@ -208,15 +208,8 @@ impl Machine {
                 return Err(Dead::Untrue(format!("the checkpoint of entry {known} differs from a replay in {part}")));
             }
         }
-        let mut control = Vec::new();
-        for index in opened.recovered.control.iter().filter(|index| **index > known) {
-            match opened.reader.read(*index, *index, usize::MAX) {
-                Ok(entries) => control.extend(entries),
-                // It comes back with the repair.
-                Err(wal::Error::Corrupt { entries: Some(_), .. }) => {}
-                Err(error) => return Err(Dead::Log(error)),
-            }
-        }
+        // What is left out comes back with the repair.
+        let control = opened.control(known).map_err(Dead::Log)?;
         self.lives += 1;
         let clock = Clock::new(at, random.below(3_600_000_000), self.pace);
         let now = Now { mono: clock.read(at), wall: self.wall(at) };

@@ -10,7 +10,8 @@ use crate::{LogIndex, Position};
 pub const DAMAGED_RANGES_MAX: usize = 10_000;
 
 /// Entries that belong to the log and cannot be given: their bytes are damaged or gone. They are never cut away; entries
-/// from a peer make them good, see [`Writer::repair`](super::Writer::repair).
+/// from a peer make them good, see [`Writer::repair`](super::Writer::repair). Damaged places that touch are one range, which
+/// may then reach into the next segment; file, place and words are those of the first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DamagedRange {
     /// The segment file.
@@ -73,6 +74,9 @@ pub struct Scrubbed {
     pub next: Option<ScrubCursor>,
     /// Bytes read.
     pub bytes: u64,
+    /// Files of which something else than an entry is damaged, and what: header blocks and sidecars, which the next start
+    /// makes good by itself.
+    pub other: Vec<(String, String)>,
     /// Damage that was not known before; it is among [`Reader::damaged`](super::Reader::damaged) now.
     pub damaged: Vec<DamagedRange>,
 }

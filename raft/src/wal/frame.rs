@@ -36,7 +36,7 @@ use bytes::{Buf, BufMut, Bytes};
 use crc32c::{crc32c, crc32c_append};
 
 use super::disk::File;
-use super::entry::{ENTRY_BYTES_MAX, ENTRY_HEADER_BYTES, Entry, EntryError, EntryHeader};
+use super::entry::{self, ENTRY_BYTES_MAX, ENTRY_HEADER_BYTES, Entry, EntryError, EntryHeader};
 use crate::Wall;
 
 /// Bytes of a frame before its body.
@@ -74,6 +74,13 @@ impl FrameHeader {
     /// Bytes of the whole frame with its padding.
     pub(super) fn total_len(&self) -> u64 {
         framed_len(self.body_len as usize)
+    }
+
+    /// The header of its entry, if that is not damaged, whatever the payload is.
+    pub(super) fn of_entry(&self, body: &[u8]) -> Option<EntryHeader> {
+        let header = entry::decode_header(body).ok()?;
+        let same = header.encoded_len() == self.body_len as usize && describes(self, &header);
+        same.then_some(header)
     }
 }
 
@@ -216,6 +223,68 @@ fn describes(frame: &FrameHeader, entry: &EntryHeader) -> bool {
         && frame.time_key == time_key(entry.time)
 }
 
+/// The first place from `at` on where a good frame header stands.
+pub(super) fn next(window: &mut Window, uid: u64, at: u64) -> io::Result<Option<(u64, FrameHeader)>> {
+    const STEP: usize = 64 << 10;
+    let mut at = at;
+    while at < window.end() {
+        let bytes = window.get(at, STEP)?;
+        for offset in (0..bytes.len()).step_by(8).filter(|o| may_start(bytes.get(*o..).unwrap_or_default())) {
+            let place = at + offset as u64;
+            let head = window.get(place, FRAME_HEADER_BYTES)?;
+            if let Some(header) = decode_header(&head, uid, place) {
+                return Ok(Some((place, header)));
+            }
+        }
+        at += bytes.len() as u64;
+    }
+    Ok(None)
+}
+
+/// What lies behind a bad place of a segment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Survey {
+    /// The highest durable frontier in a good frame header there.
+    pub(super) frontier: u64,
+    /// Only zeros from here on.
+    pub(super) written_end: u64,
+    /// The last good frame header there, and where its frame ends.
+    pub(super) last: Option<LastFrame>,
+}
+
+/// A good frame header behind which there is no other.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LastFrame {
+    pub(super) index: u64,
+    /// Where its frame ends.
+    pub(super) end: u64,
+    /// The header of its entry, if that is good.
+    pub(super) entry: Option<EntryHeader>,
+}
+
+/// Looks at every place from `from` on where a frame header may stand.
+pub(super) fn survey(window: &mut Window, uid: u64, from: u64) -> io::Result<Survey> {
+    const STEP: usize = 64 << 10;
+    let mut survey = Survey { frontier: 0, written_end: from, last: None };
+    let mut at = from;
+    while at < window.end() {
+        let bytes = window.get(at, STEP)?;
+        if let Some(last) = bytes.iter().rposition(|b| *b != 0) {
+            survey.written_end = at + last as u64 + 1;
+        }
+        at += bytes.len() as u64;
+    }
+    let mut at = from;
+    while let Some((place, header)) = next(window, uid, at)? {
+        survey.frontier = survey.frontier.max(u64::from(header.frontier));
+        let body = window.get(place + FRAME_HEADER_BYTES as u64, ENTRY_HEADER_BYTES)?;
+        let (index, end) = (header.index, place + header.total_len());
+        survey.last = Some(LastFrame { index, end, entry: header.of_entry(&body) });
+        at = place + 8;
+    }
+    Ok(survey)
+}
+
 /// A moving window over a file: reads in large steps, hands out shared slices.
 pub(super) struct Window {
     file: Arc<dyn File>,
@@ -223,12 +292,31 @@ pub(super) struct Window {
     step: usize,
     at: u64,
     bytes: Bytes,
+    /// A place that the system cannot read is damage like any other, and not the end of the walk.
+    lenient: bool,
+    /// Past the cache, as far as the system can.
+    cold: bool,
 }
+
+/// What a place that cannot be read is taken for: not zeros, which would mean that it was never written.
+const UNREADABLE: u8 = 0xff;
+/// Read at a time around such a place: what a disk remaps at a time.
+const CAREFUL_BYTES: usize = 4096;
 
 impl Window {
     /// Over the bytes of `file` before `end`, which must not exceed its length; `step` bytes are read at a time.
     pub(super) fn new(file: Arc<dyn File>, end: u64, step: usize) -> Self {
-        Self { file, end, step, at: 0, bytes: Bytes::new() }
+        Self { file, end, step, at: 0, bytes: Bytes::new(), lenient: false, cold: false }
+    }
+
+    /// Takes what the system cannot read for damaged bytes.
+    pub(super) fn lenient(self) -> Self {
+        Self { lenient: true, ..self }
+    }
+
+    /// Reads the disk and not the cache, as far as the system can tell them apart.
+    pub(super) fn cold(self) -> Self {
+        Self { cold: true, ..self }
     }
 
     pub(super) fn end(&self) -> u64 {
@@ -243,11 +331,30 @@ impl Window {
         if at < self.at || at + len as u64 > loaded {
             // The caller bounds `len` by the format and `left` by the real length of the file.
             let mut buffer = vec![0; len.max(self.step).min(left)];
-            self.file.read_at(&mut buffer, at)?;
+            if self.cold {
+                self.file.forget_cached(at, buffer.len() as u64);
+            }
+            match self.file.read_at(&mut buffer, at) {
+                Err(_) if self.lenient => self.read_around(&mut buffer, at),
+                other => other?,
+            }
             self.at = at;
             self.bytes = buffer.into();
         }
         let from = (at - self.at) as usize;
         Ok(self.bytes.slice(from..from + len))
+    }
+
+    fn read_around(&self, buffer: &mut [u8], at: u64) {
+        // The file may be shorter than its part of the log.
+        let there = self.file.len().unwrap_or(0).saturating_sub(at);
+        let there = usize::try_from(there).unwrap_or(usize::MAX).min(buffer.len());
+        let (there, gone) = buffer.split_at_mut(there);
+        gone.fill(UNREADABLE);
+        for (n, part) in there.chunks_mut(CAREFUL_BYTES).enumerate() {
+            if self.file.read_at(part, at + (n * CAREFUL_BYTES) as u64).is_err() {
+                part.fill(UNREADABLE);
+            }
+        }
     }
 }

@@ -63,7 +63,7 @@ const FIELDS_END: usize = 280;
 const HAS_LOG_ID: u32 = 1;
 const HAS_SUSPECT: u32 = 2;
 const HAS_LAST: u32 = 4;
-const IS_CUT: u32 = 8;
+const ENDS: u32 = 8;
 
 /// What a node knows of itself before it reads its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +118,7 @@ pub struct Tail {
     /// The last entry of the log up to there; `None` if there is none, or an older version wrote this.
     pub last: Option<EntryHeader>,
     /// The log ends at `durable`, whatever stands behind it in the file: a start could not prove it.
-    pub cut: bool,
+    pub ends: bool,
 }
 
 impl Meta {
@@ -176,7 +176,7 @@ impl Meta {
             flag(self.log_id.is_some(), HAS_LOG_ID)
                 | flag(self.suspect.is_some(), HAS_SUSPECT)
                 | flag(last.is_some(), HAS_LAST)
-                | flag(self.tail.is_some_and(|tail| tail.cut), IS_CUT),
+                | flag(self.tail.is_some_and(|tail| tail.ends), ENDS),
         );
         out.put_u64_le(generation);
         out.put_slice(&self.cluster);
@@ -228,7 +228,7 @@ pub(super) fn decode(bytes: &[u8], name: &str) -> Result<(u64, Meta), Error> {
     let incompatible = b.get_u32_le();
     let (fields_end, known_flags) = match version {
         1 => (FIELDS_END_1, HAS_LOG_ID),
-        _ => (FIELDS_END, HAS_LOG_ID | HAS_SUSPECT | HAS_LAST | IS_CUT),
+        _ => (FIELDS_END, HAS_LOG_ID | HAS_SUSPECT | HAS_LAST | ENDS),
     };
     if !(1..=VERSION).contains(&version) || incompatible != 0 {
         let what = format!("meta version {version}, incompatible features {incompatible:#x}");
@@ -258,7 +258,7 @@ pub(super) fn decode(bytes: &[u8], name: &str) -> Result<(u64, Meta), Error> {
         0 => None,
         _ => Some(entry::decode_header(b).map_err(|_| corrupt("the header of the last entry is wrong"))?),
     };
-    let tail = Tail { seq, uid, base, durable, last, cut: flags & IS_CUT != 0 };
+    let tail = Tail { seq, uid, base, durable, last, ends: flags & ENDS != 0 };
     let meta = Meta {
         cluster,
         node,
@@ -278,6 +278,8 @@ pub(super) struct MetaFiles {
     generation: u64,
     /// Which copy is written first: the one that may be torn, so that the good one stays until it is not needed.
     first: usize,
+    /// The copy that was damaged when this was opened.
+    mended: Option<(String, String)>,
 }
 
 impl MetaFiles {
@@ -306,6 +308,11 @@ impl MetaFiles {
         if let Some(at) = copies.iter().position(|c| matches!(c, Err(Error::Newer { .. }))) {
             return Err(copies.swap_remove(at).map_or_else(|error| error, |_| Error::Missing));
         }
+        let mended = copies.iter().zip(META_FILES).find_map(|(copy, name)| match copy {
+            Err(Error::Corrupt { what, .. }) => Some((name.to_owned(), what.clone())),
+            Err(error) => Some((name.to_owned(), error.to_string())),
+            Ok(_) => None,
+        });
         let (generation, meta) = copies.swap_remove(1 - first)?;
         let mut files = Vec::with_capacity(META_FILES.len());
         for name in META_FILES {
@@ -317,7 +324,12 @@ impl MetaFiles {
             files.push(disk.open(name).context("open", name)?);
         }
         let [a, b] = [files.swap_remove(0), files.swap_remove(0)];
-        Ok((Self { files: [a, b], generation, first }, meta))
+        Ok((Self { files: [a, b], generation, first, mended }, meta))
+    }
+
+    /// The copy that opening found damaged; writing makes it good.
+    pub(super) fn mended(&mut self) -> Option<(String, String)> {
+        self.mended.take()
     }
 
     /// Makes `meta` durable in both copies. After an error nothing may be replied that depends on either value.

@@ -28,20 +28,26 @@ mod damaged;
 mod disk;
 mod entry;
 mod error;
+mod found;
 mod frame;
+mod hole;
 mod meta;
 mod names;
 mod options;
 mod os;
 mod reader;
 mod recover;
+mod repair;
+mod scrub;
 mod segment;
+mod sidecar;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 mod verified;
 mod verifier;
 mod verify;
 mod view;
+mod walk;
 mod writer;
 
 #[cfg(test)]
@@ -49,6 +55,8 @@ mod tests;
 
 use std::io;
 use std::sync::Arc;
+
+use crate::LogIndex;
 
 pub use damaged::{DAMAGED_RANGES_MAX, DamagedRange, Repaired, ScrubCursor, Scrubbed, SuspectTail};
 pub use disk::{Disk, File, Lock};
@@ -89,6 +97,30 @@ pub struct Opened {
     pub recovered: Recovered,
 }
 
+impl Opened {
+    /// The control entries of the log behind `after`, ascending, as a node reads them before it speaks. One that is damaged and that no
+    /// sidecar remembers is left out: it is in a damaged range.
+    ///
+    /// # Errors
+    /// IO, or what else a read says but damage.
+    pub fn control(&self, after: LogIndex) -> Result<Vec<Entry>, Error> {
+        let mut control = Vec::new();
+        for index in self.recovered.control.iter().filter(|index| **index > after) {
+            let remembered = self.recovered.remembered.binary_search_by_key(index, |e| e.header().index);
+            if let Some(entry) = remembered.ok().and_then(|at| self.recovered.remembered.get(at)) {
+                control.push(entry.clone());
+                continue;
+            }
+            match self.reader.read(*index, *index, usize::MAX) {
+                Ok(entries) => control.extend(entries),
+                Err(Error::Corrupt { entries: Some(_), .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(control)
+    }
+}
+
 /// Does the directory hold a log?
 ///
 /// # Errors
@@ -110,12 +142,14 @@ pub fn create(disk: &Arc<dyn Disk>, meta: Meta) -> Result<(), Error> {
     MetaFiles::create(disk.as_ref(), &Meta { tail: None, ..meta })
 }
 
-/// Opens a log: takes the lock, reads the meta and every entry, cuts a torn tail, makes durable all that it reports,
-/// and counts the boot epoch up.
+/// Opens a log: takes the lock, reads the meta, the sidecars of old segments and the entries of new ones, cuts a torn
+/// tail, makes durable all that it reports, and counts the boot epoch up. Damaged entries are named and the log opens:
+/// see [`Recovered::damaged`] and [`Recovered::suspect`].
 ///
 /// # Errors
-/// [`Error::Missing`], [`Error::Locked`], [`Error::Corrupt`] with file and offset, [`Error::Newer`], or IO. Then
-/// nothing but a torn tail was changed.
+/// [`Error::Missing`], [`Error::Locked`], [`Error::Newer`], IO, or [`Error::Corrupt`] with file and offset: both copies
+/// of the meta are damaged, a file belongs to another log, or nothing tells which entries are lost. Then nothing but a
+/// torn tail was changed.
 pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Opened, Error> {
     let lock = lock(disk.as_ref())?;
     let options = options.clamped();
@@ -126,7 +160,8 @@ pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Opened, Error> {
     let (mut files, mut meta) = MetaFiles::open(disk.as_ref(), &names)?;
     let view = View::new(meta.start, options.index_every_bytes);
     let shared = Arc::new(Shared::new(disk.clone(), view));
-    let scan = recover::scan(disk.as_ref(), &names, &meta, &shared)?;
+    let mut scan = recover::scan(disk.as_ref(), &names, &meta, &shared, &options)?;
+    scan.recovered.mended.splice(..0, files.mended());
     for name in names.iter().filter(|n| segment::classify(n) == Name::Leftover) {
         // The meta may have used up one of them already.
         disk::remove_if_any(disk.as_ref(), name).context("remove", name)?;
@@ -137,11 +172,13 @@ pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Opened, Error> {
     meta.tail = (scan.newest_seq != 0).then_some(Tail {
         seq: scan.newest_seq,
         uid: scan.newest.uid,
-        base: scan.newest_base,
-        durable: scan.newest.len,
+        base: scan.newest.base,
+        durable: scan.newest_end,
         last: scan.recovered.last,
-        cut: false,
+        ends: true,
     });
+    // In the same write as the end of the log: no reply comes before it.
+    meta.suspect = scan.recovered.suspect;
     files.write(&meta)?;
     let writer = Writer::new(writer::Parts {
         disk,
@@ -152,7 +189,7 @@ pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Opened, Error> {
         last: scan.recovered.last,
         newest: scan.newest,
         newest_seq: scan.newest_seq,
-        newest_base: scan.newest_base,
+        newest_end: scan.newest_end,
         lock,
     });
     Ok(Opened { writer, reader: Reader::new(shared), meta, recovered: scan.recovered })

@@ -4,25 +4,30 @@
 //!
 //! # The rule
 //!
-//! All segments but the newest were synced before the next one got its name: any damage there is corruption, and
-//! the log refuses to open. In the newest one let `p` be the first place without a good frame, and `F` the proven
-//! durable frontier: the highest one in the meta and in any good frame header, before or after `p`.
+//! All segments but the newest were synced before the next one got its name: any damage there is named, as a range of
+//! entries, and stays. In the newest one let `p` be the first place without a good frame, and `F` the proven durable
+//! frontier: the highest one in the meta, the sidecar and any good frame header, before or after `p`.
 //!
-//! 1. `p < F`: durable bytes are damaged. Corruption.
+//! 1. `p < F`: durable bytes are damaged. A named range up to the next good frame, or, if none follows, up to the end
+//!    that meta or sidecar know exactly; from there the rule applies again.
 //! 2. Only zeros from `p` on: nothing was written there. A clean end.
 //! 3. A sector of the bad frame was never written (it is zero and was not when the frame was built, or the file ends
 //!    before it): an honest disk cannot have synced that frame, so it was not acked. A torn tail: cut.
-//! 4. Else the frame was written whole and changed later, or a sector was torn inside. It may have been acked.
-//!    Corruption. "Good frames follow it" proves nothing: rot in the first frame of the last acked batch looks the
-//!    same.
+//! 4. Else the frame was written whole and changed later, or a sector was torn inside. It may have been acked. "Good
+//!    frames follow it" proves nothing: rot in the first frame of the last acked batch looks the same. A suspect tail:
+//!    the log ends before it, the bytes stay in the file, and the meta keeps the highest position that may stand there,
+//!    in the same write that says where the log ends.
+//!
+//! Case 4 also holds for `p < F` where nobody knows how many entries the damage costs.
 //!
 //! The rule needs sectors that were never written to be zero. Hence segments are filled with zeros ahead of the
 //! frames, and a place is never used twice: a truncation or a new life begins a new segment.
 //!
 //! # What is not protected
 //!
-//! A disk that confirms a sync and loses exactly the last batch before a crash leaves case 2 or 3; only a peer that
-//! remembers more can tell. A crash that tears inside a 512-byte sector in the last window leaves case 4.
+//! A disk that confirms a sync and loses exactly the last batch before a crash, or somebody who cuts the newest file
+//! after a crash, leaves case 2 or 3; only a peer that remembers more can tell. If a range costs entries of several terms, and neither sidecar nor entry headers tell which,
+//! they are given out as of the lower one until it is repaired.
 //!
 //! # Why the last window is written again
 //!
@@ -34,17 +39,22 @@ use std::sync::Arc;
 
 use super::damaged::{DamagedRange, SuspectTail};
 use super::disk::{Disk, File};
-use super::entry::{EntryError, EntryHeader};
+use super::entry::{Entry, EntryHeader};
 use super::error::{Context, Error};
-use super::frame::{self, FRAME_HEADER_BYTES, Place, Window};
+use super::found::{self, Found};
+use super::frame::{LastFrame, Place, Survey, Window};
+use super::hole::Hole;
 use super::meta::{Meta, Tail};
+use super::options::Options;
 use super::reader::{Reader, Shared};
-use super::segment::{self, Name, Previous, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, SegmentHeader};
-use super::view::Segment;
+use super::segment::{Previous, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES};
+use super::sidecar::{self, Facts, Of};
+use super::view::Extent;
+use super::walk::{Before, STEP_BYTES, Walker, describe};
 use crate::{LogIndex, Position, Run};
 
-/// Bytes read at a time.
-const STEP_BYTES: usize = 1 << 20;
+/// The smallest frame, by which entries that cannot be counted are bounded.
+const FRAME_BYTES_MIN: u64 = 152;
 
 /// What a start found in the log, all of it durable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,6 +68,8 @@ pub struct Recovered {
     /// The entries in force that a node reads before it speaks, ascending; see
     /// [`is_remembered`](super::EntryKind::is_remembered).
     pub control: Vec<LogIndex>,
+    /// Those of them that sidecars hold or that were read, ascending: they are good though the log may be damaged there.
+    pub remembered: Vec<Entry>,
     /// Bytes of a torn tail that were cut: written before a crash, never synced, never acked.
     pub torn_bytes_cut: u64,
     /// Entries in the log that cannot be given, ascending: found by this start. The newest segments and those without a
@@ -67,6 +79,8 @@ pub struct Recovered {
     pub suspect: Option<Position>,
     /// What this start could not prove at the end of the log, and no longer counts in.
     pub suspect_tail: Option<SuspectTail>,
+    /// Files that this start made good by itself, and what was wrong with them.
+    pub mended: Vec<(String, String)>,
     /// Segment files found.
     pub segments: usize,
     /// Bytes of entries whose checksums were verified.
@@ -79,276 +93,403 @@ pub(super) struct Scan {
     /// The newest segment; [`Previous::default`] if there is none.
     pub(super) newest: Previous,
     pub(super) newest_seq: u64,
-    pub(super) newest_base: u64,
+    /// Where the log ends in it.
+    pub(super) newest_end: u64,
 }
 
-/// Reads every segment into the view, cuts a torn tail, and makes the newest segment durable. The caller syncs the
-/// directory.
-pub(super) fn scan(disk: &dyn Disk, names: &[String], meta: &Meta, shared: &Arc<Shared>) -> Result<Scan, Error> {
-    let found = segments(disk, names, meta)?;
-    let mut scanner = Scanner::new(disk, meta, shared);
-    let mut newest = Previous::default();
-    let (mut newest_seq, mut newest_base) = (0, 0);
+/// Takes all segments into the view: the older ones by their sidecars, the newest ones by reading them. Cuts a torn tail,
+/// and makes the newest segment durable. The caller syncs the directory.
+pub(super) fn scan(
+    disk: &dyn Disk,
+    names: &[String],
+    meta: &Meta,
+    shared: &Arc<Shared>,
+    options: &Options,
+) -> Result<Scan, Error> {
+    let found = found::segments(disk, names, meta)?;
+    let mut scanner = Scanner { disk, meta, shared, options, before: Before::Start, recovered: Recovered::default() };
+    let mut untils = vec![u64::MAX; found.len()];
+    let mut unread = vec![0; found.len()];
+    let (mut until, mut bytes) = (u64::MAX, 0);
+    for (at, this) in found.iter().enumerate().rev() {
+        untils[at] = until;
+        until = until.min(this.base);
+        bytes += this.len.unwrap_or(0);
+        unread[at] = bytes;
+    }
+    let mut scan = Scan { recovered: Recovered::default(), newest: Previous::default(), newest_seq: 0, newest_end: 0 };
     for (at, this) in found.iter().enumerate() {
-        let end = match found.get(at + 1) {
-            Some(next) => scanner.sealed(this, &next.header)?,
-            None => scanner.tail(this)?,
+        let known = scanner.begin(this)?;
+        let (facts, len) = match found.get(at + 1) {
+            Some(_) => {
+                let must_read = unread[at] <= options.verify_at_open_bytes;
+                (scanner.sealed(this, untils[at], known, must_read)?, this.sealed_len.or(this.len).unwrap_or(0))
+            }
+            None => scanner.newest(this, known)?,
         };
-        shared.view_mut().bytes += end;
-        newest = Previous { uid: this.header.uid, len: end };
-        newest_seq = this.header.seq;
-        newest_base = this.header.base_index;
+        scan.newest = Previous { uid: this.segment.uid, len, base: this.base };
+        scan.newest_seq = this.segment.seq;
+        scan.newest_end = facts.end;
+        shared.view_mut().bytes += this.len.map_or(0, |_| len);
+        scanner.take(this, facts, untils[at]);
     }
-    scanner.recovered.start = meta.start.position;
-    scanner.recovered.suspect = meta.suspect;
-    scanner.recovered.segments = found.len();
-    scanner.recovered.last = scanner.last;
-    Ok(Scan { recovered: scanner.recovered, newest, newest_seq, newest_base })
+    for this in &found {
+        scanner.mend(this)?;
+    }
+    scan.recovered = scanner.end(found.iter().filter(|f| f.len.is_some()).count())?;
+    Ok(scan)
 }
 
-/// A segment file whose header block is good.
-struct FoundSegment {
-    name: String,
-    header: SegmentHeader,
-    len: u64,
-}
-
-/// Reads all header blocks in order and checks that no segment is missing or foreign.
-fn segments(disk: &dyn Disk, names: &[String], meta: &Meta) -> Result<Vec<FoundSegment>, Error> {
-    let mut numbered = Vec::new();
-    for name in names {
-        match segment::classify(name) {
-            Name::Segment(seq) => numbered.push((seq, name)),
-            Name::Strange => return Err(Error::corrupt(name, 0, "this is not the name of a segment")),
-            Name::Leftover | Name::Foreign => {}
-        }
-    }
-    numbered.sort_unstable();
-    let mut found: Vec<FoundSegment> = Vec::with_capacity(numbered.len());
-    for (seq, name) in numbered {
-        if let Some(before) = found.last().filter(|f| f.header.seq.checked_add(1) != Some(seq)) {
-            let what = format!("the segment after number {} is missing, or there twice", before.header.seq);
-            return Err(Error::corrupt(name, 0, what));
-        }
-        found.push(read_header(disk, name, meta)?);
-    }
-    if let Some(tail) = meta.tail {
-        check_tail(&found, tail)?;
-    }
-    Ok(found)
-}
-
-fn read_header(disk: &dyn Disk, name: &str, meta: &Meta) -> Result<FoundSegment, Error> {
-    let file = disk.open(name).context("open", name)?;
-    let len = file.len().context("measure", name)?;
-    if len > SEGMENT_BYTES_MAX {
-        return Err(Error::corrupt(name, SEGMENT_BYTES_MAX, "the file is longer than any segment"));
-    }
-    let mut block = vec![0; SEGMENT_HEADER_BYTES.min(len as usize)];
-    file.read_at(&mut block, 0).context("read", name)?;
-    let header = SegmentHeader::decode(&block, name)?;
-    if header.cluster != meta.cluster || header.node != meta.node {
-        return Err(Error::corrupt(name, 0, "the segment belongs to another node or cluster"));
-    }
-    if Some(header.log_id) != meta.log_id {
-        return Err(Error::corrupt(name, 0, "the segment belongs to another log id"));
-    }
-    Ok(FoundSegment { name: name.to_owned(), header, len })
-}
-
-/// The segment that the meta knows as the newest must be there, as long as it was.
-fn check_tail(found: &[FoundSegment], tail: Tail) -> Result<(), Error> {
-    let known = found.iter().find(|f| f.header.seq == tail.seq && f.header.uid == tail.uid);
-    let Some(known) = known else {
-        let name = format!("segment number {} (uid {:016x})", tail.seq, tail.uid);
-        return Err(Error::corrupt(&name, 0, "the newest segment that the meta knows is missing"));
-    };
-    if known.len < tail.durable {
-        let what = format!("the file ends before byte {}, which was durable", tail.durable);
-        return Err(Error::corrupt(&known.name, known.len, what));
-    }
-    Ok(())
-}
-
-/// Walks the frames of all segments in order.
 struct Scanner<'a> {
     disk: &'a dyn Disk,
     meta: &'a Meta,
     shared: &'a Arc<Shared>,
-    last: Option<EntryHeader>,
+    options: &'a Options,
+    /// The entry before the next segment.
+    before: Before,
     recovered: Recovered,
 }
 
-/// Where a walk through one segment stopped.
-struct Stop {
-    file: Arc<dyn File>,
-    at: u64,
-    place: Place,
-    /// The highest durable frontier in a good frame before it.
-    frontier: u64,
-}
-
 impl<'a> Scanner<'a> {
-    fn new(disk: &'a dyn Disk, meta: &'a Meta, shared: &'a Arc<Shared>) -> Self {
-        Self { disk, meta, shared, last: None, recovered: Recovered::default() }
+    /// A segment supersedes all entries from its base index on. Gives what its sidecar knows.
+    fn begin(&mut self, this: &Found) -> Result<Option<(Of, Facts)>, Error> {
+        let first = self.shared.view().first();
+        if this.base < first {
+            let what = format!("it begins at entry {}, the log at {first}", this.base);
+            return Err(Error::corrupt(&this.segment.name, 0, what));
+        }
+        let is_next = |header: &EntryHeader| header.index.0 + 1 == this.base;
+        self.before = match self.before {
+            _ if this.base == first => Before::Start,
+            Before::Known(header) if is_next(&header) => self.before,
+            _ => match Reader::new(self.shared.clone()).header(LogIndex(this.base - 1)) {
+                Ok(Some(header)) => Before::Known(header),
+                // Newest by far: the meta remembers the entry before it.
+                Ok(None) | Err(Error::Corrupt { .. }) => self
+                    .meta
+                    .tail
+                    .filter(|tail| tail.seq == this.segment.seq)
+                    .and_then(|tail| tail.last)
+                    .filter(is_next)
+                    .map_or(Before::Unknown, Before::Known),
+                Err(error) => return Err(error),
+            },
+        };
+        let known = sidecar::read(self.disk, &this.segment.name);
+        Ok(known.filter(|(of, _)| (of.uid, of.seq, of.base) == (this.segment.uid, this.segment.seq, this.base)))
+    }
+
+    fn walker(&self, this: &Found, file: Arc<dyn File>, len: u64) -> Walker<'a> {
+        let window = Window::new(file, len, STEP_BYTES);
+        let window = if this.sealed_len.is_some() { window.lenient() } else { window };
+        let every = self.options.index_every_bytes;
+        Walker::new(self.meta, this.segment.clone(), this.base, self.before, window, every)
     }
 
     /// A segment that has a successor was durable as a whole.
-    fn sealed(&mut self, this: &FoundSegment, next: &SegmentHeader) -> Result<u64, Error> {
-        if next.previous != (Previous { uid: this.header.uid, len: this.len }) {
-            let what = format!("its successor remembers a length of {}, the file has {}", next.previous.len, this.len);
-            return Err(Error::corrupt(&this.name, this.len.min(next.previous.len), what));
+    fn sealed(
+        &mut self,
+        this: &Found,
+        until: u64,
+        known: Option<(Of, Facts)>,
+        must_read: bool,
+    ) -> Result<Facts, Error> {
+        let is_whole = known.as_ref().is_some_and(|(of, facts)| {
+            facts.next >= until && this.len == Some(of.len) && this.sealed_len.is_none_or(|len| len == of.len)
+        });
+        if let (Some((_, facts)), true, false) = (&known, is_whole, must_read) {
+            return Ok(facts.clone());
         }
-        let stop = self.walk(this)?;
-        match stop.place {
-            Place::End => Ok(stop.at),
-            place => Err(damage(&this.name, stop.at, &place)),
-        }
-    }
-
-    /// The newest segment may end in a torn write.
-    fn tail(&mut self, this: &FoundSegment) -> Result<u64, Error> {
-        let stop = self.walk(this)?;
-        let known = self.meta.tail.filter(|t| t.seq == this.header.seq).map_or(0, |t| t.durable);
-        let mut frontier = stop.frontier.max(known);
-        if matches!(stop.place, Place::End) {
-            if stop.at < frontier {
-                return Err(Error::corrupt(&this.name, stop.at, "the file ends before what was durable"));
-            }
-        } else {
-            let rest = survey(this, &stop)?;
-            frontier = frontier.max(rest.frontier);
-            let torn = match &stop.place {
-                _ if rest.written_end == stop.at => true,
-                Place::BadHeader { unwritten } | Place::BadBody { unwritten, .. } => *unwritten,
-                Place::Frame(_) | Place::End | Place::Unreadable(_) => false,
-            };
-            if stop.at < frontier || !torn {
-                return Err(damage(&this.name, stop.at, &stop.place));
-            }
-            self.recovered.torn_bytes_cut += rest.written_end - stop.at;
-        }
-        make_durable(this, &stop, frontier)?;
-        Ok(stop.at)
-    }
-
-    /// Takes in every good frame of a segment.
-    fn walk(&mut self, this: &FoundSegment) -> Result<Stop, Error> {
-        let header = &this.header;
-        self.begin(this)?;
-        let file = self.disk.open(&this.name).context("open", &this.name)?;
-        let mut window = Window::new(file.clone(), this.len, STEP_BYTES);
-        let mut at = SEGMENT_HEADER_BYTES as u64;
-        let mut frontier = at;
+        let Some(len) = this.len else { return Ok(self.absent(this, until, known)) };
+        let file = self.disk.open(&this.segment.name).context("open", &this.segment.name)?;
+        let mut walker = self.walker(this, file, len);
         loop {
-            match frame::read(&mut window, header.uid, at).context("read", &this.name)? {
-                Place::Frame(frame) => {
-                    self.meta
-                        .check_next(&frame.entry, self.last.as_ref())
-                        .map_err(|error| damage(&this.name, at, &Place::Unreadable(error)))?;
-                    frontier = frontier.max(u64::from(frame.header.frontier));
-                    let end = at + frame.header.total_len();
-                    self.take(frame.entry.header(), at, end);
-                    at = end;
-                }
-                place => return Ok(Stop { file, at, place, frontier }),
+            let place = walker.run(until)?;
+            if walker.index >= until {
+                break;
             }
+            if matches!(place, Place::End) || !walker.skip(&place, until)? {
+                let end = this.sealed_len.unwrap_or(len).max(walker.at);
+                walker.jump(until, end, None, describe(&place));
+                break;
+            }
+        }
+        let (mut facts, holes, verified) = (walker.facts, walker.holes, walker.verified);
+        self.recovered.verified_bytes += verified;
+        let clean = holes.is_empty();
+        self.shared.view_mut().add_holes(holes);
+        match known {
+            Some((_, known)) if !clean => facts.fill_from(&known),
+            // What was read counts, and the sidecar was wrong or not there.
+            _ if clean && !is_whole => self.write_sidecar(this, &facts, len),
+            _ => {}
+        }
+        Ok(facts)
+    }
+
+    fn write_sidecar(&self, this: &Found, facts: &Facts, len: u64) {
+        let of = Of { uid: this.segment.uid, seq: this.segment.seq, base: this.base, len };
+        sidecar::write(self.disk, &this.segment.name, of, facts);
+    }
+
+    /// The file is gone: all of its entries are damaged.
+    fn absent(&mut self, this: &Found, until: u64, known: Option<(Of, Facts)>) -> Facts {
+        let mut walker = self.no_file(this);
+        if until > this.base {
+            let end = this.sealed_len.unwrap_or(SEGMENT_BYTES_MAX);
+            walker.jump(until, end, None, "the file is missing".to_owned());
+        }
+        let mut facts = walker.facts;
+        let holes = walker.holes;
+        self.shared.view_mut().add_holes(holes);
+        if let Some((_, known)) = known {
+            facts.fill_from(&known);
+        }
+        facts
+    }
+
+    fn no_file(&self, this: &Found) -> Walker<'a> {
+        self.walker(this, Arc::new(super::disk::Nothing), 0)
+    }
+
+    /// The newest segment may end in a torn write; or nobody knows where. Gives the facts, and the length of the file.
+    fn newest(&mut self, this: &Found, sidecar: Option<(Of, Facts)>) -> Result<(Facts, u64), Error> {
+        let tail = self.meta.tail.filter(|tail| tail.seq == this.segment.seq);
+        let ends = tail.filter(|tail| tail.ends);
+        let known = Known::best(tail, sidecar.as_ref());
+        let name = &this.segment.name;
+        let file = match this.len {
+            Some(_) => self.disk.open(name).context("open", name)?,
+            None => Arc::new(super::disk::Nothing),
+        };
+        let len = this.len.unwrap_or(0);
+        let mut walker = self.walker(this, file.clone(), ends.map_or(len, |tail| tail.durable.min(len)));
+        let end = find_end(&mut walker, known, this.len.is_some(), ends.is_some())?;
+        let Walker { mut facts, mut holes, verified, .. } = walker;
+        let mut end = end;
+        // Without the last entry's header nobody can append, and its term is not known: then the log ends before it.
+        if facts.last.is_none() && facts.next > this.base {
+            facts.last = known.last.filter(|last| last.index.0 + 1 == facts.next);
+        }
+        while facts.last.is_none() && facts.next > this.base {
+            if holes.is_empty() {
+                return Err(Error::corrupt(name, facts.end, "the entries before the damage cannot be told"));
+            }
+            end = cut_before(&mut facts, &mut holes, end);
+        }
+        self.recovered.verified_bytes += verified;
+        let clean = holes.is_empty();
+        self.shared.view_mut().add_holes(holes);
+        let mut len = len;
+        match end.how {
+            How::Suspect { up_to, at, what } => {
+                let term = up_to.1.unwrap_or(self.meta.hard_state.term);
+                let up_to = Position { index: LogIndex(up_to.0), term };
+                self.recovered.suspect_tail = Some(SuspectTail { file: name.clone(), at, what, up_to });
+                rewrite(&file, name, end.frontier, facts.end)?;
+            }
+            How::Exact if ends.is_some() || this.len.is_none() => {}
+            How::Exact => {
+                self.recovered.torn_bytes_cut += end.torn;
+                rewrite(&file, name, end.frontier, facts.end)?;
+                if len > facts.end {
+                    file.set_len(facts.end).context("cut", name)?;
+                    len = facts.end;
+                }
+            }
+        }
+        if this.len.is_some() {
+            file.sync_all().context("sync", name)?;
+        }
+        match sidecar {
+            Some((_, known)) if !clean => facts.fill_from(&known),
+            known if clean && this.len.is_some() => {
+                let good = known.is_some_and(|(of, known)| of.len == len && known.next == facts.next);
+                if !good {
+                    self.write_sidecar(this, &facts, len);
+                }
+            }
+            _ => {}
+        }
+        let len = if this.len.is_some() { len } else { facts.end };
+        Ok((facts, len))
+    }
+
+    /// The facts of a segment become part of the log.
+    fn take(&mut self, this: &Found, facts: Facts, until: u64) {
+        let next = facts.next.min(until);
+        let mut view = self.shared.view_mut();
+        if until > this.base {
+            view.extents.push(Extent {
+                segment: this.segment.clone(),
+                first: this.base,
+                next,
+                end: facts.end,
+                points: facts.points.iter().copied().filter(|p| p.index < next).collect(),
+            });
+        }
+        drop(view);
+        for run in facts.runs.iter().filter(|run| run.first.0 < next) {
+            if self.recovered.runs.last().is_none_or(|last| last.term != run.term) {
+                self.recovered.runs.push(*run);
+            }
+        }
+        self.recovered.control.extend(facts.control.iter().filter(|index| index.0 < next));
+        self.recovered.remembered.extend(facts.remembered.iter().filter(|e| e.header().index.0 < next).cloned());
+        if next > this.base {
+            self.before = match facts.last {
+                Some(last) if last.index.0 + 1 == next => Before::Known(last),
+                _ => Before::Unknown,
+            };
         }
     }
 
-    /// A segment supersedes all entries from its base index on.
-    fn begin(&mut self, this: &FoundSegment) -> Result<(), Error> {
-        let base = this.header.base_index;
-        let (first, next) = {
-            let view = self.shared.view();
-            (view.first(), view.next())
-        };
-        if base < first || base > next {
-            let what = format!("it begins at entry {base}, the log before it reaches from {first} to {}", next - 1);
-            return Err(Error::corrupt(&this.name, 0, what));
+    /// Writes a damaged header block anew, in place: all of it is known, so that a crash on the way costs nothing.
+    fn mend(&mut self, this: &Found) -> Result<(), Error> {
+        let Some((block, what)) = &this.block else { return Ok(()) };
+        let name = &this.segment.name;
+        if !block.is_empty() {
+            let file = self.disk.open(name).context("open", name)?;
+            file.write_at(block, 0).context("write", name)?;
+            file.sync_all().context("sync", name)?;
         }
-        if base < next {
-            self.last = Reader::new(self.shared.clone()).header(LogIndex(base - 1))?;
-            let control = self.recovered.control.partition_point(|index| index.0 < base);
-            self.recovered.control.truncate(control);
-            let runs = self.recovered.runs.partition_point(|run| run.first.0 < base);
-            self.recovered.runs.truncate(runs);
-        }
-        let segment = Segment { name: this.name.clone(), seq: this.header.seq, uid: this.header.uid };
-        self.shared.view_mut().begin(Arc::new(segment), base, SEGMENT_HEADER_BYTES as u64);
+        self.recovered.mended.push((name.clone(), what.clone()));
         Ok(())
     }
 
-    fn take(&mut self, header: &EntryHeader, at: u64, end: u64) {
-        self.shared.view_mut().push(header, at, end);
-        self.recovered.verified_bytes += header.encoded_len() as u64;
-        if self.recovered.runs.last().is_none_or(|run| run.term != header.term) {
-            self.recovered.runs.push(Run { first: header.index, term: header.term });
-        }
-        if header.kind.is_remembered() {
-            self.recovered.control.push(header.index);
-        }
-        self.last = Some(*header);
+    fn end(mut self, segments: usize) -> Result<Recovered, Error> {
+        let view = self.shared.view();
+        self.recovered.start = self.meta.start.position;
+        self.recovered.segments = segments;
+        self.recovered.damaged = view.damaged();
+        self.recovered.last = match (self.before, view.extents.last()) {
+            (Before::Known(last), _) => Some(last),
+            (_, None) => None,
+            (Before::Start, Some(_)) => None,
+            (Before::Unknown, Some(newest)) => {
+                let what = "the last entry of the log is damaged, and nothing tells what it was";
+                return Err(Error::corrupt(&newest.segment.name, SEGMENT_HEADER_BYTES as u64, what));
+            }
+        };
+        let raised = self.recovered.suspect_tail.as_ref().map(|tail| tail.up_to);
+        self.recovered.suspect = match (self.meta.suspect, raised) {
+            (Some(old), Some(new)) if old.is_at_least_as_up_to_date_as(new) => Some(old),
+            (old, new) => new.or(old),
+        };
+        drop(view);
+        Ok(self.recovered)
     }
 }
 
-/// What lies behind the first bad place of the newest segment.
-struct Survey {
-    /// The highest durable frontier in a good frame header there.
+/// A frontier that was durable, and the last entry before it if that is known.
+#[derive(Clone, Copy)]
+struct Known {
     frontier: u64,
-    /// Only zeros from here on.
-    written_end: u64,
+    last: Option<EntryHeader>,
 }
 
-/// Looks at every place where a frame header may stand.
-fn survey(this: &FoundSegment, stop: &Stop) -> Result<Survey, Error> {
-    let mut window = Window::new(stop.file.clone(), this.len, STEP_BYTES);
-    let mut survey = Survey { frontier: 0, written_end: stop.at };
-    let mut at = stop.at;
-    while at < this.len {
-        let bytes = window.get(at, STEP_BYTES).context("read", &this.name)?;
-        if let Some(last) = bytes.iter().rposition(|b| *b != 0) {
-            survey.written_end = at + last as u64 + 1;
+impl Known {
+    fn best(tail: Option<Tail>, sidecar: Option<&(Of, Facts)>) -> Self {
+        let by_meta = tail.map_or(Self { frontier: 0, last: None }, |t| Self { frontier: t.durable, last: t.last });
+        match sidecar {
+            Some((_, facts)) if facts.end >= by_meta.frontier && tail.is_none_or(|t| !t.ends) => {
+                Self { frontier: facts.end, last: facts.last.or(by_meta.last) }
+            }
+            _ => by_meta,
         }
-        for offset in (0..bytes.len()).step_by(8).filter(|o| frame::may_start(&bytes[*o..])) {
-            let place = at + offset as u64;
-            let head = window.get(place, FRAME_HEADER_BYTES).context("read", &this.name)?;
-            if let Some(header) = frame::decode_header(&head, this.header.uid, place) {
-                survey.frontier = survey.frontier.max(u64::from(header.frontier));
+    }
+}
+
+/// How the newest segment ends.
+struct End {
+    how: How,
+    /// Everything before was durable.
+    frontier: u64,
+    /// Bytes of a torn write behind the end.
+    torn: u64,
+}
+
+enum How {
+    /// Where the walk stopped.
+    Exact,
+    /// There too, and something that may have been acked stood from `at` on: up to this index, of this term if known.
+    Suspect { up_to: (u64, Option<crate::Term>), at: u64, what: String },
+}
+
+/// Walks to the end of the newest segment, by the rule.
+fn find_end(walker: &mut Walker<'_>, known: Known, is_there: bool, ends: bool) -> Result<End, Error> {
+    let mut rest: Option<Survey> = None;
+    loop {
+        let place = walker.run(u64::MAX)?;
+        let at = walker.at;
+        let what = if is_there { describe(&place) } else { "the file is missing".to_owned() };
+        let frontier = known.frontier.max(walker.frontier);
+        let is_end = matches!(place, Place::End);
+        let survey = match rest {
+            _ if is_end => Survey { frontier: 0, written_end: at, last: None },
+            Some(survey) => survey,
+            None => *rest.insert(walker.survey()?),
+        };
+        let frontier = frontier.max(survey.frontier);
+        let exact = |torn| Ok(End { how: How::Exact, frontier, torn });
+        if at >= frontier {
+            // A file that is gone may have held more than anybody remembers, unless the log was closed.
+            if !is_there && !ends {
+                return Ok(suspect_end(at, frontier, SEGMENT_BYTES_MAX, walker.index, None, what));
+            }
+            if survey.written_end <= at {
+                return exact(0);
+            }
+            if matches!(place, Place::BadHeader { unwritten: true } | Place::BadBody { unwritten: true, .. }) {
+                return exact(survey.written_end - at);
+            }
+            return Ok(suspect_end(at, frontier, survey.written_end, walker.index, survey.last.as_ref(), what));
+        }
+        if !is_end && walker.skip(&place, u64::MAX)? {
+            continue;
+        }
+        match known.last {
+            Some(last) if known.frontier > at && last.index.0 >= walker.index => {
+                walker.jump(last.index.0 + 1, known.frontier, Some(last), what);
+            }
+            _ => {
+                let written = survey.written_end.max(frontier);
+                return Ok(suspect_end(at, frontier, written, walker.index, survey.last.as_ref(), what));
             }
         }
-        at += bytes.len() as u64;
     }
-    Ok(survey)
 }
 
-/// Writes the unproven frames again, cuts what follows them, and syncs; see the module's last section.
-fn make_durable(this: &FoundSegment, stop: &Stop, frontier: u64) -> Result<(), Error> {
-    let mut window = Window::new(stop.file.clone(), stop.at, STEP_BYTES);
-    let mut at = frontier;
-    while at < stop.at {
-        let bytes = window.get(at, STEP_BYTES).context("read", &this.name)?;
-        stop.file.write_at(&bytes, at).context("write", &this.name)?;
-        at += bytes.len() as u64;
-    }
-    if this.len != stop.at {
-        stop.file.set_len(stop.at).context("cut", &this.name)?;
-    }
-    stop.file.sync_all().context("sync", &this.name)
-}
-
-fn damage(file: &str, at: u64, place: &Place) -> Error {
-    let what = match place {
-        Place::Unreadable(EntryError::Version(version)) => {
-            return Error::Newer { file: file.to_owned(), what: format!("entry version {version}") };
-        }
-        Place::Unreadable(EntryError::Kind(kind)) => {
-            return Error::Newer { file: file.to_owned(), what: format!("entry kind {kind}") };
-        }
-        Place::Unreadable(error) => format!("the entry there is wrong: {error}"),
-        Place::BadBody { header, .. } => format!("entry {} does not match its checksum", header.index),
-        Place::BadHeader { .. } => "there is no valid frame header".to_owned(),
-        Place::Frame(_) | Place::End => "durable frames are missing".to_owned(),
+/// The highest index that may stand in the bytes from `at` to `written`, where the entry `index` belongs first.
+fn suspect_end(at: u64, frontier: u64, written: u64, index: u64, last: Option<&LastFrame>, what: String) -> End {
+    let fit = |from: u64| written.saturating_sub(from).div_ceil(FRAME_BYTES_MIN);
+    let up_to = match last.filter(|last| last.index >= index) {
+        Some(LastFrame { index, end, entry: Some(entry) }) if written <= *end => (*index, Some(entry.term)),
+        Some(LastFrame { index, end, .. }) => (index.saturating_add(fit(*end)), None),
+        None => (index.saturating_add(fit(at).max(1) - 1), None),
     };
-    Error::corrupt(file, at, what)
+    End { how: How::Suspect { up_to, at, what }, frontier: frontier.min(at), torn: 0 }
+}
+
+/// The last entries are damaged and nothing tells their terms: the log ends before the last hole.
+fn cut_before(facts: &mut Facts, holes: &mut Vec<Hole>, end: End) -> End {
+    let Some(hole) = holes.pop() else { return end };
+    let up_to = match end.how {
+        How::Suspect { up_to, .. } => up_to,
+        How::Exact => (facts.next - 1, None),
+    };
+    facts.cut(hole.first, hole.at, hole.before);
+    End { how: How::Suspect { up_to, at: hole.at, what: hole.what }, frontier: end.frontier.min(hole.at), torn: 0 }
+}
+
+/// Writes the unproven frames again; see the module's last section.
+fn rewrite(file: &Arc<dyn File>, name: &str, from: u64, end: u64) -> Result<(), Error> {
+    let mut window = Window::new(file.clone(), end, STEP_BYTES);
+    let mut at = from;
+    while at < end {
+        let bytes = window.get(at, STEP_BYTES).context("read", name)?;
+        file.write_at(&bytes, at).context("write", name)?;
+        at += bytes.len() as u64;
+    }
+    Ok(())
 }

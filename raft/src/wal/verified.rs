@@ -49,6 +49,13 @@ pub struct Verified {
     pub records: u64,
     /// Good entries that a truncation has superseded.
     pub superseded: u64,
+    /// Damaged places where nothing in force stands: superseded entries, and zeros behind the last frame. They cost nothing.
+    pub harmless: u64,
+    /// Good sidecars.
+    pub sidecars: usize,
+    /// Sidecars that are of no use: damaged, or cut off by a crash, since they are never synced. No damage: the next start
+    /// reads their segments instead.
+    pub sidecars_useless: Vec<String>,
     /// Bytes read.
     pub bytes: u64,
     /// The last good entry.

@@ -11,8 +11,9 @@ use super::entry::{Entry, EntryError, EntryHeader};
 use super::error::{Context, Error};
 use super::frame::{self, FRAME_HEADER_BYTES, FrameHeader, Place, Window};
 use super::meta::{self, META_BYTES, Meta};
-use super::names::META_FILES;
-use super::segment::{self, Name, Previous, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::names::{META_FILES, SIDECAR_SUFFIX};
+use super::segment::{self, Name, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::sidecar;
 use super::verified::{DAMAGES_MAX, Damage, Seen, TornTail, Verified};
 use crate::LogIndex;
 
@@ -43,6 +44,14 @@ pub(super) struct Verifier<'a> {
     wanted: BTreeSet<u64>,
     /// The damage whose end is told by the next good header.
     open: Option<usize>,
+    /// The entry that belongs to the place where the walk is.
+    expected: u64,
+    /// The last good entry in force.
+    force: Option<EntryHeader>,
+    /// Entries in force before this one are counted or named as damaged.
+    covered: u64,
+    /// Numbers and bases of segments that are missing, as far as their successors or the meta tell.
+    missing: Vec<(u64, u64)>,
 }
 
 impl<'a> Verifier<'a> {
@@ -57,6 +66,10 @@ impl<'a> Verifier<'a> {
             before_bases: BTreeMap::new(),
             wanted: BTreeSet::new(),
             open: None,
+            expected: 0,
+            force: None,
+            covered: 0,
+            missing: Vec::new(),
         }
     }
 
@@ -69,7 +82,7 @@ impl<'a> Verifier<'a> {
                 self.segment(this, later)?;
             }
         }
-        self.found.last = self.last.map(|header| header.index);
+        self.found.last = self.force.map(|header| header.index);
         Ok(self.found)
     }
 
@@ -155,6 +168,7 @@ impl<'a> Verifier<'a> {
                     None => drop(self.damage(name, 0, "this is not the name of a segment")),
                 },
                 Name::Strange => drop(self.damage(name, 0, "this is not the name of a segment")),
+                Name::Sidecar => self.sidecar(name),
                 Name::Leftover | Name::Foreign => {}
             }
         }
@@ -164,6 +178,16 @@ impl<'a> Verifier<'a> {
         self.found.segments = found.len();
         self.wanted = found.iter().map(|f| f.base.saturating_sub(1)).collect();
         Ok(found)
+    }
+
+    fn sidecar(&mut self, name: &str) {
+        let segment = name.replace(SIDECAR_SUFFIX, segment::SUFFIX);
+        let good = sidecar::read(self.disk, &segment)
+            .filter(|(of, _)| segment::parse(&segment) == Some((of.seq, of.base, of.uid)));
+        match good {
+            Some(_) => self.found.sidecars += 1,
+            None => self.found.sidecars_useless.push(name.to_owned()),
+        }
     }
 
     fn header_block(&mut self, name: &str, len: u64, file: &dyn File) -> Result<Option<SegmentHeader>, Error> {
@@ -191,25 +215,43 @@ impl<'a> Verifier<'a> {
 
     /// No segment is missing, there twice, or shorter than its successor or the meta remembers.
     fn check_order(&mut self, found: &[SegmentFile]) {
+        let is_there = |seq: u64| found.iter().any(|f| f.seq == seq);
+        let told = found.iter().filter_map(|f| Some((f.seq.checked_sub(1)?, f.header?.previous.base)));
+        let tail = self.found.meta.and_then(|meta| meta.tail).map(|tail| (tail.seq, tail.base));
+        self.missing = told.chain(tail).filter(|(seq, base)| *base > 0 && !is_there(*seq)).collect();
         for pair in found.windows(2) {
             let [before, next] = pair else { continue };
-            if before.seq.checked_add(1) != Some(next.seq) {
+            let until = found.iter().filter(|f| f.seq >= next.seq).map(|f| f.base).min().unwrap_or(0);
+            let told = next.header.map(|h| h.previous).filter(|p| p.base > 0 && before.seq + 2 == next.seq);
+            if told.is_some_and(|previous| previous.base >= until) {
+                // The one that is missing held nothing in force.
+                self.found.harmless += 1;
+            } else if before.seq.checked_add(1) != Some(next.seq) {
                 let what = format!("the segment after number {} is missing, or there twice", before.seq);
                 self.damage(&next.name, 0, what);
             } else if let Some(header) = &next.header
-                && header.previous != (Previous { uid: before.uid, len: before.len })
+                && (header.previous.uid, header.previous.len) != (before.uid, before.len)
             {
-                let at = before.len.min(header.previous.len);
-                let what =
-                    format!("its successor remembers a length of {}, the file has {}", header.previous.len, before.len);
-                self.damage(&before.name, at, what);
+                // If that costs entries in force, the walk names them.
+                self.found.harmless += 1;
             }
         }
         let Some(tail) = self.found.meta.and_then(|meta| meta.tail) else { return };
         match found.iter().find(|f| f.seq == tail.seq && f.uid == tail.uid) {
             None => {
                 let name = format!("segment number {} (uid {:016x})", tail.seq, tail.uid);
-                self.damage(&name, 0, "the newest segment that the meta knows is missing");
+                let last = tail.last.map(|last| last.index).filter(|last| last.0 >= tail.base);
+                if tail.ends && tail.base > 0 && last.is_none() {
+                    // The log ended before it when this was written.
+                    self.found.harmless += 1;
+                    return;
+                }
+                let place = self.damage(&name, 0, "the newest segment that the meta knows is missing");
+                if let Some(damage) =
+                    place.and_then(|place| self.found.damaged.get_mut(place)).filter(|_| tail.base > 0)
+                {
+                    damage.entries = Some((LogIndex(tail.base), last));
+                }
             }
             Some(known) if known.len < tail.durable => {
                 let what = format!("the file ends before byte {}, which was durable", tail.durable);
@@ -220,13 +262,25 @@ impl<'a> Verifier<'a> {
     }
 
     fn segment(&mut self, this: &SegmentFile, later: &[SegmentFile]) -> Result<(), Error> {
-        self.begin(this);
         let SegmentFile { name, seq, base, len, .. } = this;
         (self.look)(Seen::Segment { name, seq: *seq, base: LogIndex(*base), bytes: *len });
         let file = self.disk.open(&this.name).context("open", &this.name)?;
         // Entries from here on are superseded by a later segment.
-        let until = later.iter().map(|f| f.base).min().unwrap_or(u64::MAX);
-        let walk = Walk { this, file, until, newest: later.is_empty() };
+        let missing = self.missing.iter().filter(|(seq, _)| *seq > this.seq).map(|(_, base)| *base);
+        let until = later.iter().map(|f| f.base).chain(missing).min();
+        let newest = until.is_none();
+        let until = until.unwrap_or(u64::MAX);
+        self.begin(this, until);
+        let tail = self.found.meta.and_then(|m| m.tail).filter(|t| newest && (t.seq, t.uid) == (this.seq, this.uid));
+        let by_sidecar = sidecar::read(self.disk, &this.name).filter(|(of, _)| newest && of.uid == this.uid);
+        let len = tail.filter(|t| t.ends).map_or(this.len, |t| t.durable.min(this.len));
+        // As `recover` decides: what both know of the end.
+        let (mut known, mut last) = tail.map_or((0, None), |t| (t.durable, t.last));
+        if let Some((_, facts)) = by_sidecar.filter(|(_, f)| f.end >= known && tail.is_none_or(|t| !t.ends)) {
+            (known, last) = (facts.end, facts.last.or(last));
+        }
+        let last = last.map(|last| last.index);
+        let walk = Walk { this, file, until, newest, len, known, last };
         self.found.bytes += this.len.min(SEGMENT_HEADER_BYTES as u64);
         // A place that the system cannot read ends the walk through this file, not the verification.
         if let Err((at, error)) = self.walk(&walk) {
@@ -237,41 +291,32 @@ impl<'a> Verifier<'a> {
     }
 
     /// A segment supersedes all entries from its base on.
-    fn begin(&mut self, this: &SegmentFile) {
+    fn begin(&mut self, this: &SegmentFile, until: u64) {
         let start = self.found.meta.map_or_else(Default::default, |meta| meta.start);
-        let next = self.last.map_or(start.position.index.0, |last| last.index.0).saturating_add(1);
-        if this.base == next {
-            return;
-        }
+        let before = this.base.saturating_sub(1);
+        let known = self.force.filter(|force| force.index.0 == before).or(self.before_bases.get(&before).copied());
         self.before_bases.retain(|index, _| *index < this.base);
         self.open = None;
-        let before = this.base.saturating_sub(1);
-        match self.before_bases.get(&before) {
-            Some(header) => {
-                self.last = Some(*header);
-                self.gap = false;
-            }
-            None if before == start.position.index.0 => {
-                self.last = None;
-                self.gap = false;
-            }
-            None if self.gap => {}
-            None => {
-                let what = format!("it begins at entry {}, the log before it ends with {}", this.base, next - 1);
-                let at = self.damage(&this.name, 0, what);
-                if let Some(damage) = at.and_then(|at| self.found.damaged.get_mut(at)) {
-                    let last = LogIndex(before);
-                    damage.entries = (before >= next).then_some((LogIndex(next), Some(last)));
-                }
-                self.gap = true;
+        self.last = known;
+        self.gap = known.is_none() && before != start.position.index.0;
+        // One in which nothing is in force may begin anywhere.
+        if until <= this.base || !self.gap {
+            return;
+        }
+        let first = self.covered.max(start.position.index.0 + 1);
+        if first <= before {
+            let what = format!("it begins at entry {}, the log before it ends with {}", this.base, first - 1);
+            let at = self.damage(&this.name, 0, what);
+            if let Some(damage) = at.and_then(|at| self.found.damaged.get_mut(at)) {
+                damage.entries = Some((LogIndex(first), Some(LogIndex(before))));
             }
         }
     }
 
     fn walk(&mut self, walk: &Walk<'_>) -> Result<(), (u64, io::Error)> {
-        let mut window = Window::new(walk.file.clone(), walk.this.len, STEP_BYTES);
-        let known = self.found.meta.and_then(|m| m.tail).filter(|t| t.seq == walk.this.seq).map_or(0, |t| t.durable);
-        let mut frontier = known.max(SEGMENT_HEADER_BYTES as u64);
+        let mut window = Window::new(walk.file.clone(), walk.len, STEP_BYTES);
+        let mut frontier = walk.known.max(SEGMENT_HEADER_BYTES as u64);
+        self.expected = walk.this.base;
         let mut rest: Option<Survey> = None;
         let mut at = SEGMENT_HEADER_BYTES as u64;
         loop {
@@ -293,7 +338,7 @@ impl<'a> Verifier<'a> {
             };
             frontier = frontier.max(survey.frontier);
             if self.is_end(walk, at, &place, frontier, survey.written_end) {
-                self.read(walk.this.len - at);
+                self.read(walk.len.max(at) - at);
                 return Ok(());
             }
             let next = self.bad(walk, &mut window, at, &place).map_err(|e| (at, e))?;
@@ -304,8 +349,26 @@ impl<'a> Verifier<'a> {
 
     /// Nothing follows. All that was known durable must be there.
     fn end(&mut self, walk: &Walk<'_>, at: u64, frontier: u64) {
-        if walk.newest && at < frontier {
-            self.damage(&walk.this.name, at, "the file ends before what was durable");
+        let last = if walk.newest { walk.last.map(|last| last.0) } else { walk.until.checked_sub(1) };
+        let is_short = if walk.newest { at < frontier } else { self.expected < walk.until };
+        match self.open.and_then(|open| self.found.damaged.get_mut(open)).and_then(|d| d.entries.as_mut()) {
+            // How far the damage before the end reaches.
+            Some((first, end)) if end.is_none() => {
+                *end = last.map(LogIndex).filter(|last| *last >= *first);
+                self.open = None;
+            }
+            _ if is_short => {
+                let place = self.damage(&walk.this.name, at, "durable frames are missing");
+                let first = LogIndex(self.expected);
+                if let Some(damage) = place.and_then(|place| self.found.damaged.get_mut(place)) {
+                    damage.entries = Some((first, last.map(LogIndex).filter(|last| *last >= first)));
+                }
+                self.gap = true;
+            }
+            _ => {}
+        }
+        if !walk.newest && walk.until > walk.this.base {
+            self.covered = self.covered.max(walk.until);
         }
     }
 
@@ -329,7 +392,8 @@ impl<'a> Verifier<'a> {
     /// A frame whose checksums are right.
     fn good(&mut self, walk: &Walk<'_>, at: u64, frame: &FrameHeader, entry: &Entry) {
         let header = *entry.header();
-        self.close(frame);
+        self.close(walk, frame);
+        self.expected = header.index.0 + 1;
         if let Err(error) = self.is_next(entry) {
             let place = self.damage(&walk.this.name, at, format!("the entry there is wrong: {error}"));
             self.costs(place, frame);
@@ -342,10 +406,12 @@ impl<'a> Verifier<'a> {
         if in_force {
             self.found.entries += 1;
             self.found.records += u64::from(header.count);
+            self.force = Some(header);
+            self.covered = header.index.0 + 1;
         } else {
             self.found.superseded += 1;
         }
-        if self.wanted.contains(&header.index.0) {
+        if in_force && self.wanted.contains(&header.index.0) {
             self.before_bases.insert(header.index.0, header);
         }
         self.last = Some(header);
@@ -374,8 +440,17 @@ impl<'a> Verifier<'a> {
         let name = &walk.this.name;
         let head = window.get(at, FRAME_HEADER_BYTES)?;
         self.gap = true;
+        if self.expected >= walk.until {
+            // Nothing of this segment is in force any more.
+            self.found.harmless += 1;
+            return match frame::decode_header(&head, walk.this.uid, at) {
+                Some(header) => Ok((at + header.total_len()).min(walk.len)),
+                None => Ok(next_frame(window, walk, at + 8)?.unwrap_or(walk.len)),
+            };
+        }
         if let Some(header) = frame::decode_header(&head, walk.this.uid, at) {
-            self.close(&header);
+            self.close(walk, &header);
+            self.expected = header.index + 1;
             let what = match place {
                 Place::Unreadable(error) => format!("the entry there is wrong: {error}"),
                 _ => format!("entry {} does not match its checksum", header.index),
@@ -383,20 +458,20 @@ impl<'a> Verifier<'a> {
             let place = self.damage(name, at, what);
             self.costs(place, &header);
             self.open = place;
-            return Ok((at + header.total_len()).min(walk.this.len));
+            return Ok((at + header.total_len()).min(walk.len));
         }
-        let next = next_frame(window, walk.this, at + 8)?.unwrap_or(walk.this.len);
+        let next = next_frame(window, walk, at + 8)?.unwrap_or(walk.len);
         // How many records a damaged body before this held, nobody tells any more.
-        let after_body = self.open.and_then(|open| self.found.damaged.get(open)).and_then(|d| d.entries);
-        let first = match (after_body, self.last) {
-            (Some((first, last)), _) => Some((last.unwrap_or(first).next(), None)),
-            (None, Some(last)) => Some((last.index.next(), Some(last.next_offset()))),
-            (None, None) => None,
+        let start = self.found.meta.map_or(0, |meta| meta.start.next_offset);
+        let offset = match self.last {
+            Some(last) => (last.index.0 + 1 == self.expected).then(|| last.next_offset()),
+            None => (self.expected == 1).then_some(start),
         };
+        let first = LogIndex(self.expected);
         let what = format!("there is no valid frame header, nor one in the {} bytes from here on", next - at);
         let place = self.damage(name, at, what);
-        if let (Some(damage), Some((index, offset))) = (place.and_then(|p| self.found.damaged.get_mut(p)), first) {
-            damage.entries = Some((index, None));
+        if let Some(damage) = place.and_then(|p| self.found.damaged.get_mut(p)) {
+            damage.entries = Some((first, None));
             damage.records = offset.map(|offset| (offset, None));
         }
         self.open = place;
@@ -413,11 +488,12 @@ impl<'a> Verifier<'a> {
     }
 
     /// A good frame header tells where the damage before it ended.
-    fn close(&mut self, frame: &FrameHeader) {
+    fn close(&mut self, walk: &Walk<'_>, frame: &FrameHeader) {
         let open = self.open.take().and_then(|place| self.found.damaged.get_mut(place));
         let Some(damage) = open else { return };
         if let Some((first, last)) = &mut damage.entries {
-            *last = last.or(Some(LogIndex(frame.index.saturating_sub(1)))).filter(|last| *last >= *first);
+            let before = LogIndex(frame.index.min(walk.until).saturating_sub(1));
+            *last = last.or(Some(before)).filter(|last| *last >= *first);
             if last.is_none() {
                 damage.entries = None;
             }
@@ -437,6 +513,11 @@ struct Walk<'a> {
     file: Arc<dyn File>,
     until: u64,
     newest: bool,
+    /// Bytes of the file that count.
+    len: u64,
+    /// So many were durable, says the meta or the sidecar, up to this entry.
+    known: u64,
+    last: Option<LogIndex>,
 }
 
 /// What lies behind the first bad place of a segment.
@@ -449,10 +530,10 @@ struct Survey {
 }
 
 fn survey(walk: &Walk<'_>, from: u64) -> io::Result<Survey> {
-    let mut window = Window::new(walk.file.clone(), walk.this.len, STEP_BYTES);
+    let mut window = Window::new(walk.file.clone(), walk.len, STEP_BYTES);
     let mut survey = Survey { frontier: 0, written_end: from };
     let mut at = from;
-    while at < walk.this.len {
+    while at < walk.len {
         let bytes = window.get(at, STEP_BYTES)?;
         if let Some(last) = bytes.iter().rposition(|b| *b != 0) {
             survey.written_end = at + last as u64 + 1;
@@ -460,30 +541,16 @@ fn survey(walk: &Walk<'_>, from: u64) -> io::Result<Survey> {
         at += bytes.len() as u64;
     }
     let mut at = from;
-    while let Some(place) = next_frame(&mut window, walk.this, at)? {
-        let head = window.get(place, FRAME_HEADER_BYTES)?;
-        let header = frame::decode_header(&head, walk.this.uid, place);
-        survey.frontier = survey.frontier.max(header.map_or(0, |h| u64::from(h.frontier)));
+    while let Some((place, header)) = frame::next(&mut window, walk.this.uid, at)? {
+        survey.frontier = survey.frontier.max(u64::from(header.frontier));
         at = place + 8;
     }
     Ok(survey)
 }
 
 /// The first place from `at` on where a good frame header stands.
-fn next_frame(window: &mut Window, this: &SegmentFile, at: u64) -> io::Result<Option<u64>> {
-    let mut at = at;
-    while at < this.len {
-        let bytes = window.get(at, STEP_BYTES)?;
-        for offset in (0..bytes.len()).step_by(8).filter(|o| frame::may_start(bytes.get(*o..).unwrap_or_default())) {
-            let place = at + offset as u64;
-            let head = window.get(place, FRAME_HEADER_BYTES)?;
-            if frame::decode_header(&head, this.uid, place).is_some() {
-                return Ok(Some(place));
-            }
-        }
-        at += bytes.len() as u64;
-    }
-    Ok(None)
+fn next_frame(window: &mut Window, walk: &Walk<'_>, at: u64) -> io::Result<Option<u64>> {
+    Ok(frame::next(window, walk.this.uid, at)?.map(|(place, _)| place))
 }
 
 fn unreadable(error: &io::Error) -> String {

@@ -6,7 +6,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::damaged::Repaired;
 use super::disk::{self, Disk, File, Lock};
 use super::entry::{Entry, EntryHeader};
 use super::error::{Context, Error};
@@ -15,8 +14,9 @@ use super::meta::{Meta, MetaFiles, Tail};
 use super::names::TMP_SUFFIX;
 use super::options::Options;
 use super::reader::{Reader, Shared};
-use super::segment::{Previous, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, SegmentHeader};
-use super::view::Segment;
+use super::repair::Staged;
+use super::segment::{Previous, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, Segment, SegmentHeader};
+use super::sidecar::{self, Facts, Of};
 use crate::mutant;
 use crate::{HardState, LogIndex, Position};
 
@@ -40,19 +40,22 @@ pub struct Batch {
 
 /// The only writer of a log. Dropping it releases the lock of the directory and syncs nothing.
 pub struct Writer {
-    disk: Arc<dyn Disk>,
-    options: Options,
-    shared: Arc<Shared>,
-    reader: Reader,
-    meta: Meta,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) options: Options,
+    pub(super) shared: Arc<Shared>,
+    pub(super) reader: Reader,
+    pub(super) meta: Meta,
     files: MetaFiles,
-    last: Option<EntryHeader>,
+    pub(super) last: Option<EntryHeader>,
     /// The segment of this life that takes frames; `None` before the first one.
     active: Option<Active>,
     /// The newest segment, final as soon as it is not the active one.
     newest: Previous,
     newest_seq: u64,
-    newest_base: u64,
+    /// Where the log ends in the newest segment, if that is not the active one.
+    newest_end: u64,
+    /// A repair that waits for more entries.
+    pub(super) staged: Option<Staged>,
     failed: Option<String>,
     _lock: Box<dyn Lock>,
 }
@@ -72,6 +75,11 @@ struct Active {
     durable_last: Option<EntryHeader>,
     /// Frames may reach up to here.
     capacity: u64,
+    seq: u64,
+    /// What a sidecar says of it.
+    facts: Facts,
+    /// Where the last sidecar ends.
+    marked: u64,
 }
 
 /// A segment that is whole on disk and has no name yet.
@@ -97,7 +105,7 @@ pub(super) struct Parts {
     pub(super) last: Option<EntryHeader>,
     pub(super) newest: Previous,
     pub(super) newest_seq: u64,
-    pub(super) newest_base: u64,
+    pub(super) newest_end: u64,
     pub(super) lock: Box<dyn Lock>,
 }
 
@@ -114,7 +122,8 @@ impl Writer {
             active: None,
             newest: parts.newest,
             newest_seq: parts.newest_seq,
-            newest_base: parts.newest_base,
+            newest_end: parts.newest_end,
+            staged: None,
             failed: None,
             _lock: parts.lock,
         }
@@ -177,38 +186,31 @@ impl Writer {
     /// Any; then the directory is as after a crash.
     pub fn close(mut self) -> Result<(), Error> {
         self.sync()?;
+        if let Some(old) = self.active.take() {
+            self.seal(&old)?;
+            self.newest_end = old.end;
+        }
         self.meta.tail = self.tail();
         self.files.write(&self.meta)
-    }
-
-    /// Gives entries of a damaged range back, from its first one on, in pieces of any size. Each is verified here: its
-    /// checksums, and that it follows the one before. Only when the last one is followed by the intact entry after the
-    /// range is anything changed: the segment is written anew beside the old one, synced, read back, and takes its name.
-    /// Entries beyond the range are ignored.
-    ///
-    /// # Errors
-    /// [`Error::NotRepaired`] if they are not the entries that stood there, or stand in no damaged range; then begin again
-    /// with the first one. [`Error::NotPrepared`] if there is no room for the copy. Nothing changed in both cases. After
-    /// any other error the writer is dead: abort.
-    pub fn repair(&mut self, entries: &[Entry]) -> Result<Repaired, Error> {
-        self.check_alive()?;
-        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
-            return Err(Error::Refused("a repair of nothing"));
-        };
-        let (first, last) = (first.header().index, last.header().index);
-        Err(Error::NotRepaired { first, last, why: "no damaged range begins there".into() })
     }
 
     /// Nothing was written for a while (the caller decides for how long, about 100 ms): notes in a sidecar how far the
     /// newest segment is durable, so that damage up to here is never taken for the end of the log. Costs nothing if
     /// nothing was written since the last time, or if entries wait for a sync.
-    pub fn mark_idle(&mut self) {}
+    pub fn mark_idle(&mut self) {
+        let Some(active) = &mut self.active else { return };
+        if self.failed.is_some() || active.durable != active.end || active.marked == active.end {
+            return;
+        }
+        active.marked = active.end;
+        sidecar::write(self.disk.as_ref(), &active.name, active.describe(0), &active.facts);
+    }
 
-    fn check_alive(&self) -> Result<(), Error> {
+    pub(super) fn check_alive(&self) -> Result<(), Error> {
         self.failed.as_ref().map_or(Ok(()), |why| Err(Error::Poisoned(why.clone())))
     }
 
-    fn fail(&mut self, error: Error) -> Error {
+    pub(super) fn fail(&mut self, error: Error) -> Error {
         self.failed = Some(error.to_string());
         error
     }
@@ -301,7 +303,11 @@ impl Writer {
             uid: self.options.uid(self.meta.boot_epoch, seq),
             seq,
             base_index: base.0,
-            previous: self.active.as_ref().map_or(self.newest, |a| Previous { uid: a.uid, len: a.end }),
+            previous: self.active.as_ref().map_or(self.newest, |a| Previous {
+                uid: a.uid,
+                len: a.end,
+                base: a.facts.base,
+            }),
         };
         let name = header.name();
         let tmp = format!("{name}{TMP_SUFFIX}");
@@ -329,6 +335,9 @@ impl Writer {
             durable: start,
             durable_last: before,
             capacity: self.options.segment_bytes.max(start + bytes),
+            seq: header.seq,
+            facts: Facts::new(header.base_index),
+            marked: start,
         };
         match active.grow(start + bytes.max(1), &self.options) {
             Err(Error::Io { source, .. }) => return Err(source).preparing(tmp),
@@ -356,21 +365,15 @@ impl Writer {
     /// Seals the active segment and makes the prepared one the newest, all of it durable.
     fn switch(&mut self, prepared: Prepared) -> Result<(), Error> {
         if let Some(old) = self.active.take() {
-            // The next segment vouches for this one as a whole, so it must be durable before that has a name.
-            old.file.set_len(old.end).context("cut", &old.name)?;
-            if !mutant!(SealWithoutSync) {
-                old.file.sync_all().context("sync", &old.name)?;
-            }
-            self.shared.view_mut().bytes -= old.prepared - old.end;
+            self.seal(&old)?;
         }
         let Prepared { header, tmp, active } = prepared;
         self.disk.rename(&tmp, &active.name).context("rename", &tmp)?;
         if !mutant!(NoDirectorySync) {
             self.disk.sync_dir().context("sync", "the data directory")?;
         }
-        self.newest = Previous { uid: header.uid, len: active.end };
+        self.newest = Previous { uid: header.uid, len: active.end, base: header.base_index };
         self.newest_seq = header.seq;
-        self.newest_base = header.base_index;
         let segment = Segment { name: active.name.clone(), seq: header.seq, uid: header.uid };
         {
             let mut view = self.shared.view_mut();
@@ -381,6 +384,32 @@ impl Writer {
         // Only now may an entry in it be acked: were the file to vanish, the meta would tell.
         self.meta.tail = self.tail();
         self.files.write(&self.meta)
+    }
+
+    /// The next segment, or the meta, vouches for this one as a whole, so it must be durable before that is.
+    fn seal(&mut self, old: &Active) -> Result<(), Error> {
+        old.file.set_len(old.end).context("cut", &old.name)?;
+        if !mutant!(SealWithoutSync) {
+            old.file.sync_all().context("sync", &old.name)?;
+        }
+        sidecar::write(self.disk.as_ref(), &old.name, old.describe(old.end), &old.facts);
+        let mut view = self.shared.view_mut();
+        view.bytes -= old.prepared - old.end;
+        view.active = None;
+        self.newest.len = old.end;
+        Ok(())
+    }
+
+    /// The segment that takes frames takes no more.
+    pub(super) fn begin_segment(&mut self) -> Result<(), Error> {
+        let base = self.reader.last_index().next();
+        let plan = Plan { meta: self.meta, truncate_from: None, before: self.last, bytes: 0 };
+        let prepared = self.prepare_segment(base, &plan)?;
+        self.switch(prepared).map_err(|error| self.fail(error))
+    }
+
+    pub(super) fn active_seq(&self) -> Option<u64> {
+        self.active.as_ref().map(|_| self.newest_seq)
     }
 
     /// `bytes`: what the frames of all these entries take.
@@ -397,6 +426,7 @@ impl Writer {
         for entry in entries {
             let end = active.end + frame::framed_len(entry.bytes().len());
             view.push(entry.header(), active.end, end);
+            active.facts.push(entry.header(), Some(entry), active.end, end, self.options.index_every_bytes);
             active.end = end;
         }
         self.last = Some(*last.header());
@@ -407,14 +437,19 @@ impl Writer {
         if self.newest_seq == 0 {
             return None;
         }
-        let (durable, last) =
-            self.active.as_ref().map_or((self.newest.len, self.last), |a| (a.durable, a.durable_last));
-        let (seq, uid, base) = (self.newest_seq, self.newest.uid, self.newest_base);
-        Some(Tail { seq, uid, base, durable, last, cut: false })
+        let rest = (self.newest_end, self.last);
+        let (durable, last) = self.active.as_ref().map_or(rest, |a| (a.durable, a.durable_last));
+        let (seq, Previous { uid, base, .. }) = (self.newest_seq, self.newest);
+        Some(Tail { seq, uid, base, durable, last, ends: self.active.is_none() })
     }
 }
 
 impl Active {
+    /// `len`: of the file, if it takes no more frames.
+    fn describe(&self, len: u64) -> Of {
+        Of { uid: self.uid, seq: self.seq, base: self.facts.base, len }
+    }
+
     /// Writes zeros ahead until frames may reach `wanted`; returns by how much the file grew. A full disk changes
     /// nothing: zeros beyond `prepared` are as good as none.
     fn grow(&mut self, wanted: u64, options: &Options) -> Result<u64, Error> {

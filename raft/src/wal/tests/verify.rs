@@ -82,62 +82,6 @@ fn nothing_is_nothing() {
     assert!(open(disk.attach(), small(1)).is_ok());
 }
 
-/// A small one: two segments, a truncation between them, and an entry of zeros at the end.
-fn small_log() -> SimDisk {
-    let disk = SimDisk::new(3);
-    create(&disk.attach(), meta()).unwrap();
-    let mut log = open(disk.attach(), small(1)).unwrap();
-    let entries = chain_of(None, 1, [10, 0, 33]);
-    log.writer.write(&append(entries.clone())).unwrap();
-    log.writer.sync().unwrap();
-    let mut more = chain_of(Some(*entries[1].header()), 2, [20]);
-    more.push(after(Some(more[0].header()), 2, &[0; 40]));
-    log.writer.write(&Batch { truncate_from: Some(LogIndex(3)), ..append(more) }).unwrap();
-    log.writer.sync().unwrap();
-    drop(log);
-    disk.crash_keeping(|_| false);
-    disk
-}
-
-/// Each bit of each file, flipped alone: damage is found exactly where a start would refuse, in that file and not behind
-/// the bit. A damaged copy of the meta is found as well, though a start mends it.
-#[test]
-fn every_flipped_bit_is_found() {
-    let disk = small_log();
-    let (mut images, mut refused) = (0_u32, 0_u32);
-    for name in disk.names().into_iter().filter(|n| n != "lock") {
-        let bytes = disk.contents(&name).unwrap();
-        let end = bytes.iter().rposition(|b| *b != 0).unwrap() as u64 + 64;
-        for at in 0..end.min(bytes.len() as u64) {
-            // Of zeros in a header block one bit each is enough.
-            let dull = name.ends_with(".wal") && (104..4092).contains(&at);
-            let bits = if dull && at % 16 != 0 {
-                0..0
-            } else if dull {
-                0..1
-            } else {
-                0..8
-            };
-            for bit in bits {
-                let image = disk.fork();
-                assert!(image.flip_bit(&name, at, bit));
-                let found =
-                    verify(image.attach().as_ref(), &mut |_| None).unwrap_or_else(|e| panic!("{name} {at}: {e}"));
-                let opens = open(image.attach(), small(9)).is_ok();
-                let is_meta = name.starts_with("meta.");
-                assert_eq!(found.damaged.is_empty(), opens && !is_meta, "{name} at {at}.{bit}: {found:?}");
-                if let Some(first) = found.damaged.first() {
-                    assert_eq!((&first.file, first.offset <= at), (&name, true), "at {at}.{bit}: {found:?}");
-                    refused += 1;
-                }
-                images += 1;
-            }
-        }
-    }
-    println!("{images} flipped bits, {refused} of them damage");
-    assert!(refused > 10_000);
-}
-
 /// All of it, not only the first: a body here, a header there, a block of zeros, a header block and a copy of the meta;
 /// with the entries and records that each costs, and everything else still counted.
 #[test]
@@ -185,29 +129,6 @@ fn all_damage_is_listed_with_what_it_costs() {
     let found = verify(healthy.attach().as_ref(), &mut look).unwrap();
     assert_eq!(found.damaged.len(), 1);
     assert!(found.damaged[0].what.contains("no batch") && found.damaged[0].entries == entries(3, 3));
-}
-
-/// Missing and short files, as a start misses them.
-#[test]
-fn missing_and_short_files_are_found() {
-    let disk = written();
-    for name in segments(&disk) {
-        let image = disk.fork();
-        image.vanish(&name);
-        let found = check(&image);
-        assert!(!found.damaged.is_empty(), "{name} is missed");
-        let len = disk.contents(&name).unwrap().len() as u64;
-        for by in [1, 8, 100, len - 4096, len - 10, len] {
-            let image = disk.fork();
-            image.cut(&name, len - by);
-            let found = verify(image.attach().as_ref(), &mut |_| None).unwrap();
-            let opens = open(image.attach(), small(9)).is_ok();
-            assert_eq!(found.damaged.is_empty(), opens, "{name} cut by {by}: {found:?}");
-        }
-    }
-    let image = disk.fork();
-    image.vanish("meta.a");
-    assert_eq!(check(&image).damaged[0].file, "meta.a");
 }
 
 /// Power is lost in the middle of a write, in many ways: what was torn is no damage, and is told as a start cuts it.
