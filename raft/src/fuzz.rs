@@ -168,6 +168,10 @@ impl Liar {
                 0 => Input::Room(self.below(2) == 0),
                 1 => Input::StepDown,
                 2 | 3 => Input::Damaged(self.below(3) == 0),
+                _ if self.below(2) == 0 => {
+                    let [planned, first, last] = [(); 3].map(|()| LogIndex(self.number()));
+                    Input::Carried { to: node(1 + self.below(4)), planned, first, last, bytes: self.number() }
+                }
                 _ => Input::Reluctant(self.below(2) == 0),
             },
             11..=13 => self.request(),

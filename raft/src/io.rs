@@ -143,6 +143,21 @@ pub enum Input {
         /// The heir.
         to: Option<NodeId>,
     },
+    /// Entries that an append to this peer announced were read from disk, and it goes out with those of them that fit:
+    /// whatever was planned behind them the caller drops, and it is planned again. Says what such entries weigh, too: the
+    /// core knows that only of those appended in its own life.
+    Carried {
+        /// The peer.
+        to: NodeId,
+        /// Where the append was planned to end.
+        planned: LogIndex,
+        /// Where it begins and ends.
+        first: LogIndex,
+        /// See `first`.
+        last: LogIndex,
+        /// The encoded size of these entries.
+        bytes: u64,
+    },
     /// From now on this node stands for election only if nobody else has for a while, or at once again: its clock or its
     /// disk is sick, and any other leader is better. It still votes, and still stands in the end.
     Reluctant(bool),

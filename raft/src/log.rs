@@ -12,6 +12,8 @@ const SIZES_MAX: usize = 65_536;
 /// What an entry is taken to weigh whose size is not remembered (written in an earlier life). Too low an estimate makes
 /// larger messages, which the caller may shorten; too high a one makes catching up slow.
 const UNKNOWN_ENTRY_BYTES: u64 = 1024;
+/// It follows what is read from disk, but never below this: a message has a bound of entries, too.
+const UNKNOWN_ENTRY_BYTES_MIN: u64 = 64;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Log {
@@ -22,11 +24,13 @@ pub(crate) struct Log {
     sizes: VecDeque<u64>,
     /// The same sum before the front of `sizes`.
     sizes_before: u64,
+    /// What an entry is taken to weigh whose size is not remembered.
+    unknown: u64,
 }
 
 impl Log {
     pub(crate) fn new(start: Position, runs: Vec<Run>, last: LogIndex) -> Self {
-        Self { start, runs, last, sizes: VecDeque::new(), sizes_before: 0 }
+        Self { start, runs, last, sizes: VecDeque::new(), sizes_before: 0, unknown: UNKNOWN_ENTRY_BYTES }
     }
 
     pub(crate) fn start(&self) -> Position {
@@ -98,7 +102,12 @@ impl Log {
             None => self.sizes_before,
         };
         let unknown = to.0.min(first_known.0 - 1).saturating_sub(after.0);
-        upto(to) - upto(after) + unknown * UNKNOWN_ENTRY_BYTES
+        upto(to) - upto(after) + unknown.saturating_mul(self.unknown)
+    }
+
+    /// Entries of an earlier life weigh so much, as was seen of the latest that were read.
+    pub(crate) fn weigh(&mut self, entry_bytes: u64) {
+        self.unknown = entry_bytes.max(UNKNOWN_ENTRY_BYTES_MIN);
     }
 
     /// The last index of a message that starts at `first`: within both limits, but at least one entry.

@@ -103,6 +103,14 @@ impl Progress {
         }
     }
 
+    /// The append that was planned to end at `planned` ends at `last`, and none was sent after it.
+    pub(crate) fn shorten(&mut self, planned: LogIndex, last: LogIndex) {
+        let Some(at) = self.batches.iter().position(|batch| *batch == planned) else { return };
+        self.batches.truncate(at);
+        self.batches.push_back(last);
+        self.next = last.next();
+    }
+
     /// Everything after `point` is to be sent again, once `point` is confirmed.
     pub(crate) fn probe_after(&mut self, point: LogIndex) {
         self.next = point.max(self.matched).next();

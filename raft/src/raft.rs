@@ -103,6 +103,7 @@ impl Raft {
             Input::Change { ticket, expected, voters, learners } => self.change(ticket, expected, voters, learners),
             Input::Transfer { ticket, to } => self.transfer_to(ticket, to),
             Input::Persisted { ticket } => self.on_persisted(ticket),
+            Input::Carried { to, planned, first, last, bytes } => self.on_carried(to, planned, first, last, bytes),
             Input::Reluctant(reluctant) => self.set_reluctant(reluctant),
             Input::Damaged(damaged) => self.set_damaged(damaged),
             Input::Room(has_room) => self.set_room(has_room),
@@ -484,6 +485,7 @@ impl Raft {
             Input::Timeout
             | Input::Message { .. }
             | Input::Found
+            | Input::Carried { .. }
             | Input::Reluctant(_)
             | Input::Damaged(_)
             | Input::Room(_)

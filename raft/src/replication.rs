@@ -6,7 +6,7 @@
 use crate::message::{Body, Fence, Message};
 use crate::progress::{BATCHES_MAX, Mode, Progress};
 use crate::role::RoleState;
-use crate::{BootId, Log, LogIndex, Mono, Options, Output, Position, Raft, Term};
+use crate::{BootId, Log, LogIndex, Mono, NodeId, Options, Output, Position, Raft, Term};
 
 /// Bytes of entries that a heartbeat to a peer without room carries at most: a configuration of many members fits, and
 /// twenty in vain a second cost nothing.
@@ -26,6 +26,18 @@ struct Plan<'a> {
 }
 
 impl Raft {
+    /// See [`Input::Carried`](crate::Input::Carried).
+    pub(crate) fn on_carried(&mut self, to: NodeId, planned: LogIndex, first: LogIndex, last: LogIndex, bytes: u64) {
+        if first > last || last > planned || planned > self.log.last().index {
+            return;
+        }
+        self.log.weigh(bytes / (last.0 - first.0 + 1));
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        if let Some(progress) = leader.peers.get_mut(&to).filter(|_| last < planned) {
+            progress.shorten(planned, last);
+        }
+    }
+
     pub(crate) fn plan_sends(&mut self) {
         let RoleState::Leader(leader) = &mut self.role else { return };
         let plan = Plan {

@@ -26,6 +26,7 @@ pub(super) struct Applied {
     term: Term,
     /// Entries read ahead from disk, the next one first.
     read: VecDeque<Entry>,
+    read_bytes: usize,
     fetching: Option<u64>,
     more: bool,
     lamport: u64,
@@ -60,6 +61,10 @@ impl Applied {
     /// What could not be read may be readable now.
     pub(super) fn read_again(&mut self) {
         self.retry_at = Mono(0);
+    }
+    /// The last entry that was read ahead.
+    fn read_to(&self) -> Option<LogIndex> {
+        self.read.back().map(|entry| entry.header().index)
     }
     /// The Lamport time of the last record.
     pub(super) fn lamport(&self) -> u64 {
@@ -101,8 +106,9 @@ impl Node {
         }
         self.applied.more = self.applied.index < self.raft.committed()
             && self.applied.halted.is_none()
-            && self.applied.fetching.is_none()
+            && (self.applied.fetching.is_none() || !self.applied.read.is_empty())
             && now.mono >= self.applied.retry_at;
+        self.read_ahead();
         if self.applied.index != before {
             self.advanced(now);
         }
@@ -137,17 +143,31 @@ impl Node {
             return Some(entry.clone());
         }
         while let Some(entry) = self.applied.read.pop_front() {
+            self.applied.read_bytes -= entry.bytes().len();
             if entry.header().index == next {
                 return Some(entry);
             }
         }
         if self.applied.fetching.is_none() && now.mono >= self.applied.retry_at {
-            let token = self.token();
-            self.applied.fetching = Some(token);
-            let to = self.raft.committed();
-            self.emit(Output::Fetch { token, from: next, to, bytes_max: FETCH_BYTES });
+            self.fetch_to_apply(next);
         }
         None
+    }
+
+    fn fetch_to_apply(&mut self, from: LogIndex) {
+        let token = self.token();
+        self.applied.fetching = Some(token);
+        let to = self.raft.committed();
+        self.emit(Output::Fetch { token, from, to, bytes_max: FETCH_BYTES });
+    }
+
+    /// While one piece of the log is applied, the next is read: at most two are in memory.
+    fn read_ahead(&mut self) {
+        let Some(next) = self.applied.read_to().map(LogIndex::next) else { return };
+        let is_wanted = next <= self.raft.committed() && self.cache.get(next).is_none();
+        if is_wanted && self.applied.fetching.is_none() && self.applied.read_bytes < FETCH_BYTES {
+            self.fetch_to_apply(next);
+        }
     }
 
     pub(super) fn fetched_for_apply(&mut self, now: Now, token: u64, entries: Vec<Entry>) {
@@ -159,9 +179,17 @@ impl Node {
         let committed = self.raft.committed();
         let stands =
             |e: &Entry| e.header().index <= committed && self.raft.term_at(e.header().index) == Some(e.header().term);
-        self.applied.read = entries.into_iter().take_while(stands).collect();
-        if self.applied.read.is_empty() {
-            let next = self.applied.index.next();
+        let mut wanted = self.applied.read_to().unwrap_or(self.applied.index).next();
+        for entry in entries.into_iter().take_while(stands) {
+            // Each right behind the one before.
+            if entry.header().index == wanted {
+                wanted = wanted.next();
+                self.applied.read_bytes += entry.bytes().len();
+                self.applied.read.push_back(entry);
+            }
+        }
+        let next = self.applied.index.next();
+        if self.applied.read.is_empty() && self.cache.get(next).is_none() {
             self.applied.retry_at = now.mono.after(RETRY_AFTER);
             self.applied.trouble =
                 Some(format!("entry {next} is committed and cannot be read from disk; see the log of this agent"));

@@ -41,8 +41,8 @@ pub(super) struct Replication {
     staged: Option<Staged>,
     /// The header of the entry that was sealed for the proposal being handled.
     sealed: Option<EntryHeader>,
-    /// Appends that wait for their entries to be read from disk.
-    fetching: BTreeMap<u64, (NodeId, Message)>,
+    /// Appends that wait for their entries to be read from disk; `None`: one before was cut short, so it is not sent.
+    fetching: BTreeMap<u64, (NodeId, Option<Message>)>,
     /// The log that spoke first to a node that has none yet: what it says in its answers.
     answering: Option<u64>,
     /// Reads under way by peer; they come back in order.
@@ -50,6 +50,13 @@ pub(super) struct Replication {
 }
 
 impl Replication {
+    /// Nothing that was planned to follow this entry is sent to that peer: it is planned again. The reads still come back.
+    fn drop_after(&mut self, peer: NodeId, planned: LogIndex) {
+        for (_, message) in self.fetching.values_mut().filter(|(to, _)| *to == peer) {
+            *message = message.take().filter(|m| m.entries().is_none_or(|(first, _)| first <= planned));
+        }
+    }
+
     pub(super) fn forget(&mut self, node: u64) {
         self.fetching.retain(|_, (to, _)| to.get() != node);
         self.busy.remove(&node);
@@ -351,27 +358,36 @@ impl Node {
         }
         *reads += 1;
         let token = self.token();
-        self.replication.fetching.insert(token, (to, message));
+        self.replication.fetching.insert(token, (to, Some(message)));
         self.emit(Output::Fetch { token, from, to: last, bytes_max: FETCH_BYTES });
     }
 
     pub(super) fn fetched(&mut self, now: Now, token: u64, entries: Vec<Entry>) {
         let Some(entries) = self.fetched_for_repair(token, entries) else { return };
-        let Some((to, mut message)) = self.replication.fetching.remove(&token) else {
+        let Some((to, message)) = self.replication.fetching.remove(&token) else {
             return self.fetched_for_apply(now, token, entries);
         };
         if let Some(reads) = self.replication.busy.get_mut(&to.get()) {
             *reads = reads.saturating_sub(1);
         }
-        let Some((first, _)) = message.entries() else { return };
+        let Some(mut message) = message else { return };
+        let Some((first, planned)) = message.entries() else { return };
         // Between the plan and the read the log may have been truncated: only what still stands is sent.
         let stands = entries.iter().all(|e| self.raft.term_at(e.header().index) == Some(e.header().term));
         if let (true, Some(last)) = (stands, entries.last())
             && entries.first().is_some_and(|e| e.header().index == first)
         {
-            // One read brings at most `FETCH_BYTES`: the message then announces what it really carries.
-            message.shorten(last.header().position());
+            // One read brings at most `FETCH_BYTES`: the message then announces what it really carries, and what was planned
+            // behind it would find a gap.
+            let last = last.header().position();
+            message.shorten(last);
+            let bytes = entries.iter().map(|e| e.bytes().len() as u64).sum();
             self.send_raft_with(now, to, Class::Bulk, message, entries);
+            if last.index < planned {
+                self.replication.drop_after(to, planned);
+            }
+            let carried = quorate_raft::Input::Carried { to, planned, first, last: last.index, bytes };
+            self.raft.handle(now, carried);
         }
     }
 }

@@ -6,6 +6,7 @@ mod cluster;
 mod history;
 mod said;
 
+mod catchup;
 mod contract;
 mod dev;
 mod failover;
@@ -16,6 +17,7 @@ mod identity;
 mod leave;
 mod limits;
 mod pause;
+mod power;
 mod quorum;
 mod recover;
 mod restart;
