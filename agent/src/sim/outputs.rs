@@ -8,7 +8,7 @@ use super::invariant::Invariant;
 use super::machine::{Dead, configuration, host};
 use super::plan::letter;
 use super::world::World;
-use crate::node::{Class, Input, Output, PeerMessage, Published, RepairFailed, never_sent};
+use crate::node::{Class, Input, Output, PeerMessage, Published, RaftMessage, RepairFailed, never_sent};
 use crate::wire::peer::{decode_peer, encode_peer};
 use bytes::Bytes;
 use quorate_raft::PersistTicket;
@@ -121,6 +121,7 @@ impl World {
             let from = &self.machines[machine];
             self.witness.said(from.node, node, raft, &from.durable);
             self.witness.spoke(machine, &self.machines, node, raft, self.at);
+            self.count_entries(node, raft);
         }
         let Some((link, to)) = self.network.route(machine, life, node) else {
             self.counters.count("sends without a connection");
@@ -135,6 +136,20 @@ impl World {
         self.counters.add("packets lost", lost);
         let bulk_epoch = self.network.links.get(&link).map_or(0, |l| l.bulk_epoch);
         self.push(arrives, Event::Frame { link, to, class, bytes, bulk_epoch });
+    }
+
+    /// What is sent for nothing: to somebody whose disk holds it already, or where it finds a gap.
+    fn count_entries(&mut self, node: u64, raft: &RaftMessage) {
+        if raft.message.kind() == "conflict" {
+            self.counters.count("conflicts");
+        }
+        let (Some(first), Some(last)) = (raft.entries.first(), raft.entries.last()) else { return };
+        let (first, last) = (first.header().index.0, last.header().index.0);
+        self.counters.add("entries sent", last + 1 - first);
+        if let Some(to) = self.machines.iter().find(|m| m.node.get() == node) {
+            let held = to.durable.log.len() as u64;
+            self.counters.add("entries sent again", (held.min(last) + 1).saturating_sub(first));
+        }
     }
 
     pub(super) fn frame(&mut self, link: u64, to: usize, class: Class, bytes: Bytes, bulk_epoch: u64) {

@@ -1,5 +1,6 @@
 //! Stories of whole agents: a cast, a blow and a moral. The world is calm unless a story says otherwise.
 
+mod catching;
 mod checkpoints;
 mod forgetting;
 mod formation;
