@@ -41,6 +41,8 @@ fn the_power_goes_again_and_again_and_all_serve_within_seconds() {
     println!("figure: {:?}", history::verify(&cluster, &cluster.running(), &history));
     let late = times.iter().filter(|took| **took > SERVING).count();
     let (median, worst) = history::median_and_worst(times);
-    println!("figure: {cycles} power cycles, serving after {median:?} (median), {worst:?} (worst); {late} later than {SERVING:?}");
+    println!(
+        "figure: {cycles} power cycles, serving after {median:?} (median), {worst:?} (worst); {late} later than {SERVING:?}"
+    );
     assert!(asked.is_none() || late == 0, "{late} of {cycles} took longer than {SERVING:?}; worst {worst:?}");
 }

@@ -65,7 +65,10 @@ fn catching_up_goes_on_where_the_disk_was() {
     w.act(&Action::Kill { agent: 0, down_us: 200 * MS });
     w.must("all is there", 60 * SECOND, |w| held(w) >= 240);
     let again = w.counters.get("entries sent again");
-    assert!(kept >= 80 && again <= 60, "{again} entries were sent again, of which {kept} were there after the first crash");
+    assert!(
+        kept >= 80 && again <= 60,
+        "{again} entries were sent again, of which {kept} were there after the first crash"
+    );
     w.converges(30 * SECOND);
     w.appends(1);
 }
