@@ -8,6 +8,7 @@ mod said;
 
 mod catchup;
 mod contract;
+mod damage;
 mod dev;
 mod failover;
 mod forget;
