@@ -59,6 +59,8 @@ pub(super) struct Machine {
     /// A start is planned.
     pub(super) starting: bool,
     pub(super) durable: Durable,
+    /// The log as the process before had ordered it: what stood where its disk has rotted since.
+    pub(super) archive: Vec<Entry>,
     /// The configurations in its log, on disk or on their way there.
     pub(super) configurations: BTreeMap<u64, Configuration>,
     /// A sync takes this long until then.
@@ -165,6 +167,7 @@ impl Machine {
         }
         self.known.clear();
         self.durable = Durable::default();
+        self.archive.clear();
         self.configurations.clear();
         self.bootstrap = false;
         self.departed = false;
@@ -255,8 +258,10 @@ impl Machine {
 
     /// Nothing that was durable may be missing; what is there now is durable, since opening makes it so.
     fn compare(&mut self, opened: &wal::Opened) -> Result<Vec<Entry>, Dead> {
-        let found = opened.reader.read(LogIndex(1), LogIndex(u64::MAX - 1), usize::MAX).map_err(Dead::Log)?;
-        for (at, (_, chain)) in self.durable.log.iter().enumerate() {
+        let found = self.read_all(&opened.reader)?;
+        // Where the end of a log is suspect, the log says so and ends earlier.
+        let kept = if opened.recovered.suspect.is_some() { found.len() } else { usize::MAX };
+        for (at, (_, chain)) in self.durable.log.iter().enumerate().take(kept) {
             if found.get(at).is_none_or(|e| e.header().chain != *chain) {
                 return Err(Dead::Lost(format!("entry {} was durable, and is not there after a restart", at + 1)));
             }
@@ -272,6 +277,30 @@ impl Machine {
         self.durable.hard_state = opened.meta.hard_state;
         self.configurations = found.iter().filter_map(|e| Some((e.header().index.0, configuration(e)?))).collect();
         Ok(found)
+    }
+
+    /// The whole log. What the disk cannot give is what stood there, seen from outside.
+    fn read_all(&self, reader: &Reader) -> Result<Vec<Entry>, Dead> {
+        let mut found: Vec<Entry> = Vec::new();
+        loop {
+            let next = LogIndex(found.len() as u64 + 1);
+            let (first, last) = match reader.read(next, LogIndex(u64::MAX - 1), usize::MAX) {
+                Ok(entries) if entries.is_empty() => return Ok(found),
+                Ok(entries) => {
+                    found.extend(entries);
+                    continue;
+                }
+                Err(wal::Error::Corrupt { entries: Some(range), .. }) => range,
+                Err(error) => return Err(Dead::Log(error)),
+            };
+            for index in first.0.max(next.0)..=last.0 {
+                let at = index as usize - 1;
+                let stood = self.archive.get(at).filter(|entry| self.durable.holds(index, entry.header().chain));
+                let entry =
+                    stood.ok_or_else(|| Dead::Lost(format!("entry {index} is damaged, and never was durable")))?;
+                found.push(entry.clone());
+            }
+        }
     }
 
     fn options(&self, knobs: &Knobs, boot: u64, random: &mut Random) -> Options {

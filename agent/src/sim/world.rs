@@ -70,6 +70,7 @@ impl World {
                     lives: 0,
                     starting: false,
                     durable: Default::default(),
+                    archive: Vec::new(),
                     configurations: BTreeMap::new(),
                     slow_disk: None,
                     departed: false,

@@ -2,6 +2,7 @@
 
 mod catching;
 mod checkpoints;
+mod damage;
 mod forgetting;
 mod formation;
 mod handing;

@@ -1,0 +1,95 @@
+//! Disks rot: what is damaged is found, given back by others, and nobody acts on it meanwhile.
+
+use crate::sim::plan::{Action, MS, SECOND};
+use crate::sim::world::World;
+
+impl World {
+    /// Appends so many records, one after another.
+    fn fill(&mut self, agent: usize, records: usize) {
+        for _ in 0..records {
+            self.appends(agent);
+        }
+    }
+
+    /// All stop at once, for a while; what was written stays.
+    fn all_down(&mut self, down_us: u64) {
+        for agent in 0..self.machines.len() {
+            self.act(&Action::Kill { agent, down_us });
+        }
+    }
+
+    /// Flips a bit in the middle of what this stopped agent has written in its segment number `at`.
+    fn rot(&mut self, agent: usize, at: usize) {
+        let disk = &self.machines[agent].disk;
+        let segments: Vec<String> = disk.names().into_iter().filter(|name| name.ends_with(".wal")).collect();
+        let name = &segments[at % segments.len()];
+        let written = disk.contents(name).unwrap().iter().rposition(|b| *b != 0).unwrap() as u64;
+        assert!(written > 4096, "{name} holds no entry");
+        assert!(disk.flip_bit(name, 4096 + (written - 4096) / 2, 3));
+    }
+
+    fn whole(&mut self) -> bool {
+        let clean =
+            |m: &crate::sim::machine::Machine| m.process.as_ref().is_some_and(|p| p.reader.damaged().is_empty());
+        self.machines.iter().all(clean)
+    }
+
+    fn repaired(&mut self) -> u64 {
+        (0..self.machines.len()).map(|agent| self.status(agent).map_or(0, |s| s.disk.repaired_entries)).sum()
+    }
+}
+
+/// Rot in every segment of one of three: it starts, says so, gets all of it back, and is whole without another start.
+#[test]
+fn a_rotten_minority_is_repaired_by_the_others() {
+    let mut w = World::formed(3);
+    w.fill(0, 40);
+    let victim = (w.leader().unwrap() + 1) % 3;
+    w.act(&Action::Kill { agent: victim, down_us: SECOND });
+    let segments = w.machines[victim].disk.names().iter().filter(|name| name.ends_with(".wal")).count();
+    assert!(segments > 1);
+    for at in 0..segments - 1 {
+        w.rot(victim, at);
+    }
+    w.run_to(w.at + 2 * SECOND);
+    w.must("found and given back", 30 * SECOND, |w| w.repaired() > 0 && w.whole());
+    w.converges(20 * SECOND);
+    w.appends(victim);
+    w.reads(victim);
+}
+
+/// All of them, each elsewhere: they make each other whole before anybody leads, unattended.
+#[test]
+fn all_are_rotten_in_different_places() {
+    let mut w = World::formed(3);
+    w.fill(0, 40);
+    w.all_down(SECOND);
+    for agent in 0..3 {
+        w.rot(agent, agent);
+    }
+    w.run_to(w.at + 2 * SECOND);
+    w.must("all are whole", 60 * SECOND, |w| w.repaired() >= 1 && w.whole());
+    w.converges(30 * SECOND);
+    w.appends(1);
+    w.reads(2);
+}
+
+/// The leader finds out that it cannot read its log: somebody else leads, and it is repaired.
+#[test]
+fn a_leader_that_cannot_read_its_log_hands_over() {
+    let mut w = World::formed(3);
+    w.fill(0, 40);
+    let old = w.leader().unwrap();
+    w.rot(old, 0);
+    let node = w.machines[old].process.as_ref().unwrap().reader.clone();
+    // As a tail, or the scrubber, would.
+    let read = node.read(quorate_raft::LogIndex(1), quorate_raft::LogIndex(u64::MAX - 1), usize::MAX);
+    let _ = read.and_then(|entries| node.header(quorate_raft::LogIndex(entries.len() as u64 + 1)));
+    assert!(!node.damaged().is_empty(), "the read has found it");
+    w.look_for_damage(old);
+    w.must("another one leads", 10 * SECOND, |w| w.leader().is_some_and(|leader| leader != old));
+    w.must("it is whole", 30 * SECOND, |w| w.whole() && w.repaired() > 0);
+    w.run_to(w.at + 500 * MS);
+    w.converges(20 * SECOND);
+    w.appends(old);
+}
