@@ -119,13 +119,14 @@ impl Link {
             return [None, None];
         }
         let mut wait = Duration::ZERO;
-        if policy.rate > 0 {
+        // At no rate there is no limit, and nothing waits.
+        if let Some(micros) = (bytes as u64 * 1_000_000).checked_div(policy.rate) {
             let queued = self.free_at.saturating_duration_since(now);
             if queued > QUEUE_MAX {
                 counts.overflowed += 1;
                 return [None, None];
             }
-            wait = queued + Duration::from_micros(bytes as u64 * 1_000_000 / policy.rate);
+            wait = queued + Duration::from_micros(micros);
             self.free_at = now + wait;
         }
         let late = |draw: &mut Draw| {

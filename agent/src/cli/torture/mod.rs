@@ -2,6 +2,7 @@
 //!
 //! It never touches a process, a directory or a network that it did not make itself.
 
+mod archive;
 mod arguments;
 mod damage;
 mod draw;
@@ -154,7 +155,7 @@ async fn torture(args: &TortureArgs, seed: u64, home: &Path, story: &Story<'_>) 
     tokio::time::sleep(AFTERWARDS).await;
     story.wait("the last requests find their outcome");
     let told = load.finish().await?;
-    check(args, seed, nemesis, &told, &proxy, together, span, story).await
+    check(args, seed, home, nemesis, &told, &proxy, together, story).await
 }
 
 /// The schedule, before anything happens.
@@ -203,11 +204,11 @@ async fn form(fleet: &mut Fleet, watch: &Watch, story: &Story<'_>) -> Result<(),
 async fn check(
     args: &TortureArgs,
     seed: u64,
+    home: &Path,
     mut nemesis: Nemesis<'_>,
     told: &Told,
     proxy: &Proxy,
     together: Duration,
-    span: Duration,
     story: &Story<'_>,
 ) -> Result<Report, CliError> {
     let mut replicas = Vec::new();
@@ -232,7 +233,12 @@ async fn check(
     findings.extend(damaged.iter().map(|place| format!("damage was left: {place}")));
     findings.extend(told.strange.iter().map(|what| format!("a client was told: {what}")));
     findings.append(&mut nemesis.findings);
-    Ok(report(args, seed, &nemesis, told, &verdict, findings, proxy, together, span))
+    if !findings.is_empty() {
+        let path = home.join("history");
+        let written = std::fs::write(&path, archive::lines(&told.history));
+        written.map_err(|e| CliError::system(&format!("cannot write {}", path.display()), &e, ""))?;
+    }
+    Ok(report(args, seed, &nemesis, told, &verdict, findings, proxy, together))
 }
 
 fn operations(told: &Told) -> u64 {
@@ -250,11 +256,10 @@ fn report(
     findings: Vec<String>,
     proxy: &Proxy,
     together: Duration,
-    span: Duration,
 ) -> Report {
     let mut links = Counts::default();
     proxy.counts().iter().flatten().for_each(|counts| links.add(counts));
-    let (silence, at) = history::longest_silence(&told.history.appends, Duration::ZERO, span);
+    let (silence, at) = history::longest_silence(&told.history.appends, Duration::ZERO, args.span());
     let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     let mut report = Report {
         v: 1,
