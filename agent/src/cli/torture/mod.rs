@@ -289,7 +289,7 @@ fn report(
         damaged_bytes: 0,
         healed: 0,
         refused_damage: 0,
-        repairs: nemesis.repairs(),
+        repaired_entries: nemesis.watch.repaired(),
         copies_refused: nemesis.fleet.count_in_logs(IS_COPY),
         elections: nemesis.fleet.count_in_logs(LEADS),
         longest_unavailable_ms: millis(silence),

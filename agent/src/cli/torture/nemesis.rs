@@ -34,9 +34,6 @@ const POSTPONED_MAX: usize = 4;
 /// The exit code of an agent that refuses to serve from a damaged disk.
 const CORRUPT: i32 = 11;
 
-/// What an agent logs when a range of its log is as it was.
-const REPAIRED: &str = "repaired";
-
 /// What is going on until a blow is over.
 enum Ongoing {
     /// These are down, and start again.
@@ -72,7 +69,7 @@ pub(super) struct Nemesis<'a> {
     /// What should never be, besides what the history shows.
     pub(super) findings: Vec<String>,
     proxy: Arc<Proxy>,
-    watch: &'a Watch,
+    pub(super) watch: &'a Watch,
     story: &'a Story<'a>,
     draw: Draw,
     blows: Vec<Blow>,
@@ -178,11 +175,6 @@ impl<'a> Nemesis<'a> {
     /// Is no copy of the log known not to be whole?
     pub(super) fn is_unwounded(&self) -> bool {
         self.wounds.is_empty()
-    }
-
-    /// How often an agent repaired a range of its log.
-    pub(super) fn repairs(&self) -> u64 {
-        self.fleet.count_in_logs(REPAIRED)
     }
 
     /// Agents that ended by themselves are looked at and started again; wounds that have healed are closed.

@@ -34,8 +34,8 @@ pub(super) struct Report {
     pub(super) healed: u64,
     /// Damaged directories that an agent refused, and that were replaced by empty ones.
     pub(super) refused_damage: u64,
-    /// Ranges of the log that agents repaired from others.
-    pub(super) repairs: u64,
+    /// Entries that agents had from others in place of damaged ones.
+    pub(super) repaired_entries: u64,
     /// Times that a copy or an old state of a directory was turned away.
     pub(super) copies_refused: u64,
     pub(super) elections: u64,
@@ -121,10 +121,10 @@ impl Report {
             row(
                 "disks",
                 format!(
-                    "{} damages ({} bytes), {} repairs, {} refused, {} copies whole again, {} copies turned away",
+                    "{} damages ({} bytes), {} entries repaired, {} refused, {} copies whole again, {} copies turned away",
                     n(self.damages),
                     n(self.damaged_bytes),
-                    n(self.repairs),
+                    n(self.repaired_entries),
                     n(self.refused_damage),
                     n(self.healed),
                     n(self.copies_refused)

@@ -4,6 +4,7 @@
 
 use super::fleet::Directory;
 use crate::api::Status;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
@@ -24,6 +25,8 @@ struct Answer {
 /// The last answer of each agent.
 pub(super) struct Watch {
     last: Arc<Mutex<Vec<Option<Answer>>>>,
+    /// By agent and life, how many entries it had from others in place of damaged ones.
+    repaired: Arc<Mutex<BTreeMap<(usize, u64), u64>>>,
     directory: Arc<Directory>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -32,8 +35,10 @@ impl Watch {
     pub(super) fn begin(directory: &Arc<Directory>) -> Self {
         let agents = directory.public.len();
         let last = Arc::new(Mutex::new(vec![None; agents]));
-        let tasks = (0..agents).map(|agent| tokio::spawn(ask(agent, directory.clone(), last.clone()))).collect();
-        Self { last, directory: directory.clone(), tasks }
+        let repaired = Arc::new(Mutex::new(BTreeMap::new()));
+        let begin = |agent| tokio::spawn(ask(agent, directory.clone(), last.clone(), repaired.clone()));
+        let tasks = (0..agents).map(begin).collect();
+        Self { last, repaired, directory: directory.clone(), tasks }
     }
 
     /// What the agents said last, those that answer. What an earlier life said is not true any more.
@@ -67,6 +72,11 @@ impl Watch {
         self.all().iter().flatten().map(|status| status.next).max().unwrap_or(0)
     }
 
+    /// Entries that agents had from others in place of damaged ones. What a life repaired just before it ended is not heard of.
+    pub(super) fn repaired(&self) -> u64 {
+        lock(&self.repaired).values().sum()
+    }
+
     /// What keeps this agent from being a whole voter that holds what was committed at `goal`; `None` if nothing does.
     pub(super) fn lacks(&self, agent: usize, goal: u64) -> Option<String> {
         let Some(status) = self.of(agent) else { return Some("it does not answer".into()) };
@@ -79,8 +89,11 @@ impl Watch {
         if status.committed_index < goal || status.applied_index < goal {
             return Some(format!("it has applied {} of {goal}", status.applied_index));
         }
-        // Others may be missing meanwhile; that is their matter.
-        status.problems.iter().find(|problem| problem.contains("damage") || problem.contains("lost")).cloned()
+        match (status.disk.damaged_ranges, status.disk.suspect) {
+            (0, None) => None,
+            (0, Some(end)) => Some(format!("its disk lacks the end of what it acknowledged, up to {end}")),
+            (ranges, _) => Some(format!("{ranges} ranges of its log are damaged")),
+        }
     }
 
     /// In a line: who leads in which term, and how far the log is.
@@ -102,7 +115,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn ask(agent: usize, directory: Arc<Directory>, last: Arc<Mutex<Vec<Option<Answer>>>>) {
+async fn ask(
+    agent: usize,
+    directory: Arc<Directory>,
+    last: Arc<Mutex<Vec<Option<Answer>>>>,
+    repaired: Arc<Mutex<BTreeMap<(usize, u64), u64>>>,
+) {
     let mut life = directory.life(agent);
     let mut client = directory.operator(agent, ANSWER).ok();
     loop {
@@ -111,6 +129,10 @@ async fn ask(agent: usize, directory: Arc<Directory>, last: Arc<Mutex<Vec<Option
             Some(client) => client.status().await.ok(),
             None => None,
         };
+        if let Some(entries) = answer.as_ref().map(|status| status.disk.repaired_entries).filter(|entries| *entries > 0)
+        {
+            lock(&repaired).insert((agent, life), entries);
+        }
         lock(&last)[agent] = answer.map(|status| Answer { life, status });
         sleep(EVERY.saturating_sub(asked.elapsed())).await;
         // Another life may listen at another port.
