@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// How long an administrator's request may take.
 const REQUEST: Duration = Duration::from_secs(10);
 /// How often an agent may end by itself in a row before that is a finding of its own.
-const DEATHS_MAX: u32 = 20;
+const DEATHS_MAX: u32 = 5;
 /// When a copy of the log is not whole for so long, no new blow falls until it is.
 const MERCY_AFTER: Duration = Duration::from_secs(20);
 /// Most blows that wait for their turn; more are skipped.
@@ -59,6 +59,8 @@ struct Wound {
     agent: usize,
     /// What every voter that is whole again holds.
     goal: u64,
+    /// Only a later life than this one can be whole.
+    life: u64,
     since: Instant,
 }
 
@@ -193,7 +195,8 @@ impl<'a> Nemesis<'a> {
         let (watch, story, fleet) = (self.watch, self.story, &self.fleet);
         let mut healed = 0;
         self.wounds.retain(|wound| {
-            let is_back = fleet.agents[wound.agent].busy.is_none() && watch.lacks(wound.agent, wound.goal).is_none();
+            let is_later = fleet.directory.life(wound.agent) > wound.life && fleet.agents[wound.agent].busy.is_none();
+            let is_back = is_later && watch.lacks(wound.agent, wound.goal).is_none();
             if is_back {
                 healed += 1;
                 let seconds = wound.since.elapsed().as_secs_f64();
@@ -224,8 +227,11 @@ impl<'a> Nemesis<'a> {
         } else {
             let said = log.lines().last().map(crate::limits::printable).unwrap_or_default();
             let what = format!("{name} ended by itself ({}): {said}", death.words());
-            self.story.say(&what);
-            self.findings.push(what);
+            // The next ones say the same.
+            if self.deaths[agent] == 1 {
+                self.story.say(&what);
+                self.findings.push(what);
+            }
         }
         if self.deaths[agent] > DEATHS_MAX {
             let what =
@@ -374,7 +380,8 @@ impl<'a> Nemesis<'a> {
     }
 
     fn wound(&mut self, agent: usize) {
-        self.wounds.push(Wound { agent, goal: self.watch.committed(), since: Instant::now() });
+        let life = self.fleet.directory.life(agent);
+        self.wounds.push(Wound { agent, goal: self.watch.committed(), life, since: Instant::now() });
     }
 
     async fn kill(&mut self, number: usize, whom: &[usize]) -> Result<Option<Ongoing>, CliError> {
@@ -428,6 +435,8 @@ impl<'a> Nemesis<'a> {
         if let Err(error) = left {
             self.tally.add("leave_refused", 1);
             self.story.say(&format!("{} does not leave: {error}", self.fleet.name(who)));
+            // It stays, or goes later: then it starts again and is whole in its next life.
+            self.wounds.iter_mut().for_each(|wound| wound.life = 0);
         }
         Ok(Some(Ongoing::Left(who)))
     }
