@@ -15,11 +15,13 @@ use super::watch::Watch;
 use crate::cli::output::CliError;
 use crate::cli::process::Process;
 use crate::cli::story::Story;
+use crate::client::ClientError;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
 
 /// Between two looks at what the agents do by themselves.
 const LOOK: Duration = Duration::from_millis(200);
@@ -82,6 +84,7 @@ pub(super) struct Nemesis<'a> {
     wounds: Vec<Wound>,
     /// Blows that must wait until every copy is whole again.
     postponed: VecDeque<usize>,
+    leaving: Vec<(usize, JoinHandle<Result<(), ClientError>>)>,
     deaths: Vec<u32>,
     backups: BTreeMap<usize, PathBuf>,
     small_disk: Option<SmallDisk>,
@@ -112,6 +115,7 @@ impl<'a> Nemesis<'a> {
             overlays: BTreeMap::new(),
             wounds: Vec::new(),
             postponed: VecDeque::new(),
+            leaving: Vec::new(),
             deaths,
             backups: BTreeMap::new(),
             small_disk,
@@ -179,8 +183,24 @@ impl<'a> Nemesis<'a> {
         self.wounds.is_empty()
     }
 
+    /// What became of those that were asked to leave.
+    async fn look_at_leavers(&mut self) {
+        for (agent, leaving) in std::mem::take(&mut self.leaving) {
+            if !leaving.is_finished() {
+                self.leaving.push((agent, leaving));
+            } else if let Ok(Err(error)) = leaving.await {
+                self.tally.add("leave_refused", 1);
+                self.story.say(&format!("{} does not leave: {error}", self.fleet.name(agent)));
+                // It stays, or goes later: then it starts again and is whole in its next life.
+                let of_it = self.wounds.iter_mut().filter(|wound| wound.agent == agent);
+                of_it.for_each(|wound| wound.life = 0);
+            }
+        }
+    }
+
     /// Agents that ended by themselves are looked at and started again; wounds that have healed are closed.
     pub(super) async fn tend(&mut self) -> Result<(), CliError> {
+        self.look_at_leavers().await;
         for death in self.fleet.deaths().await? {
             self.bury(&death)?;
         }
@@ -321,7 +341,7 @@ impl<'a> Nemesis<'a> {
             Deed::BadCable(nth, policy) => {
                 self.overlay(number, partition::weather(policy, Some(nth), self.fleet.len()))
             }
-            Deed::Leave(_) => self.leave(number, who).await?,
+            Deed::Leave(_) => self.leave(number, who)?,
             Deed::Wipe(_) => {
                 self.wound(who);
                 let ongoing = self.kill(number, &[who]).await?;
@@ -425,19 +445,18 @@ impl<'a> Nemesis<'a> {
         self.proxy.set_policies(&partition::together(self.overlays.values(), self.fleet.len()));
     }
 
-    async fn leave(&mut self, number: usize, who: usize) -> Result<Option<Ongoing>, CliError> {
+    fn leave(&mut self, number: usize, who: usize) -> Result<Option<Ongoing>, CliError> {
         self.wound(who);
         self.hold(number, who);
         self.fleet.agents[who].may_end = true;
         let client = self.fleet.directory.operator(who, REQUEST)?;
-        let left = client.leave().await;
-        client.close().await;
-        if let Err(error) = left {
-            self.tally.add("leave_refused", 1);
-            self.story.say(&format!("{} does not leave: {error}", self.fleet.name(who)));
-            // It stays, or goes later: then it starts again and is whole in its next life.
-            self.wounds.iter_mut().for_each(|wound| wound.life = 0);
-        }
+        // The plan goes on meanwhile: what is cut may have to come together before anybody can leave.
+        let leaving = tokio::spawn(async move {
+            let left = client.leave().await;
+            client.close().await;
+            left
+        });
+        self.leaving.push((who, leaving));
         Ok(Some(Ongoing::Left(who)))
     }
 
