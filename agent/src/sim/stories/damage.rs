@@ -1,5 +1,6 @@
 //! Disks rot: what is damaged is found, given back by others, and nobody acts on it meanwhile.
 
+use crate::node::{Input, Mark, PeerMessage};
 use crate::sim::plan::{Action, MS, SECOND};
 use crate::sim::world::World;
 
@@ -92,4 +93,39 @@ fn a_leader_that_cannot_read_its_log_hands_over() {
     w.run_to(w.at + 500 * MS);
     w.converges(20 * SECOND);
     w.appends(old);
+}
+
+/// One member alone says that this node's history is wrong: both are named, and nothing stops. When most voters say so, it
+/// takes no part any more, serves nothing, and the others go on.
+#[test]
+fn only_most_voters_stop_a_node_with_another_history() {
+    let mut w = World::formed(3);
+    w.fill(0, 5);
+    w.converges(10 * SECOND);
+    let leader = w.leader().unwrap();
+    let (victim, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    let process = w.machines[victim].process.as_ref().unwrap();
+    let index = process.published.readable_index;
+    let header = *process.ordered[index.0 as usize - 1].header();
+    let seed = header.seed;
+    let lie = |w: &mut World, from: usize| {
+        let mark = Mark { index, term: header.term, chain: header.chain ^ 1 };
+        let node = w.machines[from].node.get();
+        w.feed(victim, Input::Peer { node, message: PeerMessage::Chain { seed, mark } });
+    };
+    let problem = |w: &mut World| w.status(victim).unwrap().problems.join("\n");
+    // Only the leader says what is compared.
+    lie(&mut w, other);
+    assert_eq!(problem(&mut w), "");
+    lie(&mut w, leader);
+    assert!(problem(&mut w).contains("has another history than this agent"), "{}", problem(&mut w));
+    w.appends(victim);
+    w.must("it goes on", 5 * SECOND, |w| w.status(victim).is_some_and(|s| s.applied_index > index.0));
+    lie(&mut w, other);
+    assert!(problem(&mut w).contains("most voters have another history"), "{}", problem(&mut w));
+    w.appends(leader);
+    w.appends(other);
+    w.must("readers are sent elsewhere", 5 * SECOND, |w| {
+        w.machines[victim].process.as_ref().is_some_and(|p| !p.published.has_log)
+    });
 }
