@@ -105,7 +105,7 @@ fn two_of_five_with_rotten_ends_lose_nothing() {
             c.time_out(victim);
         }
         c.settle();
-        let leads = c.leader().unwrap();
+        let leads = c.leader().expect("settled");
         assert!(c.committed(leads).len() >= acked.len() && acked.iter().all(|t| c.committed(leads).contains(t)));
         c.until("whole again", |c| [leader, others[2]].iter().all(|v| c.raft(*v).status().missing.is_none()));
     }
@@ -141,7 +141,7 @@ fn what_a_leader_remembers_is_remembered_on_disk() {
 fn the_bar_stands_until_its_fall_is_on_disk() {
     let (mut c, leader, _, victim, first) = acked_by_two(5);
     rot(&mut c, victim, first);
-    let bar = c.machines[&victim].disk.suspect.unwrap();
+    let bar = c.machines[&victim].disk.suspect.expect("it rotted");
     c.restart(victim);
     c.until("the log reached it", |c| c.raft(victim).durable() >= bar.index);
     assert_eq!(c.raft(victim).status().missing, Some(bar.index), "that is not on disk yet");

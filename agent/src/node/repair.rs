@@ -153,7 +153,7 @@ impl Node {
         let lost = self.repair.lost.iter().copied().filter(still).collect();
         self.repair.lost = lost;
         let is_damaged = self.repair.is_damaged();
-        if is_damaged != !before.is_empty() {
+        if is_damaged == before.is_empty() {
             if !is_damaged {
                 self.note(Level::Info, "all of this log can be read again");
                 self.repair.no_room = None;
