@@ -116,12 +116,12 @@ impl Node {
     }
 
     fn give_out(&mut self) {
-        let durable = self.raft.durable();
-        let stands = |c: &Box<Checkpoint>| c.index() <= durable || mutant!(CheckpointAheadOfDisk);
         if self.checkpoints.in_flight {
             return;
         }
-        if let Some(checkpoint) = self.checkpoints.taken.take_if(|c| stands(c)) {
+        let durable = self.raft.durable();
+        let taken = &mut self.checkpoints.taken;
+        if let Some(checkpoint) = taken.take_if(|c| c.index() <= durable || mutant!(CheckpointAheadOfDisk)) {
             self.checkpoints.in_flight = true;
             self.emit(Output::Checkpoint(checkpoint));
         }
