@@ -1,11 +1,14 @@
 //! What the write-ahead log costs: batches of one size, each made durable, beside a raw write and `fdatasync` of as many
 //! bytes in a zero-filled file.
 //!
+//! With `QUORATE_BENCH_OPEN_GIB=10` also a log of so many GiB: how long a start takes, with the system's cache as it is, and
+//! how fast a scrub reads it past the cache.
+//!
 //! `cargo bench -p quorate-raft --bench wal`; the disk is that of the target directory, or of `QUORATE_BENCH_DIR`.
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use quorate_raft::wal::{
-    Batch, CHAIN_GENESIS, Disk, Entry, EntryFields, EntryHeader, EntryKind, Meta, Options, OsDisk,
+    Batch, CHAIN_GENESIS, Disk, Entry, EntryFields, EntryHeader, EntryKind, Meta, Options, OsDisk, ScrubCursor,
 };
 use quorate_raft::wal::{Writer, create, open};
 use quorate_raft::{LogIndex, NodeId, Term, Wall};
@@ -133,12 +136,46 @@ fn durable(criterion: &mut Criterion) {
     }
 }
 
+/// One long log: written once, opened a few times, scrubbed in part.
+fn long(criterion: &mut Criterion) {
+    let Some(gib) = std::env::var("QUORATE_BENCH_OPEN_GIB").ok().and_then(|gib| gib.parse::<u64>().ok()) else {
+        return;
+    };
+    let dir = dir();
+    let disk: Arc<dyn Disk> = Arc::new(OsDisk::open(dir.path().join("log")).expect("a directory"));
+    create(&disk, Meta::new([7; 16], NodeId::new(42).expect("not zero"))).expect("an empty directory");
+    let mut log = Log { _dir: dir, ..Log::new(1 << 20) };
+    log.writer = open(disk.clone(), Options::default()).expect("a new log").writer;
+    for _ in 0..gib << 10 {
+        log.written = 0;
+        let batch = log.next();
+        log.writer.write(&batch).expect("space");
+    }
+    let Log { writer, _dir, .. } = log;
+    writer.close().expect("a disk");
+    let mut benches = criterion.benchmark_group(format!("log of {gib} GiB"));
+    benches.sample_size(10);
+    benches.bench_function("open", |bencher| {
+        bencher.iter_with_large_drop(|| open(disk.clone(), Options::default()).expect("the log"));
+    });
+    let opened = open(disk, Options::default()).expect("the log");
+    let mut cursor = ScrubCursor::default();
+    benches.throughput(Throughput::Bytes(64 << 20));
+    benches.bench_function("scrub 64 MiB", |bencher| {
+        bencher.iter(|| {
+            let step = opened.reader.scrub(cursor, 64 << 20).expect("the log");
+            assert!(step.damaged.is_empty());
+            cursor = step.next.unwrap_or_default();
+        });
+    });
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default()
         .sample_size(20)
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2));
-    targets = durable
+    targets = durable, long
 }
 criterion_main!(benches);

@@ -181,6 +181,14 @@ fn lines(found: &Verified, mib_per_s: f64) -> Vec<String> {
             lines.extend(damaged.iter().map(|damage| format!("  - {}", printable(&sentence(damage)))));
         }
     }
+    if found.harmless > 0 {
+        let what = "where nothing in force stands: superseded entries, or zeros behind the last one";
+        lines.push(row("harmless", format!("{} damaged places {what}", thousands(found.harmless))));
+    }
+    if !found.sidecars_useless.is_empty() {
+        let what = "of no use after a crash or by rot; the next start reads their segments and writes them anew";
+        lines.push(row("sidecars", format!("{} {what}", thousands(found.sidecars_useless.len() as u64))));
+    }
     if found.more_damaged > 0 {
         lines.push(format!("  and {} places more", thousands(found.more_damaged)));
     }

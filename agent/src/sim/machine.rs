@@ -195,6 +195,8 @@ impl Machine {
             prepare_bytes: 4 << 10,
             index_every_bytes: 1 << 10,
             seed: random.next(),
+            // Every other life reads no more of its log than it must.
+            verify_at_open_bytes: if self.lives % 2 == 0 { u64::MAX } else { 0 },
             ..wal::Options::default()
         };
         let store = Store::new(disk.clone());
@@ -379,6 +381,10 @@ impl Machine {
                 return Err(Dead::Lost(format!("entry {index} was written behind {} entries", self.durable.log.len())));
             }
             self.durable.log.push((term, chain));
+        }
+        // Now and then nothing follows for so long that the log notes it.
+        if process.queue.is_empty() && ticket.0 % 4 == 0 {
+            process.writer.mark_idle();
         }
         Ok(Some(ticket))
     }

@@ -1,6 +1,7 @@
 //! The write-ahead log: term, vote and entries on disk, durable before anyone hears of them.
 //!
-//! It never knows what a payload means, never runs a thread of its own, and never repairs: what is damaged is named.
+//! It never knows what a payload means, never runs a thread of its own, and never makes up an entry: what is damaged is
+//! named until a peer's entries prove themselves in its place.
 //!
 //! | file | idea |
 //! |---|---|
@@ -8,7 +9,12 @@
 //! | `frame` | its local envelope, bound to a place in a file |
 //! | `segment` | the file that holds frames |
 //! | `meta` | identity, term and vote, in two copies |
+//! | `sidecar` | what a scan of a segment would find |
+//! | `found` | which segments there are, and which should be |
+//! | `walk`, `hole` | through the frames of one segment, past all damage |
 //! | `recover` | what a start may believe of all these |
+//! | `damaged` | what the outside hears of damage |
+//! | `repair`, `scrub` | entries of a peer in place of damaged ones; a slow read of all that rests |
 //! | `verify`, `verifier` | all that is damaged, without changing a byte |
 //! | `view` | which segment holds which entries in force |
 //! | `writer`, `reader` | the two doors |
@@ -16,7 +22,8 @@
 //!
 //! # A directory
 //!
-//! `lock`, `meta.a`, `meta.b` and segments, see the modules for the bytes. Other files are not touched.
+//! `lock`, `meta.a`, `meta.b`, segments (`.wal`) and their sidecars (`.idx`), see the modules for the bytes. Other files
+//! are not touched.
 //!
 //! # Order on disk
 //!

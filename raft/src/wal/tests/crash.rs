@@ -4,12 +4,16 @@
 
 use super::model::{Model, check_summary};
 use super::*;
-use crate::HardState;
 use crate::wal::sim::SimDisk;
+use crate::{HardState, Position};
 
 pub(super) enum Act {
     Write(Batch),
     Sync,
+    /// The log notes how far it is durable.
+    Idle,
+    /// A clean end, and a start.
+    Close,
     Restart,
 }
 
@@ -35,6 +39,7 @@ pub(super) fn script() -> Vec<Act> {
     acts.push(Act::Write(append(extend(&mut log, term, &[1500, 900]))));
     acts.push(Act::Write(append(extend(&mut log, term, &[2200]))));
     acts.push(Act::Sync);
+    acts.push(Act::Idle);
     acts.push(Act::Sync);
     acts.push(Act::Write(append(extend(&mut log, term, &[9000]))));
     acts.push(Act::Write(Batch { hard_state: vote(2, 0), ..Batch::default() }));
@@ -47,9 +52,13 @@ pub(super) fn script() -> Vec<Act> {
     acts.push(Act::Write(truncate(7, vote(3, 7), append_3)));
     acts.push(Act::Sync);
     acts.push(Act::Restart);
+    let suspect = Position { index: LogIndex(99), term: Term(3) };
+    acts.push(Act::Write(Batch { suspect: Some(Some(suspect)), ..Batch::default() }));
     acts.push(Act::Write(append(extend(&mut log, term, &[50]))));
     acts.push(Act::Write(Batch { hard_state: vote(4, 42), ..Batch::default() }));
     acts.push(Act::Sync);
+    acts.push(Act::Close);
+    acts.push(Act::Write(Batch { suspect: Some(None), ..Batch::default() }));
     // Nothing is appended in place of what is dropped; then the first entry of all goes.
     log.truncate(3);
     acts.push(Act::Write(truncate(4, None, Vec::new())));
@@ -92,8 +101,12 @@ pub(super) fn run(disk: &SimDisk, script: &[Act]) -> Run {
                 }
                 model.synced();
             }
-            Act::Restart => {
-                drop(log);
+            Act::Idle => log.writer.mark_idle(),
+            Act::Close | Act::Restart => {
+                let Opened { writer, .. } = log;
+                if matches!(act, Act::Close) && writer.close().is_err() {
+                    return cut(model, None);
+                }
                 log = match open(disk.attach(), small(2)) {
                     Ok(log) => log,
                     Err(_) => return cut(model, None),
@@ -117,6 +130,9 @@ impl Run {
         };
         assert!(legal, "found {} entries and {hard_state:?}, the model says {:?}", found.len(), self.model);
         assert!(log.meta.boot_epoch > self.model.boot_epoch);
+        let after = self.in_flight.as_ref().and_then(|batch| batch.suspect).unwrap_or(self.model.suspect);
+        assert!([self.model.suspect, after].contains(&log.meta.suspect), "{:?}", log.meta.suspect);
+        assert_eq!((log.recovered.suspect, log.recovered.damaged.len()), (log.meta.suspect, 0));
         check_summary(log);
     }
 }

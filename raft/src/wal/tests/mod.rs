@@ -10,6 +10,7 @@ mod faults;
 mod heal;
 mod model;
 mod real;
+mod repair;
 mod verify;
 
 use std::sync::Arc;
