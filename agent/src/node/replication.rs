@@ -244,7 +244,7 @@ impl Node {
             Suspect::At(position) => Some(position),
             Suspect::Cleared => None,
         });
-        let batch = Batch { hard_state, log_id, suspect, truncate_from, append, ..Batch::default() };
+        let batch = Batch { hard_state, log_id, suspect, truncate_from, append };
         self.emit(Output::Write { ticket: persist.ticket, batch });
     }
 

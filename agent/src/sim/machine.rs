@@ -196,7 +196,7 @@ impl Machine {
             index_every_bytes: 1 << 10,
             seed: random.next(),
             // Every other life reads no more of its log than it must.
-            verify_at_open_bytes: if self.lives % 2 == 0 { u64::MAX } else { 0 },
+            verify_at_open_bytes: if self.lives.is_multiple_of(2) { u64::MAX } else { 0 },
             ..wal::Options::default()
         };
         let store = Store::new(disk.clone());
@@ -383,7 +383,7 @@ impl Machine {
             self.durable.log.push((term, chain));
         }
         // Now and then nothing follows for so long that the log notes it.
-        if process.queue.is_empty() && ticket.0 % 4 == 0 {
+        if process.queue.is_empty() && ticket.0.is_multiple_of(4) {
             process.writer.mark_idle();
         }
         Ok(Some(ticket))

@@ -146,7 +146,7 @@ impl World {
     fn reopen(&mut self) {
         self.lives += 1;
         // Every other life reads no more than it must.
-        let verify_at_open_bytes = if self.lives % 2 == 0 { 0 } else { u64::MAX };
+        let verify_at_open_bytes = if self.lives.is_multiple_of(2) { 0 } else { u64::MAX };
         let options = Options { verify_at_open_bytes, ..small(self.lives) };
         let log = open(self.disk.attach(), options).unwrap();
         assert_eq!((log.recovered.damaged.len(), log.recovered.suspect), (0, None));

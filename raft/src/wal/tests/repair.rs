@@ -51,7 +51,7 @@ fn only_what_stood_there_is_taken() {
     assert_eq!(before, after);
     assert_eq!(repair_all(&mut log, &truth, 3), 3);
     assert_eq!(all(&log.reader), truth.entries);
-    assert_eq!(log.reader.points() > 3, true);
+    assert!(log.reader.points() > 3);
     // Appends go on.
     let more = chain_of(log.writer.last().copied(), 9, [10]);
     log.writer.write(&append(more)).unwrap();
