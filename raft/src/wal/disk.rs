@@ -49,6 +49,21 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// `WouldBlock` if someone else holds it.
     fn lock(&self, name: &str) -> io::Result<Box<dyn Lock>>;
+
+    /// How much room there is.
+    ///
+    /// # Errors
+    /// Whatever the system says; `Unsupported` where it does not tell.
+    fn space(&self) -> io::Result<Space>;
+}
+
+/// Room on the file system that holds a directory, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// What this process may still fill.
+    pub free: u64,
+    /// All of it, full or not.
+    pub total: u64,
 }
 
 /// A held lock; dropping it lets go.

@@ -18,6 +18,7 @@
 //! | `verify`, `verifier` | all that is damaged, without changing a byte |
 //! | `view` | which segment holds which entries in force |
 //! | `writer`, `reader` | the two doors |
+//! | `queue` | writes that wait, and what may overtake |
 //! | `disk`, `os`, `sim` | the one door to storage, the real one and the treacherous one |
 //!
 //! # A directory
@@ -42,6 +43,7 @@ mod meta;
 mod names;
 mod options;
 mod os;
+mod queue;
 mod reader;
 mod recover;
 mod repair;
@@ -66,7 +68,7 @@ use std::sync::Arc;
 use crate::LogIndex;
 
 pub use damaged::{DAMAGED_RANGES_MAX, DamagedRange, Repaired, ScrubCursor, Scrubbed, SuspectTail};
-pub use disk::{Disk, File, Lock};
+pub use disk::{Disk, File, Lock, Space};
 pub use entry::{
     CHAIN_GENESIS, ENTRY_BYTES_MAX, ENTRY_HEADER_BYTES, ENTRY_PAYLOAD_BYTES_MAX, Entry, EntryError, EntryFields,
     EntryHeader, EntryKind, decode_header, encode_header,
@@ -75,6 +77,7 @@ pub use error::Error;
 pub use meta::{META_BYTES, Meta, Start, Tail};
 pub use options::Options;
 pub use os::OsDisk;
+pub use queue::Queue;
 pub use reader::Reader;
 pub use recover::Recovered;
 pub use segment::{SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES};

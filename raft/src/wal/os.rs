@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::disk::{Disk, File, Lock};
+use super::disk::{Disk, File, Lock, Space};
 
 /// One directory of the operating system's file system.
 #[derive(Debug)]
@@ -141,6 +141,21 @@ impl Disk for OsDisk {
             Err(fs::TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
             Err(fs::TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    #[cfg(unix)]
+    fn space(&self) -> io::Result<Space> {
+        let found = rustix::fs::statvfs(&self.path)?;
+        // Blocks kept for the superuser are not counted as free: they are what keeps the machine alive.
+        Ok(Space {
+            free: found.f_bavail.saturating_mul(found.f_frsize),
+            total: found.f_blocks.saturating_mul(found.f_frsize),
+        })
+    }
+
+    #[cfg(not(unix))]
+    fn space(&self) -> io::Result<Space> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 

@@ -32,7 +32,8 @@
 //! # Why the last window is written again
 //!
 //! After a failed sync Linux calls the pages clean, so a process that restarts reads bytes from the cache that are on
-//! no disk, and a new sync would not write them. The frames between `F` and `p` are therefore written again, byte for
+//! no disk, and a new sync would not write them. So the cache of the newest segment is dropped before it is read, where the
+//! system lets itself be asked; and where it does not, the frames between `F` and `p` are therefore written again, byte for
 //! byte, before the sync that makes them count.
 
 use std::sync::Arc;
@@ -262,6 +263,8 @@ impl<'a> Scanner<'a> {
             Some(_) => self.disk.open(name).context("open", name)?,
             None => Arc::new(super::disk::Nothing),
         };
+        // What a failed sync left in the cache alone is not on disk, however often it is read there.
+        file.forget_cached(0, 0);
         let len = this.len.unwrap_or(0);
         let mut walker = self.walker(this, file.clone(), ends.map_or(len, |tail| tail.durable.min(len)));
         let end = find_end(&mut walker, known, this.len.is_some(), ends.is_some())?;

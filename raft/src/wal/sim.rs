@@ -19,7 +19,7 @@ mod store;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::disk::{Disk, File, Lock};
+use super::disk::{Disk, File, Lock, Space};
 use inode::Inode;
 use store::Store;
 pub use store::{Counters, Fault, Injection, Op, Unsynced};
@@ -206,6 +206,10 @@ impl Disk for Attached {
         }
         Ok(Box::new(SimLock { store: self.store.clone(), life: self.life, name: name.to_owned() }))
     }
+
+    fn space(&self) -> io::Result<Space> {
+        Ok(self.at(Op::List, "")?.space())
+    }
 }
 
 struct SimLock {
@@ -276,6 +280,13 @@ impl File for SimFile {
 
     fn len(&self) -> io::Result<u64> {
         self.with(Op::Len, |inode| Ok(inode.len()))
+    }
+
+    fn forget_cached(&self, offset: u64, len: u64) {
+        let _ = self.with(Op::Len, |inode| {
+            inode.forget_clean(offset, len);
+            Ok(())
+        });
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

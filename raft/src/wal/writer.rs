@@ -146,7 +146,7 @@ impl Writer {
     ///
     /// # Errors
     /// [`Error::Refused`] and [`Error::RefusedEntry`]: the batch contradicts the log. [`Error::NotPrepared`]: no
-    /// space. In these cases nothing was written and the writer lives. After any other error it is dead: abort.
+    /// space. In these cases no entry was written and the writer lives. After any other error it is dead: abort.
     pub fn write(&mut self, batch: &Batch) -> Result<(), Error> {
         self.check_alive()?;
         let plan = self.check(batch)?;
@@ -154,7 +154,8 @@ impl Writer {
             Err(error) if !error.is_retriable() => return Err(self.fail(error)),
             other => other?,
         };
-        self.carry_out(batch, &plan, prepared).map_err(|error| self.fail(error))
+        self.carry_out(batch, &plan, prepared)
+            .map_err(|error| if error.is_retriable() { error } else { self.fail(error) })
     }
 
     /// Makes every entry written so far durable, with one `fdatasync`; without new entries it costs nothing.
@@ -347,7 +348,7 @@ impl Writer {
         Ok(active)
     }
 
-    /// From here on every failure is fatal.
+    /// From here on every failure is fatal, but for the name of a new segment that finds no room in the directory.
     fn carry_out(&mut self, batch: &Batch, plan: &Plan, prepared: Option<Prepared>) -> Result<(), Error> {
         if plan.meta != self.meta {
             let mut meta = plan.meta;
@@ -368,7 +369,14 @@ impl Writer {
             self.seal(&old)?;
         }
         let Prepared { header, tmp, active } = prepared;
-        self.disk.rename(&tmp, &active.name).context("rename", &tmp)?;
+        if let Err(error) = self.disk.rename(&tmp, &active.name) {
+            // A directory can be as full as a file. The log ends with the segment that was just sealed, as after a start.
+            if disk::is_full(&error) {
+                let _ = self.disk.remove(&tmp);
+                return Err(error).preparing(&active.name);
+            }
+            return Err(error).context("rename", &tmp);
+        }
         if !mutant!(NoDirectorySync) {
             self.disk.sync_dir().context("sync", "the data directory")?;
         }
@@ -405,7 +413,7 @@ impl Writer {
         let base = self.reader.last_index().next();
         let plan = Plan { meta: self.meta, truncate_from: None, before: self.last, bytes: 0 };
         let prepared = self.prepare_segment(base, &plan)?;
-        self.switch(prepared).map_err(|error| self.fail(error))
+        self.switch(prepared).map_err(|error| if error.is_retriable() { error } else { self.fail(error) })
     }
 
     pub(super) fn active_seq(&self) -> Option<u64> {
@@ -462,8 +470,16 @@ impl Active {
         while self.prepared < wanted {
             let to_boundary = step - (self.prepared + phase) % step;
             let len = to_boundary.min(self.capacity - self.prepared);
-            self.file.write_at(&vec![0; len as usize], self.prepared).growing(&self.name)?;
-            self.prepared += len;
+            let needed = len.min(wanted - self.prepared);
+            match self.file.write_at(&vec![0; len as usize], self.prepared) {
+                Ok(()) => self.prepared += len,
+                // The last bytes of a disk are as good as any: they may hold the first entry of a new leader.
+                Err(error) if disk::is_full(&error) && needed < len => {
+                    self.file.write_at(&vec![0; needed as usize], self.prepared).growing(&self.name)?;
+                    self.prepared += needed;
+                }
+                failed => failed.growing(&self.name)?,
+            }
         }
         Ok(self.prepared - before)
     }

@@ -98,6 +98,21 @@ impl Inode {
         self.cached.clone_from(&self.durable);
     }
 
+    /// The system drops what it has cached of these bytes (up to the end if `len` is 0), as far as it believes that the
+    /// platter has them.
+    pub(super) fn forget_clean(&mut self, offset: u64, len: u64) {
+        let end = if len == 0 { self.len() } else { offset.saturating_add(len).min(self.len()) };
+        for sector in offset / SECTOR as u64..end.div_ceil(SECTOR as u64) {
+            if self.dirty.contains(&sector) {
+                continue;
+            }
+            let start = sector as usize * SECTOR;
+            for at in start..(start + SECTOR).min(self.cached.len()) {
+                self.cached[at] = self.durable.get(at).copied().unwrap_or(0);
+            }
+        }
+    }
+
     /// Changes a byte in the cache and on the platter; `false` if there is none.
     pub(super) fn edit(&mut self, offset: u64, edit: impl Fn(&mut u8)) -> bool {
         let Some(byte) = self.cached.get_mut(offset as usize) else { return false };

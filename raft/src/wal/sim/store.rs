@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use super::inode::{Inode, SECTOR};
+use crate::wal::disk::Space;
 
 /// A call that a fault can hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -336,6 +337,12 @@ impl Store {
         let fits = (bytes.len() as u64 - (grow - free)) as usize;
         self.inode(inode)?.write(&bytes[..fits], at, lost);
         Err(io::ErrorKind::StorageFull.into())
+    }
+
+    pub(super) fn space(&self) -> Space {
+        let used: u64 = self.names.values().filter_map(|i| self.inodes.get(i)).map(Inode::len).sum();
+        let total = self.capacity.unwrap_or(u64::MAX);
+        Space { free: total.saturating_sub(used), total }
     }
 
     /// A sync failed: each sector reached the platter or not, and all of them are clean now.
