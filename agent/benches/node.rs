@@ -54,6 +54,7 @@ impl Alone {
             checkpoint_entries: u64::MAX,
             checkpoint_bytes: u64::MAX,
             growth_patience: GROWTH_PATIENCE_DEFAULT,
+            disk_reserve_bytes: 0,
         };
         let mut meta = Meta::new([1; 16], id);
         meta.boot_epoch = 1;

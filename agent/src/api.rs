@@ -210,6 +210,22 @@ pub struct Status {
     /// What is known of the bytes on this agent's disk.
     #[serde(default)]
     pub disk: DiskHealth,
+    /// Room on this agent's disk.
+    #[serde(default)]
+    pub space: DiskSpace,
+}
+
+/// Room on the file system that holds an agent's log, in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskSpace {
+    /// What the agent may still fill; `None` if the system does not tell.
+    pub free: Option<u64>,
+    /// All of it, full or not.
+    pub total: Option<u64>,
+    /// With less free than this the agent takes no more entries.
+    pub reserve: u64,
+    /// It takes none now.
+    pub full: bool,
 }
 
 /// What is known of the bytes of the log on one disk, and what was done about damage in this life of the agent.
@@ -313,6 +329,8 @@ pub enum Code {
     Unavailable,
     /// The disk of this agent holds damaged data.
     Corrupt,
+    /// The disks that would have to take it are nearly full; retry when there is room.
+    NoSpace,
 }
 
 /// Whether the failed request changed anything.

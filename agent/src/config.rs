@@ -25,6 +25,8 @@ pub const VOTERS_TARGET_MAX: u32 = 7;
 const SCRUB_MIB_PER_SECOND_DEFAULT: u32 = 64;
 /// Faster than any disk today.
 const SCRUB_MIB_PER_SECOND_MAX: u32 = 4096;
+/// Most bytes that `disk_reserve_bytes` may keep free: a TiB. A tenth of the file system is never exceeded anyway.
+pub const DISK_RESERVE_BYTES_MAX: u64 = 1 << 40;
 /// Bounds of `heartbeat_ms`.
 pub const HEARTBEAT_MS: std::ops::RangeInclusive<u64> = 5..=5_000;
 /// The longest election timeout, in milliseconds.
@@ -92,6 +94,8 @@ pub struct Config {
     pub voters_target: u32,
     /// How fast the log is read to look for damage, in MiB a second; 0 for never.
     pub scrub_mib_per_second: u32,
+    /// Free bytes below which the agent takes no more entries; 0 for none.
+    pub disk_reserve_bytes: u64,
     /// How gossip paces itself.
     pub gossip_profile: GossipProfile,
     /// Labels that all members see.
@@ -99,7 +103,7 @@ pub struct Config {
 }
 
 /// All keys, as they are written in the file; a test keeps this list equal to the struct.
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 19] = [
     "name",
     "data",
     "bind",
@@ -116,6 +120,7 @@ const KEYS: [&str; 18] = [
     "election_timeout_ms_max",
     "voters_target",
     "scrub_mib_per_second",
+    "disk_reserve_bytes",
     "gossip_profile",
     "tags",
 ];
@@ -139,6 +144,7 @@ impl Default for Config {
             election_timeout_ms_max: 500,
             voters_target: 5,
             scrub_mib_per_second: SCRUB_MIB_PER_SECOND_DEFAULT,
+            disk_reserve_bytes: limits::DISK_RESERVE_BYTES_DEFAULT,
             gossip_profile: GossipProfile::Lan,
             tags: BTreeMap::new(),
         }
@@ -286,6 +292,10 @@ impl Config {
             let why = format!("0 to {SCRUB_MIB_PER_SECOND_MAX}, this is {}", self.scrub_mib_per_second);
             return bad("scrub_mib_per_second", why, CHOOSE);
         }
+        if self.disk_reserve_bytes > DISK_RESERVE_BYTES_MAX {
+            let why = format!("at most {DISK_RESERVE_BYTES_MAX}, this is {}", self.disk_reserve_bytes);
+            return bad("disk_reserve_bytes", why, CHOOSE);
+        }
         Ok(())
     }
 }
@@ -376,6 +386,8 @@ pub struct AgentOptions {
     pub voters_target: u32,
     /// Bytes a second that may be read to look for damage; 0 for never.
     pub scrub_bytes_per_second: u64,
+    /// Free bytes below which the agent takes no more entries, at most a tenth of its file system; 0 for none.
+    pub disk_reserve_bytes: u64,
     /// How gossip paces itself.
     pub gossip_profile: GossipProfile,
 }
@@ -441,6 +453,7 @@ impl AgentOptions {
             election_timeout_max: Duration::from_millis(config.election_timeout_ms_max),
             voters_target: config.voters_target,
             scrub_bytes_per_second: u64::from(config.scrub_mib_per_second) << 20,
+            disk_reserve_bytes: config.disk_reserve_bytes,
             gossip_profile: config.gossip_profile,
         })
     }

@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 
 /// Most bytes of one record's value. Default of the option `record_bytes_max`.
 pub const RECORD_BYTES_MAX_DEFAULT: usize = 1 << 20;
+/// Bytes kept free on an agent's disk unless configured: what is on its way when the mark is passed (64 MiB in flight, a
+/// segment of 64 MiB that is being begun), and as much again for checkpoints, side files and a fast disk between two looks.
+pub const DISK_RESERVE_BYTES_DEFAULT: u64 = 256 << 20;
 /// The most that `record_bytes_max` may be set to.
 pub const RECORD_BYTES_MAX_CEILING: usize = 4 << 20;
 /// Most bytes of all that is not the value in one record: stream, key, type, headers, ids.

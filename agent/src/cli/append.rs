@@ -120,6 +120,7 @@ fn show(acked: &Appended, ui: &Ui) -> Result<(), CliError> {
             message: format!("appended at offset {}, which could not be said: {}", acked.first, error.message),
             hint: "read the log with `quorate tail` before you append it again".into(),
             outcome: Outcome::Unknown,
+            word: None,
         }),
         Ok(()) => Ok(()),
     }
@@ -207,6 +208,7 @@ impl Failed {
             message: format!("{}; {} batches after it stand, or may stand, in the log", self.error.message, self.later),
             hint: "read the log with `quorate tail` before you repeat any line from there on".into(),
             outcome: Outcome::Unknown,
+            word: None,
         }
     }
 }

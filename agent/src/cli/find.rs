@@ -168,7 +168,7 @@ pub(crate) fn error(error: ClientError, writes: bool) -> CliError {
 
 fn of_failure(failure: &Failure) -> CliError {
     let exit = match failure.code {
-        Code::NoQuorum | Code::Busy | Code::Unavailable => Exit::NoQuorum,
+        Code::NoQuorum | Code::Busy | Code::Unavailable | Code::NoSpace => Exit::NoQuorum,
         Code::Unknown => Exit::Unknown,
         Code::NotAuthorised => Exit::NotAuthorised,
         Code::Invalid => Exit::Error,
@@ -177,7 +177,8 @@ fn of_failure(failure: &Failure) -> CliError {
         Code::Conflict => Exit::Conflict,
         Code::Corrupt => Exit::Corrupt,
     };
-    CliError::new(exit, failure.what.clone(), failure.hint.clone())
+    let error = CliError::new(exit, failure.what.clone(), failure.hint.clone());
+    if failure.code == Code::NoSpace { error.word("no_space") } else { error }
 }
 
 #[cfg(test)]

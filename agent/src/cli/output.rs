@@ -106,12 +106,14 @@ pub(crate) struct CliError {
     /// What to do next; may be empty.
     pub(crate) hint: String,
     pub(crate) outcome: Outcome,
+    /// What programs are told, where that is more exact than the exit code.
+    pub(crate) word: Option<&'static str>,
 }
 
 impl CliError {
     /// An error of a command that changed nothing.
     pub(crate) fn new(exit: Exit, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), hint: hint.into(), outcome: Outcome::None }
+        Self { exit, message: message.into(), hint: hint.into(), outcome: Outcome::None, word: None }
     }
 
     /// The system refused something.
@@ -123,6 +125,11 @@ impl CliError {
     pub(crate) fn from_sentence(exit: Exit, text: &str) -> Self {
         let (message, hint) = text.rsplit_once("; ").unwrap_or((text, ""));
         Self::new(exit, message, hint)
+    }
+
+    /// The same with a word of its own for programs.
+    pub(crate) fn word(self, word: &'static str) -> Self {
+        Self { word: Some(word), ..self }
     }
 
     /// The same with another outcome.
@@ -238,8 +245,8 @@ impl Ui {
         if !self.is_json() {
             return format!("error: {}", error.line());
         }
-        let body =
-            ErrorBody { code: error.exit.code(), message: &error.message, outcome: error.outcome, hint: &error.hint };
+        let code = error.word.unwrap_or(error.exit.code());
+        let body = ErrorBody { code, message: &error.message, outcome: error.outcome, hint: &error.hint };
         // Our own strings always serialize.
         json_for_terminals(serde_json::to_string(&ErrorObject { v: 1, error: body }).unwrap_or_default())
     }

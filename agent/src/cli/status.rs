@@ -6,7 +6,7 @@ use super::Global;
 use super::find::{self, Whom};
 use super::output::{self, CliError, Exit, Ui, thousands};
 use super::switch;
-use crate::api::{AppendStages, DiskHealth, Latency, ScrubState};
+use crate::api::{AppendStages, DiskHealth, DiskSpace, Latency, ScrubState};
 use crate::client::Status;
 use crate::limits::printable;
 use clap::Args;
@@ -36,6 +36,16 @@ struct StatusObject<'a> {
     problems: &'a [String],
     append: AppendObject,
     disk: DiskObject<'a>,
+    space: SpaceObject,
+}
+
+/// Bytes; null where the system does not tell.
+#[derive(Serialize)]
+struct SpaceObject {
+    free: Option<u64>,
+    total: Option<u64>,
+    reserve: u64,
+    full: bool,
 }
 
 /// The bytes of the log on this agent's disk.
@@ -179,6 +189,12 @@ fn object(status: &Status) -> StatusObject<'_> {
             total: (&status.append.total).into(),
         },
         disk: (&status.disk).into(),
+        space: SpaceObject {
+            free: status.space.free,
+            total: status.space.total,
+            reserve: status.space.reserve,
+            full: status.space.full,
+        },
     }
 }
 
@@ -214,6 +230,13 @@ fn disk(disk: &DiskHealth) -> Option<String> {
         said += &format!(", {entries} entries ({bytes}) repaired");
     }
     Some(said)
+}
+
+/// The room on the agent's disk, in one line; nothing if its system does not tell.
+fn space(space: &DiskSpace) -> Option<String> {
+    let (free, total) = (output::bytes(space.free?), output::bytes(space.total?));
+    let full = if space.full { ", NEARLY FULL: it takes no entries" } else { "" };
+    Some(format!("{free} of {total} free{full}"))
 }
 
 fn screen(status: &Status) -> Vec<String> {
@@ -253,10 +276,11 @@ fn screen(status: &Status) -> Vec<String> {
         format!("{} records, offsets {first} to {last}", thousands(records))
     };
     lines.push(row("log", format!("{place}, {} on disk", output::bytes(status.bytes))));
+    lines.extend(disk(&status.disk).map(|line| row("disk", line)));
     let (committed, applied) = (thousands(status.committed_index), thousands(status.applied_index));
     lines.push(row("index", format!("committed {committed}, applied {applied}")));
     lines.extend(appends(&status.append).map(|line| row("appends", line)));
-    lines.extend(disk(&status.disk).map(|line| row("disk", line)));
+    lines.extend(space(&status.space).map(|line| row("space", line)));
     match status.problems.as_slice() {
         [] => lines.push(row("problems", "none".into())),
         problems => {
@@ -294,6 +318,7 @@ mod tests {
             record_bytes_max: 1 << 20,
             append: AppendStages::default(),
             disk: DiskHealth::default(),
+            space: DiskSpace::default(),
         }
     }
 
@@ -321,6 +346,9 @@ problems  none";
         let sick = screen(&Status { disk: damaged, ..status() }).join("\n");
         let line = "disk      1 damaged range, 0 B scrubbed (0 cycles), 1,200 entries (2.0 KiB) repaired";
         assert!(sick.contains(line), "{sick}");
+        let space = DiskSpace { free: Some(12 << 20), total: Some(1 << 30), reserve: 100 << 20, full: true };
+        let full = screen(&Status { space, ..status() }).join("\n");
+        assert!(full.contains("space     12.0 MiB of 1.0 GiB free, NEARLY FULL: it takes no entries"), "{full}");
         assert!(said.ends_with("problems\n  - c is silent\\u{1b}[2J"), "{said}");
     }
 
@@ -329,7 +357,7 @@ problems  none";
         let said = serde_json::to_string(&object(&status())).unwrap();
         assert_eq!(
             said,
-            r#"{"v":1,"cluster":"c0ffee","log_id":"10","name":"a","leader":"b","term":3,"healthy":true,"voters":["a","b","c"],"learners":[],"tolerates":1,"log":{"first":0,"next":1234,"committed_index":9,"applied_index":8,"bytes":2048},"problems":[],"append":{"queue":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0},"fsync":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0},"replicate":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0},"total":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0}},"disk":{"damaged_ranges":0,"damaged":[],"suspect_index":null,"repaired":{"entries":0,"bytes":0},"scrub":{"cycles":0,"cycle_bytes":0,"bytes":0,"errors":0,"bytes_per_second":0}}}"#
+            r#"{"v":1,"cluster":"c0ffee","log_id":"10","name":"a","leader":"b","term":3,"healthy":true,"voters":["a","b","c"],"learners":[],"tolerates":1,"log":{"first":0,"next":1234,"committed_index":9,"applied_index":8,"bytes":2048},"problems":[],"append":{"queue":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0},"fsync":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0},"replicate":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0},"total":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0}},"disk":{"damaged_ranges":0,"damaged":[],"suspect_index":null,"repaired":{"entries":0,"bytes":0},"scrub":{"cycles":0,"cycle_bytes":0,"bytes":0,"errors":0,"bytes_per_second":0}},"space":{"free":null,"total":null,"reserve":0,"full":false}}"#
         );
     }
 }

@@ -81,7 +81,9 @@ pub(crate) fn may_pass(code: Code) -> bool {
         | Code::NotFound
         | Code::Refused
         | Code::Conflict
-        | Code::Corrupt => false,
+        | Code::Corrupt
+        // It may pass when a person has made room: nobody is kept waiting for that.
+        | Code::NoSpace => false,
     }
 }
 

@@ -74,6 +74,8 @@ fn every_bound_is_kept_at_the_bound_and_one_past() {
         ("scrub_mib_per_second = 4096", "scrub_mib_per_second = 4097"),
         ("scrub_mib_per_second = 0", "scrub_mib_per_second = -1"),
         ("voters_target = 1", "voters_target = 2"),
+        ("disk_reserve_bytes = 0", "disk_reserve_bytes = -1"),
+        ("disk_reserve_bytes = 1099511627776", "disk_reserve_bytes = 1099511627777"),
         ("name = \"a\"", "name = \"A\""),
         ("advertise = \"h:1\"", "advertise = \"h\""),
         ("advertise = \"1.2.3.4:1\"", "advertise = \"0.0.0.0:1\""),

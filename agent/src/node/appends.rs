@@ -85,7 +85,11 @@ impl Node {
             let failure = not_applied(Code::Unavailable, "this agent is leaving or stopping", "ask another agent");
             return self.end_append(in_hand.origin, Err(failure));
         }
-        if self.is_ready_leader() {
+        if let Some(failure) = self.room.refusal().filter(|_| self.raft.is_leader()) {
+            return self.end_append(in_hand.origin, Err(failure.clone()));
+        }
+        // A leader without room is about to ask an heir that has some.
+        if self.is_ready_leader() && !self.room.is_short() {
             return self.gather(now, in_hand);
         }
         // Its first entry is on its way to being applied, and what waits is tried then.
@@ -237,7 +241,9 @@ impl Node {
     /// Tries what waits and is due. Nothing moves while nobody could take it.
     pub(super) fn retry_appends(&mut self, now: Now) {
         let leader = self.leader();
-        let takes = self.is_ready_leader() || leader.is_some_and(|l| l != self.me.get() && self.peers.is_up(l));
+        let refuses = self.raft.is_leader() && self.room.refusal().is_some();
+        let takes =
+            refuses || self.is_ready_leader() || leader.is_some_and(|l| l != self.me.get() && self.peers.is_up(l));
         if !takes {
             return;
         }

@@ -7,7 +7,9 @@
 //!   [`CLOCK_OFF_MAX_US`] off for [`CLOCK_PATIENCE`] hands over, if some healthy voter is not off itself, and then stands
 //!   for election only after everyone else had a turn: so it is not elected right back.
 //! - **Disk.** A leader hands over when the others have committed what its own disk still owes, and that disk has made
-//!   no progress since for an election timeout. Where all disks are equally slow nobody is ahead, and nothing moves.
+//!   no progress since for an election timeout. Where all disks are equally slow nobody is ahead, and nothing moves. If
+//!   nobody can be asked to take over, or who was asked did not, it steps down: those who committed without it can elect.
+//! - **Room.** A leader whose disk is short of it (`room`) hands over to a voter that has some.
 
 use super::Node;
 use super::handover::Why;
@@ -50,7 +52,7 @@ impl Node {
         fitness.clock_sick = lasts(fitness.clock_off, CLOCK_PATIENCE);
         fitness.disk_hangs = lasts(fitness.owes.map(|(_, since)| since), patience);
         fitness.disk_behind = lasts(fitness.behind.map(|(_, since)| since), patience);
-        let reluctant = fitness.clock_sick || fitness.disk_hangs;
+        let reluctant = fitness.clock_sick || fitness.disk_hangs || self.room.is_short();
         if std::mem::replace(&mut fitness.reluctant, reluctant) != reluctant {
             self.raft.handle(now, quorate_raft::Input::Reluctant(reluctant));
         }
@@ -62,10 +64,12 @@ impl Node {
             Some(Why::Machine)
         } else if self.repair.is_damaged() {
             Some(Why::Damaged)
-        } else if self.fitness.clock_sick {
-            Some(Why::Clock)
         } else if self.fitness.disk_behind {
             Some(Why::Disk)
+        } else if self.fitness.clock_sick {
+            Some(Why::Clock)
+        } else if self.room.is_short() {
+            Some(Why::Room)
         } else {
             None
         }

@@ -31,6 +31,8 @@ pub(super) enum Why {
     Clock,
     /// Its disk does not confirm what others have long confirmed.
     Disk,
+    /// Its disk is nearly full.
+    Room,
     /// Its state machines have stopped.
     Machine,
     /// It cannot read all of its log.
@@ -45,6 +47,7 @@ impl Why {
             Self::Stops => "this agent stops",
             Self::Clock => "the clock of this agent is far from the others'",
             Self::Disk => "the disk of this agent hangs",
+            Self::Room => "the disk of this agent is nearly full",
             Self::Machine => "this agent has stopped applying",
             Self::Damaged => "this agent cannot read all of its log",
         }
@@ -139,11 +142,11 @@ impl Node {
         held.or_else(here).or_else(|| named().max_by_key(|m| m.since).map(|m| m.node))
     }
 
-    /// The most caught-up healthy voter; none if no other voter could lead.
+    /// The most caught-up healthy voter, of those that have room if any has; none if no other voter could lead.
     pub(super) fn heir(&self, now: Now) -> Option<NodeId> {
         let status = self.raft.status();
         let others = status.peers.iter().filter(|(node, _)| self.why_no_heir(now, &status, **node).is_none());
-        others.max_by_key(|(_, peer)| (peer.matched, peer.last_heard)).map(|(node, _)| *node)
+        others.max_by_key(|(_, peer)| (!peer.full, peer.matched, peer.last_heard)).map(|(node, _)| *node)
     }
 
     /// Why this node could not lead, to be read after "it".
@@ -201,6 +204,9 @@ impl Node {
                     self.raft.handle(now, quorate_raft::Input::StepDown);
                 }
                 self.note(Level::Warn, format!("leadership was not handed over: {}", failure.what));
+                if current.why == Why::Disk && self.why_unfit() == Some(Why::Disk) {
+                    self.lead_no_more(now);
+                }
             }
         }
         if let Some((asker, _)) = current.asker {
@@ -257,10 +263,25 @@ impl Node {
             return;
         }
         let Some(why) = self.why_unfit() else { return };
-        match self.heir(now) {
+        let heir = match why {
+            // An heir whose disk is full could not serve better.
+            Why::Clock | Why::Room => self.heir_with_room(now),
+            _ => self.heir(now),
+        };
+        match heir {
             Some(heir) => self.begin_handover(now, heir, why, None),
+            None if why == Why::Disk => self.lead_no_more(now),
             // Nobody would do better: it stays, and `status` says what is wrong.
             None => self.handover.not_before = now.mono.after(TRY_AGAIN),
+        }
+    }
+
+    /// This node's disk hangs, others have committed without it, and none of them can be asked to lead: it makes way, and
+    /// they elect. It is reluctant then, so it is not the one.
+    fn lead_no_more(&mut self, now: Now) {
+        if self.raft.is_leader() {
+            self.note(Level::Warn, "leading no more: the disk of this agent hangs, and the others go on without it");
+            self.raft.handle(now, quorate_raft::Input::StepDown);
         }
     }
 

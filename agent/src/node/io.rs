@@ -95,6 +95,20 @@ pub enum Input {
         /// The newest durable write.
         ticket: PersistTicket,
     },
+    /// Term and vote of every write up to this one are durable, though its entries, or earlier ones, wait for room.
+    HardStateWritten {
+        /// The newest such write.
+        ticket: PersistTicket,
+    },
+    /// What the file system of the log says of itself; told at the start, and when it changes.
+    Space {
+        /// Bytes that this agent may still fill.
+        free: u64,
+        /// All its bytes.
+        total: u64,
+        /// A write waits for room now.
+        waits: bool,
+    },
     /// The log on disk refused a write whose content contradicts it; nothing later was written either.
     WriteRefused {
         /// What contradicts.

@@ -30,6 +30,7 @@ mod peers;
 mod questions;
 mod repair;
 mod replication;
+mod room;
 mod stages;
 mod stopping;
 mod strangers;
@@ -110,6 +111,7 @@ pub struct Node {
     handover: handover::Handover,
     forgetting: forget::Forgetting,
     fitness: fitness::Fitness,
+    room: room::Room,
     stopping: stopping::Stopping,
     repair: repair::Repair,
     compare: compare::Compare,
@@ -185,6 +187,7 @@ impl Node {
             handover: handover::Handover::default(),
             forgetting: forget::Forgetting::default(),
             fitness: fitness::Fitness::default(),
+            room: room::Room::default(),
             stopping: stopping::Stopping::default(),
             repair: repair::Repair::default(),
             compare: compare::Compare::default(),
@@ -232,6 +235,10 @@ impl Node {
             Input::SeedFailed { seed, why, refusal } => self.seed_failed(now, seed, why, refusal),
             Input::TurnedAway { node, name, addr, why } => self.turned_away(now, node, name, addr, why),
             Input::Written { ticket } => self.written(now, ticket),
+            Input::HardStateWritten { ticket } => {
+                self.raft.handle(now, quorate_raft::Input::HardStatePersisted { ticket });
+            }
+            Input::Space { free, total, waits } => self.space_told(now, free, total, waits),
             Input::WriteRefused { why } => self.write_refused(why),
             Input::Fetched { token, entries } => self.fetched(now, token, entries),
             Input::Damaged { ranges } => self.damage_found(now, ranges),
@@ -302,6 +309,7 @@ impl Node {
         self.keep_comparing(now);
         self.examine_itself(now);
         self.keep_handing_over(now);
+        self.look_for_room(now);
         self.reconcile(now);
         self.keep_forgetting(now);
         self.expire_appends(now);

@@ -49,6 +49,9 @@ pub struct Options {
     pub checkpoint_bytes: u64,
     /// How long everything must be well before growth that raises the tolerance. Default 1 s.
     pub growth_patience: Duration,
+    /// Free bytes below which this agent takes no more entries, at most a tenth of its file system; 0 for none. Default
+    /// 256 MiB, see `room`.
+    pub disk_reserve_bytes: u64,
 }
 
 impl Options {

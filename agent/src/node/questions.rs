@@ -132,6 +132,10 @@ impl Node {
 
     pub(super) fn read_ready(&mut self, now: Now, ticket: u64, index: LogIndex) {
         if let Some(open) = self.questions.reading.remove(&ticket) {
+            if self.room.is_short() && index > self.raft.last().index {
+                // It will not come before somebody frees space; others have it.
+                return self.end_behind(now, open);
+            }
             self.questions.applying.entry(index).or_default().push(open);
             self.reads_applied(now);
         }
@@ -293,14 +297,36 @@ impl Node {
         let q = &mut self.questions;
         q.reading.retain(|_, open| keep_or_move(!late(open), *open, &mut ended));
         q.asked.retain(|_, (open, _)| keep_or_move(!late(open), *open, &mut ended));
-        for map in q.applying.values_mut().chain(q.awaiting.values_mut()) {
+        for map in q.awaiting.values_mut() {
             map.retain(|open| keep_or_move(!late(open), *open, &mut ended));
+        }
+        let mut behind = Vec::new();
+        for map in q.applying.values_mut() {
+            map.retain(|open| keep_or_move(!late(open), *open, &mut behind));
         }
         q.applying.retain(|_, v| !v.is_empty());
         q.awaiting.retain(|_, v| !v.is_empty());
         for open in ended {
             self.end_late(now, open);
         }
+        for open in behind {
+            self.end_behind(now, open);
+        }
+    }
+
+    /// The leader confirmed the read, and this agent does not hold what it must see.
+    fn end_behind(&mut self, now: Now, open: Open) {
+        let why = match self.why_behind() {
+            Some(why) => why,
+            None => format!("it has applied {} of {} entries", self.applied.index(), self.raft.committed()),
+        };
+        let failure = Failure {
+            code: Code::Unavailable,
+            effect: Effect::None,
+            what: format!("this agent is behind what is to be read ({why})"),
+            hint: "ask another agent".into(),
+        };
+        self.end(now, open, Err(failure));
     }
 
     fn end_late(&mut self, now: Now, open: Open) {

@@ -103,6 +103,7 @@ impl Node {
             record_bytes_max: self.record_bytes_max as u64,
             append: self.stages.picture(),
             disk: self.disk_health(),
+            space: self.disk_space(),
         }
     }
 
@@ -143,6 +144,7 @@ impl Node {
         problems.extend(self.applied.trouble().map(str::to_owned));
         problems.extend(self.checkpoints.problems());
         problems.extend(self.fitness_problems(now));
+        problems.extend(self.room_problems());
         problems.extend(self.formation_problem());
         if self.log_id.is_some() && self.leader().is_none() {
             problems.push(self.why_no_leader());

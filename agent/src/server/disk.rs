@@ -8,7 +8,7 @@ use super::scrub::Scrub;
 use crate::api::ScrubState;
 use crate::checkpoint::{Checkpoint, Store};
 use crate::node::RepairFailed;
-use quorate_raft::wal::{Batch, DamagedRange, Entry, Error, Reader, Repaired, Writer};
+use quorate_raft::wal::{Batch, DamagedRange, Entry, Error, Queue, Reader, Repaired, Space, Writer};
 use quorate_raft::{LogIndex, PersistTicket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -20,14 +20,24 @@ use tokio::sync::{mpsc as async_mpsc, oneshot};
 const GROUP_MAX: usize = 1024;
 /// After so long without a write the log notes how far it is durable: long enough that a busy log never does.
 const IDLE: Duration = Duration::from_millis(100);
-/// Between two tries to get room for the next segment.
+/// Between two tries of a write that found no room.
 const FULL_PAUSE: Duration = Duration::from_millis(200);
+/// An idle disk is asked for its room this often: somebody else may fill it.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A busy one is not asked more often than this; what the fastest disk takes meanwhile fits into the reserve.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// Less of a difference is no news.
+const NEWS_BYTES: u64 = 1 << 20;
 
 /// What the disk tells the loop.
 #[derive(Debug)]
 pub(super) enum Done {
     /// Everything up to this write is durable.
     Written(PersistTicket),
+    /// Term and vote of every write up to this one are durable; entries wait for room.
+    HardStateWritten(PersistTicket),
+    /// So much room there is; a write waits for more, or none does.
+    Space { space: Space, waits: bool },
     /// A write contradicts the log; it and all after it were not written.
     Refused { why: String },
     /// What became of a checkpoint.
@@ -105,7 +115,12 @@ impl Disk {
             let body = move || state.run(&reader, &alive, || damage.look());
             threads.push(thread::Builder::new().name("scrub".into()).spawn(body)?);
         }
-        let body = move || write_loop(writer, &job_queue, &told, &stop, &written, &syncs);
+        let body = move || {
+            let (damage, syncs, done) = (&*written, &*syncs, told);
+            let queue = Queue::default();
+            let writing = Writing { writer, queue, damage, syncs, done, retry_at: None, told: None, looked: None };
+            write_loop(writing, &job_queue, &stop);
+        };
         threads.push(thread::Builder::new().name("disk".into()).spawn(body)?);
         let body = move || read_loop(&reader, &read_queue, &done, &seen);
         threads.push(thread::Builder::new().name("reader".into()).spawn(body)?);
@@ -180,81 +195,144 @@ impl Damage {
     }
 }
 
-/// How a write ended.
-enum Ended {
-    Written,
-    /// The agent stopped first.
-    GivenUp,
-    /// The log would contradict itself.
-    Refused(String),
+/// The thread that writes.
+struct Writing<'a> {
+    writer: Writer,
+    queue: Queue,
+    damage: &'a Damage,
+    syncs: &'a Scrub,
+    done: async_mpsc::UnboundedSender<Done>,
+    /// The first write waits for room, and is tried again then.
+    retry_at: Option<Instant>,
+    /// What the loop was told last, and when the system was asked last.
+    told: Option<(Space, bool)>,
+    looked: Option<Instant>,
 }
 
-fn write_loop(
-    mut writer: Writer,
-    jobs: &mpsc::Receiver<Order>,
-    done: &async_mpsc::UnboundedSender<Done>,
-    stopping: &AtomicBool,
-    damage: &Damage,
-    syncs: &Scrub,
-) {
+fn write_loop(mut writing: Writing<'_>, orders: &mpsc::Receiver<Order>, stopping: &AtomicBool) {
+    let mut idle = true;
     loop {
-        let first = match jobs.recv_timeout(IDLE) {
-            Ok(first) => first,
-            Err(mpsc::RecvTimeoutError::Timeout) => {
-                writer.mark_idle();
-                match jobs.recv() {
-                    Ok(first) => first,
-                    Err(mpsc::RecvError) => break,
+        writing.look();
+        let patience = match (writing.retry_at, idle) {
+            (Some(_), _) => FULL_PAUSE,
+            (None, false) => IDLE,
+            (None, true) => LOOK_EVERY,
+        };
+        let first = match orders.recv_timeout(patience) {
+            Ok(first) => Some(first),
+            Err(mpsc::RecvTimeoutError::Timeout) if writing.queue.is_empty() => {
+                if !std::mem::replace(&mut idle, true) {
+                    writing.writer.mark_idle();
                 }
+                continue;
             }
+            Err(mpsc::RecvTimeoutError::Timeout) => None,
+            // What waits for room when the agent stops was never acknowledged.
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
         };
-        let mut newest = None;
-        let mut end = None;
+        idle = false;
         let mut repair = None;
         // Whatever came while the last sync ran shares the next one.
-        for order in std::iter::once(first).chain(jobs.try_iter().take(GROUP_MAX)) {
-            let job = match order {
-                Order::Write(job) => job,
+        for order in first.into_iter().chain(orders.try_iter().take(GROUP_MAX)) {
+            match order {
+                Order::Write(Job { ticket, batch }) => writing.queue.push(ticket, batch),
                 Order::Repair { id, entries } => {
                     repair = Some((id, entries));
                     break;
                 }
-            };
-            // What is written before one that has to wait for room is not made to wait along.
-            let meanwhile = |writer: &mut Writer| {
-                make_durable(writer, newest.take(), done);
-            };
-            match write_one(&mut writer, &job.batch, stopping, meanwhile) {
-                Ended::Written => newest = Some(job.ticket),
-                other => {
-                    end = Some(other);
-                    break;
-                }
             }
         }
-        let begun = Instant::now();
-        if make_durable(&mut writer, newest, done) {
-            syncs.synced(begun.elapsed());
-        }
-        if let (Some((id, entries)), None) = (repair, &end) {
-            let result = give_back(&mut writer, &entries);
-            damage.look();
-            let _ = done.send(Done::Repaired { id, result });
-        }
-        match end {
+        if let Err(why) = writing.turn() {
             // A later write must not stand on one that is missing: this thread writes no more.
-            Some(Ended::Refused(why)) => {
-                let _ = done.send(Done::Refused { why });
-                return;
-            }
-            Some(_) => break,
-            None => {}
+            let _ = writing.done.send(Done::Refused { why });
+            return;
+        }
+        if let Some((id, entries)) = repair {
+            let result = give_back(&mut writing.writer, &entries);
+            writing.damage.look();
+            let _ = writing.done.send(Done::Repaired { id, result });
+        }
+        if writing.retry_at.is_some() && stopping.load(Ordering::Relaxed) {
+            break;
         }
     }
     // Whatever is damaged at the next start was durable before. If this fails, the next start is one after a crash.
-    if let Err(error) = writer.close() {
+    if let Err(error) = writing.writer.close() {
         tracing::warn!("the log is not closed: {error}");
+    }
+}
+
+impl Writing<'_> {
+    /// Writes what can be written, syncs it, and lets votes overtake what cannot. An error says why the log refuses.
+    fn turn(&mut self) -> Result<(), String> {
+        if self.retry_at.is_none_or(|at| at <= Instant::now()) {
+            self.write()?;
+        }
+        if self.retry_at.is_some() {
+            match self.queue.overtake(&mut self.writer) {
+                Ok(Some((ticket, _))) => drop(self.done.send(Done::HardStateWritten(ticket))),
+                Ok(None) => {}
+                Err(error) => fatal("write term and vote", &error),
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) -> Result<(), String> {
+        let waited = self.retry_at.take().is_some();
+        let mut newest = None;
+        let mut refused = None;
+        while let Some(written) = self.queue.write_next(&mut self.writer) {
+            match written {
+                Ok((ticket, _)) => newest = Some(ticket),
+                // Nothing of it was written: it can be tried again once there is room.
+                Err(error) if error.is_retriable() => {
+                    if !waited {
+                        tracing::error!("{error}; it is tried again until it passes, and votes do not wait for it");
+                    }
+                    self.retry_at = Some(Instant::now() + FULL_PAUSE);
+                    break;
+                }
+                Err(error @ (Error::Refused(_) | Error::RefusedEntry { .. })) => {
+                    refused = Some(error.to_string());
+                    break;
+                }
+                Err(error) => fatal("write the log", &error),
+            }
+        }
+        // What is written before one that waits or is refused is not made to wait along.
+        self.make_durable(newest);
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// One sync for all that was written, and only then a word about it.
+    fn make_durable(&mut self, newest: Option<PersistTicket>) {
+        let Some(newest) = newest else { return };
+        let begun = Instant::now();
+        if let Err(error) = self.writer.sync() {
+            fatal("sync the log", &error);
+        }
+        self.syncs.synced(begun.elapsed());
+        // A loop that is gone has nobody to tell.
+        let _ = self.done.send(Done::Written(newest));
+    }
+
+    /// Tells the loop what room there is, if that is news.
+    fn look(&mut self) {
+        let waits = self.retry_at.is_some();
+        let changed = self.told.is_none_or(|(_, told)| told != waits);
+        if !changed && self.looked.is_some_and(|at| at.elapsed() < LOOK_AGAIN) {
+            return;
+        }
+        self.looked = Some(Instant::now());
+        // Where the system does not tell, a write that waits still does.
+        let unknown = Space { free: u64::MAX, total: u64::MAX };
+        let space = self.writer.space().unwrap_or(unknown);
+        let is_news = |told: Space| told.total != space.total || told.free.abs_diff(space.free) >= NEWS_BYTES;
+        if changed || self.told.is_none_or(|(told, _)| is_news(told)) {
+            self.told = Some((space, waits));
+            let _ = self.done.send(Done::Space { space, waits });
+        }
     }
 }
 
@@ -267,45 +345,6 @@ fn give_back(writer: &mut Writer, entries: &[Entry]) -> Result<Repaired, RepairF
         }
         Err(error) if error.is_retriable() => Err(RepairFailed::NoRoom(error.to_string())),
         Err(error) => fatal("repair the log", &error),
-    }
-}
-
-/// One sync for all that was written, and only then a word about it. False if there was nothing to do.
-fn make_durable(writer: &mut Writer, newest: Option<PersistTicket>, done: &async_mpsc::UnboundedSender<Done>) -> bool {
-    let Some(newest) = newest else { return false };
-    if let Err(error) = writer.sync() {
-        fatal("sync the log", &error);
-    }
-    // A loop that is gone has nobody to tell.
-    let _ = done.send(Done::Written(newest));
-    true
-}
-
-fn write_one(
-    writer: &mut Writer,
-    batch: &Batch,
-    stopping: &AtomicBool,
-    mut meanwhile: impl FnMut(&mut Writer),
-) -> Ended {
-    let mut told = false;
-    loop {
-        match writer.write(batch) {
-            Ok(()) => return Ended::Written,
-            // Nothing was written: the same batch can be tried again once there is room.
-            Err(error) if error.is_retriable() => {
-                if stopping.load(Ordering::Relaxed) {
-                    return Ended::GivenUp;
-                }
-                meanwhile(writer);
-                if !told {
-                    tracing::error!("{error}; appends wait until then");
-                    told = true;
-                }
-                thread::sleep(FULL_PAUSE);
-            }
-            Err(error @ (Error::Refused(_) | Error::RefusedEntry { .. })) => return Ended::Refused(error.to_string()),
-            Err(error) => fatal("write the log", &error),
-        }
     }
 }
 

@@ -182,6 +182,8 @@ impl EventLoop {
     fn done(&mut self, done: Done) {
         self.input(match done {
             Done::Written(ticket) => Input::Written { ticket },
+            Done::HardStateWritten(ticket) => Input::HardStateWritten { ticket },
+            Done::Space { space, waits } => Input::Space { free: space.free, total: space.total, waits },
             Done::Refused { why } => Input::WriteRefused { why },
             Done::Checkpointed { index, result } => Input::Checkpointed { index, result },
             Done::Fetched { token, entries } => Input::Fetched { token, entries },

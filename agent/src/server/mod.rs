@@ -406,5 +406,6 @@ fn node_options(options: &AgentOptions, advertise: SocketAddr, random: &[u8; 48]
         growth_patience: node::GROWTH_PATIENCE_DEFAULT,
         checkpoint_entries: node::CHECKPOINT_ENTRIES_DEFAULT,
         checkpoint_bytes: node::CHECKPOINT_BYTES_DEFAULT,
+        disk_reserve_bytes: options.disk_reserve_bytes,
     }
 }

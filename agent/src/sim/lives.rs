@@ -3,7 +3,6 @@
 //! Whoever dies takes its requests with it; what its disk keeps is the disk's affair.
 
 use super::client::End;
-use super::event::Happening;
 use super::invariant::Invariant;
 use super::machine::Dead;
 use super::plan::{MS, letter};
@@ -11,8 +10,6 @@ use super::world::World;
 
 /// A start takes so long.
 const START_US: u64 = 20 * MS;
-/// The disk thread tries again after this, as in the shell.
-const RETRY_US: u64 = 200 * MS;
 /// A process that aborted is started again after this.
 const SUPERVISOR_US: u64 = 300 * MS;
 
@@ -48,11 +45,6 @@ impl World {
                 self.say(format_args!("{} loses power in a call of the disk: {error}", letter(machine)));
                 self.counters.count("torn in a call");
                 self.power_off(machine, down_us);
-            }
-            Dead::Log(error) if error.is_retriable() && self.machines[machine].is_up() => {
-                self.counters.count("disk full");
-                let life = self.machines[machine].lives;
-                self.push_to(self.at + RETRY_US, machine, life, Happening::RetryWrite);
             }
             Dead::Log(error) if self.machines[machine].had_trouble() => {
                 self.say(format_args!("{} aborts: {error}", letter(machine)));

@@ -11,7 +11,7 @@ use crate::checkpoint::{Checkpoint, Store, stands_in};
 use crate::codec;
 use crate::node::{Boot, Formation, Gate, Known, LOOK_FOR_DEFAULT, Node, Options, Published};
 use quorate_raft::wal::sim::SimDisk;
-use quorate_raft::wal::{self, Batch, DamagedRange, Entry, EntryHeader, EntryKind, Meta, Reader, Writer};
+use quorate_raft::wal::{self, DamagedRange, Entry, EntryHeader, EntryKind, Meta, Queue, Reader, Space, Writer};
 use quorate_raft::{BootId, Configuration, HardState, LogIndex, Mono, NodeId, Now, PersistTicket, Term, Wall, mutant};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -71,6 +71,17 @@ pub(super) struct Machine {
     pub(super) rest_us: Option<u64>,
 }
 
+/// What a turn of the disk thread came to.
+#[derive(Default)]
+pub(super) struct Group {
+    /// A sync follows.
+    pub(super) syncs: bool,
+    /// The rest waits for room, and what the disk said to that.
+    pub(super) waits: Option<wal::Error>,
+    /// Term and vote of everything up to this write are durable, though entries wait.
+    pub(super) overtook: Option<PersistTicket>,
+}
+
 /// A running agent.
 pub(super) struct Process {
     pub(super) life: u64,
@@ -85,7 +96,13 @@ pub(super) struct Process {
     pub(super) clock: Clock,
     /// Where nodes are kept connected, and how often dialling them failed in a row.
     pub(super) kept: BTreeMap<u64, Kept>,
-    pub(super) queue: VecDeque<(PersistTicket, Batch)>,
+    pub(super) queue: Queue,
+    /// The first write in the queue waits for room.
+    pub(super) waits: bool,
+    /// It will be tried again.
+    pub(super) retries: bool,
+    /// What the node was told of its disk.
+    pub(super) told_space: Option<(Space, bool)>,
     /// The group being synced ends with this write.
     pub(super) syncing: Option<PersistTicket>,
     /// What the group being synced has written, as it will count.
@@ -237,7 +254,10 @@ impl Machine {
             published: Arc::default(),
             clock,
             kept: BTreeMap::new(),
-            queue: VecDeque::new(),
+            queue: Queue::default(),
+            waits: false,
+            retries: false,
+            told_space: None,
             syncing: None,
             written: Vec::new(),
             wake_at: None,
@@ -333,41 +353,60 @@ impl Machine {
             growth_patience: crate::node::GROWTH_PATIENCE_DEFAULT,
             checkpoint_entries: knobs.checkpoint_entries,
             checkpoint_bytes: crate::node::CHECKPOINT_BYTES_DEFAULT,
+            disk_reserve_bytes: knobs.disk_reserve_bytes,
         }
     }
 
-    /// The disk thread takes what has gathered and writes it; a sync will follow. False if there is nothing to do.
-    pub(super) fn write_group(&mut self) -> Result<bool, Dead> {
-        let Some(process) = &mut self.process else { return Ok(false) };
+    /// The disk thread takes what has gathered and writes it.
+    pub(super) fn write_group(&mut self) -> Result<Group, Dead> {
+        let mut group = Group::default();
+        let Some(process) = &mut self.process else { return Ok(group) };
         if process.syncing.is_some() {
-            return Ok(false);
+            return Ok(group);
         }
         let mut newest = None;
-        while let Some((ticket, batch)) = process.queue.front() {
+        process.waits = false;
+        while let Some(batch) = process.queue.front() {
             if let Some(from) = batch.truncate_from {
                 // It may be gone from now on, whether the call ends or not.
                 self.durable.log.truncate(from.0.saturating_sub(1) as usize);
                 process.written.retain(|(index, _, _)| *index < from.0);
             }
-            match process.writer.write(batch) {
-                Ok(()) => {}
-                Err(error) if error.is_retriable() && newest.is_none() => return Err(Dead::Log(error)),
-                // The disk is full in the middle of a group: what was written before is synced first.
-                Err(error) if error.is_retriable() => break,
-                Err(error) => return Err(Dead::Log(error)),
+            match process.queue.write_next(&mut process.writer) {
+                None => break,
+                Some(Err(error)) if error.is_retriable() => {
+                    process.waits = true;
+                    group.waits = Some(error);
+                    let ahead = process.queue.overtake(&mut process.writer).map_err(Dead::Log)?;
+                    if let Some((ticket, hard_state)) = ahead {
+                        self.durable.hard_state = hard_state;
+                        group.overtook = Some(ticket);
+                    }
+                    break;
+                }
+                Some(Err(error)) => return Err(Dead::Log(error)),
+                Some(Ok((ticket, batch))) => {
+                    if let Some(hard_state) = batch.hard_state {
+                        self.durable.hard_state = hard_state;
+                    }
+                    for entry in &batch.append {
+                        let header = entry.header();
+                        process.written.push((header.index.0, header.term, header.chain));
+                    }
+                    newest = Some(ticket);
+                }
             }
-            if let Some(hard_state) = batch.hard_state {
-                self.durable.hard_state = hard_state;
-            }
-            for entry in &batch.append {
-                let header = entry.header();
-                process.written.push((header.index.0, header.term, header.chain));
-            }
-            newest = Some(*ticket);
-            process.queue.pop_front();
         }
         process.syncing = newest;
-        Ok(newest.is_some())
+        group.syncs = newest.is_some();
+        Ok(group)
+    }
+
+    /// What the disk has to tell of its room, if that is news.
+    pub(super) fn space_news(&mut self, at: u64) -> Option<(Space, bool)> {
+        let process = self.process.as_mut().filter(|p| p.paused_until <= at)?;
+        let told = (process.writer.space().ok()?, process.waits);
+        (process.told_space.replace(told) != Some(told)).then_some(told)
     }
 
     /// The sync returns. Gives the newest write that is durable now.

@@ -6,7 +6,7 @@ use super::client::End as OpEnd;
 use super::event::{Dial, Event, Happening};
 use super::invariant::Invariant;
 use super::machine::{Dead, configuration, host};
-use super::plan::letter;
+use super::plan::{MS, letter};
 use super::world::World;
 use crate::node::{Class, Input, Output, PeerMessage, Published, RaftMessage, RepairFailed, never_sent};
 use crate::wire::peer::{decode_peer, encode_peer};
@@ -14,6 +14,9 @@ use bytes::Bytes;
 use quorate_raft::PersistTicket;
 use quorate_raft::wal::{self, Batch, Entry};
 use std::sync::Arc;
+
+/// The disk thread tries again after this, as in the shell.
+const RETRY_US: u64 = 200 * MS;
 
 impl World {
     pub(super) fn output(&mut self, machine: usize, output: Output) {
@@ -270,7 +273,7 @@ impl World {
         let (at, cap) = (self.at, self.plan.knobs.uncommitted_bytes_max);
         self.witness.wrote(machine, &self.machines, &batch.append, at, cap);
         let Some(process) = &mut self.machines[machine].process else { return };
-        process.queue.push_back((ticket, batch));
+        process.queue.push(ticket, batch);
         for (index, configuration) in configurations {
             self.witness.ordered(machine, &self.machines, index);
             self.machines[machine].configurations.insert(index, configuration);
@@ -280,15 +283,44 @@ impl World {
 
     pub(super) fn write(&mut self, machine: usize) {
         let slow = self.machines[machine].slow_disk.filter(|(_, until)| *until > self.at).map(|(us, _)| us);
+        let life = self.machines[machine].lives;
         match self.machines[machine].write_group() {
-            Ok(false) => {}
-            Ok(true) => {
-                let knobs = &self.plan.knobs;
-                let takes = slow.unwrap_or_else(|| self.random.between(knobs.sync_us_min, knobs.sync_us_max));
-                let life = self.machines[machine].lives;
-                self.push_to(self.at + takes, machine, life, Happening::Synced);
+            Ok(group) => {
+                if group.syncs {
+                    let knobs = &self.plan.knobs;
+                    let takes = slow.unwrap_or_else(|| self.random.between(knobs.sync_us_min, knobs.sync_us_max));
+                    self.push_to(self.at + takes, machine, life, Happening::Synced);
+                }
+                if let Some(ticket) = group.overtook {
+                    self.counters.count("votes overtook");
+                    self.inbox.push_back((machine, Input::HardStateWritten { ticket }));
+                }
+                match group.waits {
+                    // What finds no room without power waits for more than room.
+                    Some(error) if self.tearing.contains_key(&machine) => {
+                        return self.died(machine, super::machine::Dead::Log(error));
+                    }
+                    Some(_) => self.retry_write(machine, life),
+                    None => {}
+                }
+                self.tell_space(machine);
             }
             Err(dead) => self.died(machine, dead),
+        }
+    }
+
+    fn retry_write(&mut self, machine: usize, life: u64) {
+        self.counters.count("disk full");
+        let Some(process) = &mut self.machines[machine].process else { return };
+        if !std::mem::replace(&mut process.retries, true) {
+            self.push_to(self.at + RETRY_US, machine, life, Happening::RetryWrite);
+        }
+    }
+
+    /// The node hears what room its disk has, if that is news.
+    pub(super) fn tell_space(&mut self, machine: usize) {
+        if let Some((space, waits)) = self.machines[machine].space_news(self.at) {
+            self.inbox.push_back((machine, Input::Space { free: space.free, total: space.total, waits }));
         }
     }
 

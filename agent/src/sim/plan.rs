@@ -72,6 +72,8 @@ pub struct Knobs {
     pub window_bytes: u32,
     /// Most bytes waiting for commit.
     pub uncommitted_bytes_max: u64,
+    /// Bytes kept free on each disk.
+    pub disk_reserve_bytes: u64,
     /// How long a name is kept for a silent holder, in microseconds.
     pub name_hold_us: u64,
     /// Entries between two checkpoints.
@@ -98,6 +100,7 @@ impl Knobs {
             append_bytes_max: 256 << 10,
             window_bytes: 1 << 20,
             uncommitted_bytes_max: 64 << 20,
+            disk_reserve_bytes: 64 << 10,
             name_hold_us: 30 * SECOND,
             checkpoint_entries: 20,
             think_us: 100 * MS,

@@ -221,6 +221,7 @@ impl World {
             Event::DiskWell { machine } => self.machines[machine].disk.heal(),
             Event::Housekeeping => {
                 self.housekeeping();
+                (0..self.machines.len()).for_each(|machine| self.tell_space(machine));
                 self.push(self.at + HOUSEKEEPING_US, Event::Housekeeping);
             }
         }
@@ -253,7 +254,10 @@ impl World {
             Happening::Replied { from, bytes } => self.feed(machine, Input::ExchangeReply { node: from, bytes }),
             Happening::Synced => self.synced(machine),
             Happening::Save => self.save(machine),
-            Happening::RetryWrite => self.write(machine),
+            Happening::RetryWrite => {
+                process.retries = false;
+                self.write(machine);
+            }
             Happening::Fetched { token, from, to, bytes_max } => {
                 let entries = process.reader.read(from, to, bytes_max).unwrap_or_default();
                 self.counters.count("fetches");

@@ -208,7 +208,8 @@ impl Disk for Attached {
     }
 
     fn space(&self) -> io::Result<Space> {
-        Ok(self.at(Op::List, "")?.space())
+        // No fault hits it, and it is no step of a schedule.
+        Ok(self.store.lock().unwrap_or_else(PoisonError::into_inner).space())
     }
 }
 

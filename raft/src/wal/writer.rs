@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::disk::{self, Disk, File, Lock};
+use super::disk::{self, Disk, File, Lock, Space};
 use super::entry::{Entry, EntryHeader};
 use super::error::{Context, Error};
 use super::frame;
@@ -139,6 +139,14 @@ impl Writer {
     #[must_use]
     pub fn last(&self) -> Option<&EntryHeader> {
         self.last.as_ref()
+    }
+
+    /// How much room the disk has.
+    ///
+    /// # Errors
+    /// Whatever the system says; it changes nothing.
+    pub fn space(&self) -> std::io::Result<Space> {
+        self.disk.space()
     }
 
     /// Writes a batch. Log id, hard state, suspect position and truncation are durable when this returns, entries after the next

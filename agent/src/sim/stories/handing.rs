@@ -27,7 +27,7 @@ impl World {
     }
 
     /// An append each millisecond or two, through every agent in turn.
-    fn appends_for(&mut self, agents: &[usize], us: u64) -> Vec<usize> {
+    pub(super) fn appends_for(&mut self, agents: &[usize], us: u64) -> Vec<usize> {
         let until = self.at + us;
         let mut operations = Vec::new();
         while self.at < until {
@@ -45,7 +45,7 @@ impl World {
         self.witness.configuration().is_some_and(|c| c.voters.contains(&self.machines[agent].node))
     }
 
-    fn problems_of(&mut self, agent: usize) -> String {
+    pub(super) fn problems_of(&mut self, agent: usize) -> String {
         self.status(agent).map(|s| s.problems.join("; ")).unwrap_or_default()
     }
 

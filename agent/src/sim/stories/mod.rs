@@ -3,6 +3,7 @@
 mod catching;
 mod checkpoints;
 mod damage;
+mod disks;
 mod forgetting;
 mod formation;
 mod handing;

@@ -68,6 +68,11 @@ impl Inode {
         self.durable[range.clone()].copy_from_slice(&self.cached[range]);
     }
 
+    /// Does the length of the file on the platter cover all of this sector that there is?
+    pub(super) fn is_whole_on_platter(&self, sector: u64) -> bool {
+        ((sector as usize + 1) * SECTOR).min(self.cached.len()) <= self.durable.len()
+    }
+
     /// Would it matter whether this sector survives?
     pub(super) fn differs(&self, sector: u64) -> bool {
         let start = sector as usize * SECTOR;

@@ -128,6 +128,9 @@ pub struct Counters {
     pub dir_syncs: u64,
 }
 
+/// A disk with a limit is at least so large, whatever others have left of it.
+const TOTAL_MIN: u64 = 1 << 30;
+
 /// SplitMix64: small, and good enough to choose survivors.
 #[derive(Clone, Debug)]
 pub(super) struct Rng(u64);
@@ -340,9 +343,10 @@ impl Store {
     }
 
     pub(super) fn space(&self) -> Space {
+        let Some(capacity) = self.capacity else { return Space { free: u64::MAX, total: u64::MAX } };
         let used: u64 = self.names.values().filter_map(|i| self.inodes.get(i)).map(Inode::len).sum();
-        let total = self.capacity.unwrap_or(u64::MAX);
-        Space { free: total.saturating_sub(used), total }
+        // What this directory may not have belongs to others, on a disk of some size.
+        Space { free: capacity.saturating_sub(used), total: capacity.max(TOTAL_MIN) }
     }
 
     /// A sync failed: each sector reached the platter or not, and all of them are clean now.
@@ -353,7 +357,8 @@ impl Store {
         let mut rng = self.split_rng();
         if let Some(inode) = self.inodes.get_mut(&inode) {
             for sector in inode.take_dirty() {
-                if rng.flip() {
+                // A sector reaches the platter as a whole, and one that its length there cuts in two does not.
+                if rng.flip() && inode.is_whole_on_platter(sector) {
                     inode.keep(sector, SECTOR, false);
                 }
             }

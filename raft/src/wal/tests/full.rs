@@ -147,7 +147,7 @@ fn the_last_bytes_of_a_disk_are_used() {
     }
     assert!(passed > 1 && capacity - used(&disk) < 400, "{passed} passed, {} free", capacity - used(&disk));
     let space = disk.attach().space().unwrap();
-    assert_eq!((space.free, space.total), (capacity - used(&disk), capacity));
+    assert!(space.free == capacity - used(&disk) && space.total >= capacity, "{space:?}");
 }
 
 /// The system calls pages clean whose sync has failed: a second sync says yes, and the bytes are gone. That is why it is
