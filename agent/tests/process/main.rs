@@ -13,6 +13,7 @@ mod dev;
 mod failover;
 mod forget;
 mod formation;
+mod full_disk;
 mod hostile;
 mod identity;
 mod leave;
