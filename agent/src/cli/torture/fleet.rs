@@ -39,6 +39,8 @@ pub(super) struct Agent {
     pub(super) busy: Option<usize>,
     /// Ending by itself is what it was told.
     pub(super) may_end: bool,
+    /// It was asked to leave, and may do so in a later life still.
+    pub(super) may_leave: bool,
 }
 
 /// Where agents are, and which life of theirs it is: for those who only talk to them.
@@ -139,7 +141,17 @@ impl Fleet {
             let dir = home.join(&name);
             make(&dir)?;
             let (data, log) = (dir.join("data"), dir.join("log"));
-            agents.push(Agent { name, certs, data, log, process: None, is_paused: false, busy: None, may_end: false });
+            agents.push(Agent {
+                name,
+                certs,
+                data,
+                log,
+                process: None,
+                is_paused: false,
+                busy: None,
+                may_end: false,
+                may_leave: false,
+            });
             let port = free_port()?;
             proxy.set_real(i, port);
             real.push(Mutex::new(port));

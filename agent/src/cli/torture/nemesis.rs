@@ -233,7 +233,9 @@ impl<'a> Nemesis<'a> {
         let agent = death.agent;
         let name = self.fleet.name(agent).to_owned();
         let log = crate::cli::cluster::tail_of(&self.fleet.agents[agent].log).unwrap_or_default();
-        if std::mem::take(&mut self.fleet.agents[agent].may_end) && death.status.success() {
+        let it = &mut self.fleet.agents[agent];
+        if death.status.success() && (it.may_end || it.may_leave) {
+            (it.may_end, it.may_leave) = (false, false);
             return Ok(());
         }
         self.deaths[agent] += 1;
@@ -448,7 +450,7 @@ impl<'a> Nemesis<'a> {
     fn leave(&mut self, number: usize, who: usize) -> Result<Option<Ongoing>, CliError> {
         self.wound(who);
         self.hold(number, who);
-        self.fleet.agents[who].may_end = true;
+        self.fleet.agents[who].may_leave = true;
         let client = self.fleet.directory.operator(who, REQUEST)?;
         // The plan goes on meanwhile: what is cut may have to come together before anybody can leave.
         let leaving = tokio::spawn(async move {
