@@ -6,7 +6,7 @@ use quorate::api::*;
 use quorate::codec::{decode, encode};
 use quorate::limits::RECORD_BYTES_MAX_DEFAULT;
 use quorate::machine::registry::{Command, Registration};
-use quorate::node::{Founding, LeaderAnswer, LeaderAsk, PeerMessage, RaftMessage, View};
+use quorate::node::{Founding, LeaderAnswer, LeaderAsk, Mark, PeerMessage, RaftMessage, Spare, View};
 use quorate::record::{self, Record};
 use quorate::wire::peer::{decode_peer, encode_peer};
 use quorate::wire::rpc::{Request, Response};
@@ -101,6 +101,10 @@ pub(crate) fn peer_messages() -> Vec<PeerMessage> {
     all.push(PeerMessage::Answered { id: 3, result: Ok(LeaderAnswer::Readable { next: 8 }) });
     let view = View { voters: vec![1, 2, 3], learners: vec![4], waiting: Some("why".into()), ..View::default() };
     all.push(PeerMessage::View(view));
+    all.push(PeerMessage::RepairRequest { id: 4, seed: 7, first: LogIndex(2), last: LogIndex(9) });
+    let spares = [Spare::Entries(entries()), Spare::Damaged, Spare::Absent, Spare::Busy];
+    all.extend(spares.map(|has| PeerMessage::RepairReply { id: 4, has }));
+    all.push(PeerMessage::Chain { seed: 7, mark: Mark { index: LogIndex(4), term: Term(3), chain: 5 } });
     all
 }
 

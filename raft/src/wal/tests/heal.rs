@@ -212,7 +212,7 @@ pub(super) enum End {
 }
 
 /// Every few bytes of every file, one flipped bit each: found with the right file, place and range, or harmless; then
-/// made good by a peer.
+/// made good by a peer (D2).
 #[test]
 fn every_flipped_bit_is_named_or_harmless() {
     for (end, step) in [(End::Closed, 13), (End::Idle, 17), (End::Killed, 19)] {
