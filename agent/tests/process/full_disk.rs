@@ -9,7 +9,7 @@ use crate::cluster::{Cluster, wait_until};
 use crate::history::{self, Load};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ impl SmallDisk {
         [true, false].into_iter().find_map(|as_root| Self::try_on(&dir, as_root))
     }
 
-    fn try_on(dir: &PathBuf, as_root: bool) -> Option<Self> {
+    fn try_on(dir: &Path, as_root: bool) -> Option<Self> {
         let mut command = Command::new("unshare");
         if !as_root {
             command.args(["--user", "--map-root-user"]);
@@ -41,7 +41,7 @@ impl SmallDisk {
         let mut holder = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
         let mut line = String::new();
         let _ = BufReader::new(holder.stdout.take()?).read_line(&mut line);
-        let disk = Self { holder, dir: dir.clone(), as_root };
+        let disk = Self { holder, dir: dir.to_owned(), as_root };
         (line == "mounted\n").then_some(disk)
     }
 
