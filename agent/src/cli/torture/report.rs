@@ -160,7 +160,12 @@ impl Report {
             let kinds = self.anomalies.iter().map(|(kind, count)| format!("{kind} {count}"));
             lines.push(row(
                 "verdict",
-                format!("BROKEN PROMISES (seed {}): {}", self.seed, kinds.collect::<Vec<_>>().join(", ")),
+                format!(
+                    "BROKEN PROMISES (seed {}), {} findings: {}",
+                    self.seed,
+                    self.findings.len(),
+                    kinds.collect::<Vec<_>>().join(", ")
+                ),
             ));
             lines.extend(self.findings.iter().map(|finding| format!("  - {}", printable(finding))));
         }
