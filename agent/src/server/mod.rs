@@ -32,6 +32,7 @@ use event_loop::{Clock, Ended, EventLoop, Face, Sources};
 use network::SharedGate;
 use quorate_certs::Identity;
 use quorate_raft::BootId;
+use quorate_raft::wal::Recovered;
 use quorate_transport::{Code, Endpoint, Limits, LocalNode, Options as TransportOptions, Refused};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -214,7 +215,9 @@ impl Running {
         let addr = endpoint.local_addr();
         let clock = Clock::start();
         let node_options = node_options(&options, advertise.unwrap_or(addr), &random, boot_id);
-        let boot = Boot { meta: opened.meta, recovered: opened.recovered, checkpoints, control, known: data.known() };
+        // What was found since it was opened counts as found by the start: nobody tells of it again.
+        let recovered = Recovered { damaged: opened.reader.damaged(), ..opened.recovered };
+        let boot = Boot { meta: opened.meta, recovered, checkpoints, control, known: data.known() };
         let node = Node::restore(node_options, boot, clock.now()).map_err(|e| Error::Options(e.to_string()))?;
 
         let (done_sender, done) = mpsc::unbounded_channel();

@@ -219,7 +219,6 @@ impl Machine {
         let store = Store::new(disk.clone());
         let opened = wal::open(disk, options).map_err(Dead::Log)?;
         let ordered = self.compare(&opened)?;
-        let damaged = opened.reader.damaged();
         let stands = |last: &EntryHeader| stands_in(&opened.reader, last);
         let checkpoints = store.load(CLUSTER, self.node, opened.meta.log_id, stands);
         let mut replayed = Replayed::default();
@@ -239,8 +238,10 @@ impl Machine {
         let (epoch, log_id) = (opened.meta.boot_epoch, opened.meta.log_id);
         let node_options = self.options(knobs, boot, random);
         let passed_over = checkpoints.passed_over.len();
-        let boot_of =
-            Boot { meta: opened.meta, recovered: opened.recovered, checkpoints, control, known: self.known.clone() };
+        // What was found since it was opened counts as found by the start.
+        let damaged = opened.reader.damaged();
+        let recovered = wal::Recovered { damaged: damaged.clone(), ..opened.recovered };
+        let boot_of = Boot { meta: opened.meta, recovered, checkpoints, control, known: self.known.clone() };
         let node = Node::restore(node_options, boot_of, now).map_err(|e| Dead::Options(e.to_string()))?;
         self.process = Some(Process {
             life: self.lives,

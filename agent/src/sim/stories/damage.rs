@@ -3,6 +3,7 @@
 use crate::node::{Input, Mark, PeerMessage};
 use crate::sim::plan::{Action, MS, SECOND};
 use crate::sim::world::World;
+use quorate_raft::wal::ScrubCursor;
 
 impl World {
     /// Appends so many records, one after another.
@@ -29,6 +30,16 @@ impl World {
         assert!(disk.flip_bit(name, 4096 + (written - 4096) / 2, 3));
     }
 
+    /// Reads all of this log, as the scrubber of an agent does: a start reads no more than it must.
+    fn scrub(&mut self, agent: usize) {
+        let reader = self.machines[agent].process.as_ref().unwrap().reader.clone();
+        let mut cursor = Some(ScrubCursor::default());
+        while let Some(from) = cursor {
+            cursor = reader.scrub(from, 1 << 20).unwrap().next;
+        }
+        self.look_for_damage(agent);
+    }
+
     fn whole(&mut self) -> bool {
         let clean =
             |m: &crate::sim::machine::Machine| m.process.as_ref().is_some_and(|p| p.reader.damaged().is_empty());
@@ -53,6 +64,7 @@ fn a_rotten_minority_is_repaired_by_the_others() {
         w.rot(victim, at);
     }
     w.run_to(w.at + 2 * SECOND);
+    w.scrub(victim);
     w.must("found and given back", 30 * SECOND, |w| w.repaired() > 0 && w.whole());
     w.converges(20 * SECOND);
     w.appends(victim);
@@ -69,6 +81,9 @@ fn all_are_rotten_in_different_places() {
         w.rot(agent, agent);
     }
     w.run_to(w.at + 2 * SECOND);
+    for agent in 0..3 {
+        w.scrub(agent);
+    }
     w.must("all are whole", 60 * SECOND, |w| w.repaired() >= 1 && w.whole());
     w.converges(30 * SECOND);
     w.appends(1);
