@@ -9,6 +9,7 @@ mod election;
 mod flow;
 mod golden;
 mod hostile;
+mod lives;
 mod machine;
 mod membership;
 mod paper;
