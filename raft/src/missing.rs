@@ -28,7 +28,7 @@
 
 use crate::message::Body;
 use crate::role::RoleState;
-use crate::{Configuration, LogIndex, NodeId, Output, PersistTicket, Position, Raft, Suspect};
+use crate::{Configuration, LogIndex, NodeId, Output, PersistTicket, Position, Raft, Suspect, mutant};
 
 /// The end of what this disk may have acknowledged and has lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +75,9 @@ impl Raft {
         }
         // In force at once, and after the next start as soon as it is durable.
         self.lost = Some(Bar::saved(promised));
-        self.persist_bar(Suspect::At(promised));
+        if !mutant!(SuspectNotPersisted) {
+            self.persist_bar(Suspect::At(promised));
+        }
     }
 
     /// After each input: a bar that the durable log has reached is about to fall.
@@ -118,13 +120,16 @@ impl Raft {
 
     /// Does this node hold all that it may have acknowledged, and can it read all of it? Only then may it lead.
     pub(crate) fn is_whole(&self) -> bool {
-        self.lost.is_none() && !self.damaged
+        self.lost.is_none() && (!self.damaged || mutant!(DamagedLeads))
     }
 
     /// The log that a candidate must match to get this node's vote: the one it has, or the one it should have. The votes
     /// of a majority then still reach every entry that a majority acknowledged.
     pub(crate) fn bar_for_candidates(&self) -> Position {
         let last = self.log.last();
+        if mutant!(SuspectIgnoredByVotes) {
+            return last;
+        }
         self.missing().filter(|missing| missing.is_at_least_as_up_to_date_as(last)).unwrap_or(last)
     }
 

@@ -105,6 +105,14 @@ mutants! {
     /// No bound on what waits for a commit.
     NoUncommittedCap,
 
+    // Lost and damaged logs.
+    /// What a disk is known to have lost is forgotten by a start.
+    SuspectNotPersisted,
+    /// A disk that has lost the end of its log votes as if it had never been longer.
+    SuspectIgnoredByVotes,
+    /// Who cannot read its log leads all the same.
+    DamagedLeads,
+
     // Configurations.
     /// The newest committed configuration is in force, not the newest one.
     ConfigurationWhenCommitted,

@@ -21,6 +21,18 @@ pub enum Harness {
 #[must_use]
 pub fn harness(mutant: Mutant) -> Harness {
     match mutant {
+        // It takes a liar, an answer across two lives, or a lost end of a log.
+        Mutant::TruncateBelowCommit => Harness::Stories("lives::what_is_committed_is_never_truncated"),
+        Mutant::EarlierLifeCounts => Harness::Stories("lives::an_acknowledgement_of_an_earlier_life"),
+        Mutant::EarlierMembershipCounts => Harness::Stories("membership::an_answer_from_an_earlier_membership"),
+        Mutant::SuspectNotPersisted => Harness::Stories("damage::what_a_leader_remembers"),
+        Mutant::SuspectIgnoredByVotes => Harness::Stories("damage::the_vote_of_a_disk"),
+        Mutant::DamagedLeads => Harness::Stories("damage::a_node_that_cannot_read_its_log"),
+        // Worlds come by them, and need luck beyond the budget: the story has it.
+        Mutant::VoteForgottenByStart => Harness::Stories("lives::a_start_remembers_its_vote"),
+        Mutant::UpToDateByIndexOnly => Harness::Stories("election::a_candidate_with_an_older_log"),
+        Mutant::ConfigurationNotReverted => Harness::Stories("reverts_with_its_entry"),
+        Mutant::ReadByEarlierRound => Harness::Stories("reads::delayed_answers_validate_no_later_read"),
         _ => Harness::Worlds,
     }
 }
