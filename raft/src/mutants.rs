@@ -168,6 +168,8 @@ mutants! {
     MetaWrittenOnce,
     /// A start believes what it reads, and does not make it durable.
     RecoveryWithoutSync,
+    /// A start takes what it reads in the cache for what is on the platter.
+    RecoveryTrustsCache,
     /// A start does not cut a torn tail.
     TornTailKept,
     /// A start cuts damage in the middle as if it were a torn tail.
@@ -176,6 +178,8 @@ mutants! {
     ChecksumUnseeded,
     /// The checksum of an entry is not looked at when it is read.
     ChecksumIgnored,
+    /// A repaired range need not be followed by the entry behind it.
+    RepairUnchained,
     /// Every start has the same boot epoch.
     BootEpochNotCounted,
 

@@ -52,7 +52,7 @@ use super::segment::{Previous, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES};
 use super::sidecar::{self, Facts, Of};
 use super::view::Extent;
 use super::walk::{Before, STEP_BYTES, Walker, describe};
-use crate::{LogIndex, Position, Run};
+use crate::{LogIndex, Position, Run, mutant};
 
 /// The smallest frame, by which entries that cannot be counted are bounded.
 const FRAME_BYTES_MIN: u64 = 152;
@@ -285,23 +285,23 @@ impl<'a> Scanner<'a> {
         self.shared.view_mut().add_holes(holes);
         let mut len = len;
         match end.how {
-            How::Suspect { up_to, at, what } => {
+            How::Suspect { up_to, at, what } if !mutant!(MiddleCut) => {
                 let term = up_to.1.unwrap_or(self.meta.hard_state.term);
                 let up_to = Position { index: LogIndex(up_to.0), term };
                 self.recovered.suspect_tail = Some(SuspectTail { file: name.clone(), at, what, up_to });
                 rewrite(&file, name, end.frontier, facts.end)?;
             }
-            How::Exact if ends.is_some() || this.len.is_none() => {}
-            How::Exact => {
+            _ if ends.is_some() || this.len.is_none() => {}
+            _ => {
                 self.recovered.torn_bytes_cut += end.torn;
                 rewrite(&file, name, end.frontier, facts.end)?;
-                if len > facts.end {
+                if len > facts.end && !mutant!(TornTailKept) {
                     file.set_len(facts.end).context("cut", name)?;
                     len = facts.end;
                 }
             }
         }
-        if this.len.is_some() {
+        if this.len.is_some() && !mutant!(RecoveryWithoutSync) {
             file.sync_all().context("sync", name)?;
         }
         match sidecar {
@@ -488,7 +488,7 @@ fn cut_before(facts: &mut Facts, holes: &mut Vec<Hole>, end: End) -> End {
 /// Writes the unproven frames again; see the module's last section.
 fn rewrite(file: &Arc<dyn File>, name: &str, from: u64, end: u64) -> Result<(), Error> {
     let mut window = Window::new(file.clone(), end, STEP_BYTES);
-    let mut at = from;
+    let mut at = if mutant!(RecoveryTrustsCache) { end } else { from };
     while at < end {
         let bytes = window.get(at, STEP_BYTES).context("read", name)?;
         file.write_at(&bytes, at).context("write", name)?;

@@ -17,8 +17,9 @@ const AFTER_A_JUMP_US: u64 = 5_000_000;
 /// What was seen of clocks.
 #[derive(Debug, Default)]
 pub(super) struct Orders {
-    /// By how much each machine's wall clock was wrong when last looked at.
+    /// By how much each machine's wall clock was wrong when last looked at, and at most.
     walls: Vec<i64>,
+    walls_max: Vec<i64>,
     /// When one of them was last seen to be set.
     jumped_at: u64,
 }
@@ -29,6 +30,9 @@ impl Witness {
     pub(in super::super) fn wrote(&mut self, by: usize, machines: &[Machine], entries: &[Entry], at: u64, cap: u64) {
         let walls: Vec<i64> = machines.iter().map(|m| m.wall_us).collect();
         if walls != self.orders.walls {
+            // A leader may remember what one of them said before it was set, and never heard since.
+            self.orders.walls_max.resize(walls.len(), i64::MIN);
+            self.orders.walls_max.iter_mut().zip(&walls).for_each(|(max, wall)| *max = *wall.max(max));
             self.orders.walls = walls;
             self.orders.jumped_at = at;
         }
@@ -73,8 +77,10 @@ impl Witness {
         }
         let head = entry.header();
         let Some((_, configuration)) = machines[by].configurations.range(..head.index.0).next_back() else { return };
-        let others = machines.iter().filter(|m| m.node != machines[by].node && configuration.voters.contains(&m.node));
-        let Some(furthest) = others.map(|m| m.wall(at).0).max() else { return };
+        let others = machines.iter().zip(&self.orders.walls_max);
+        let others = others.filter(|(m, _)| m.node != machines[by].node && configuration.voters.contains(&m.node));
+        let at_most = |(m, max): (&Machine, &i64)| m.wall(at).0.saturating_sub(m.wall_us).saturating_add(*max);
+        let Some(furthest) = others.map(at_most).max() else { return };
         let previous = process.ordered.get((head.index.0 as usize).wrapping_sub(2)).map(|e| e.header().time.0);
         let forced = previous.is_some_and(|previous| head.time.0 <= previous.saturating_add(1));
         let ahead = head.time.0.saturating_sub(furthest);
