@@ -176,10 +176,6 @@ mutants! {
     MiddleCut,
     /// The checksum of a frame is not bound to its place.
     ChecksumUnseeded,
-    /// The checksum of an entry is not looked at when it is read.
-    ChecksumIgnored,
-    /// A repaired range need not be followed by the entry behind it.
-    RepairUnchained,
     /// Every start has the same boot epoch.
     BootEpochNotCounted,
 

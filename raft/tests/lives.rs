@@ -11,7 +11,7 @@ fn forged(message: &Message, change: impl FnOnce(&mut serde_json::Value)) -> Mes
     serde_json::from_value(json).expect("a message")
 }
 
-/// E7: a voter that starts again remembers for whom it voted; a second candidate of that term gets nothing.
+/// §3.8: a voter that starts again remembers for whom it voted; a second candidate of that term gets nothing.
 #[test]
 fn a_start_remembers_its_vote() {
     let mut c = Cluster::of(3);
@@ -40,7 +40,7 @@ fn a_start_remembers_its_vote() {
     assert_eq!(given(&c), 1, "a second vote in one term");
 }
 
-/// R16: what a peer acknowledged in the life before may be lost by now; it is not counted before it says so again.
+/// What a peer acknowledged in the life before may be lost by now; it is not counted before it says so again.
 #[test]
 fn an_acknowledgement_of_an_earlier_life_commits_nothing() {
     let mut c = Cluster::of(3);

@@ -30,9 +30,9 @@ pub fn harness(mutant: Mutant) -> Harness {
         Mutant::DamagedLeads => Harness::Stories("damage::a_node_that_cannot_read_its_log"),
         // And these a rotten disk, or a peer that gives something else.
         Mutant::MiddleCut => Harness::Stories("damage::every_flipped_bit_is_named"),
-        Mutant::ChecksumIgnored => Harness::Stories("damage::every_flipped_bit_is_named"),
         Mutant::ChecksumUnseeded => Harness::Stories("decode::a_frame_is_bound_to_its_place"),
-        Mutant::RepairUnchained => Harness::Stories("wal::tests::heal"),
+        // The autopilot asks for nothing so early, whatever the core would take.
+        Mutant::ChangeBeforeOwnTerm => Harness::Stories("membership::changes_are_one_at_a_time"),
         // Worlds come by them, and need luck beyond the budget: the story has it.
         Mutant::VoteForgottenByStart => Harness::Stories("lives::a_start_remembers_its_vote"),
         Mutant::UpToDateByIndexOnly => Harness::Stories("election::a_candidate_with_an_older_log"),
