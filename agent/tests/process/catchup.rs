@@ -2,11 +2,11 @@
 //! when it starts.
 
 use crate::cluster::{Cluster, wait_until};
-use crate::history::{self, Load};
+use crate::history::{self, Attempt, Load};
 use quorate::record::Record;
 use std::fs;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Megabytes of log that the newcomer has to take over, unless `QUORATE_CATCHUP_MIB` says otherwise.
 const LOG_MIB: usize = 48;
@@ -37,6 +37,13 @@ fn log_bytes(cluster: &Cluster, name: &str) -> u64 {
     files.filter_map(|file| file.metadata().ok()).map(|m| m.len()).sum()
 }
 
+/// How long all but the slowest hundredth took.
+fn percentile_99<'a>(attempts: impl Iterator<Item = &'a Attempt>) -> Duration {
+    let mut times: Vec<_> = attempts.map(Attempt::took).collect();
+    times.sort();
+    times.get(times.len() * 99 / 100).copied().unwrap_or_default()
+}
+
 /// The newcomer is killed twice on its way and goes on where its disk was; those who append do not notice.
 #[test]
 fn a_new_replica_catches_up_though_it_is_killed_on_the_way() {
@@ -46,7 +53,10 @@ fn a_new_replica_catches_up_though_it_is_killed_on_the_way() {
     cluster.wait_group(1, 0);
     fill(&cluster, "n1", mib, 256 << 10);
     let load = Load::on(&cluster, 2);
-    load.wait_ack_after(Instant::now());
+    // A picture of appends without a newcomer.
+    for _ in 0..200 {
+        load.wait_ack_after(Instant::now());
+    }
     let seed = cluster.addr("n1").to_string();
     cluster.start("n2", &["--join", &seed]);
     let begun = Instant::now();
@@ -62,9 +72,16 @@ fn a_new_replica_catches_up_though_it_is_killed_on_the_way() {
     cluster.wait_member("n1", "n2 as caught up", |all| {
         all.iter().any(|m| m.name == "n2" && m.raft == "learner" && m.lag.is_some_and(|lag| lag < 16))
     });
-    println!("figure: {mib} MiB taken over in {:?}, killed twice on the way", begun.elapsed());
-    load.wait_ack_after(Instant::now());
+    let ended = Instant::now();
+    println!("figure: {mib} MiB taken over in {:?}, killed twice on the way", ended - begun);
+    load.wait_ack_after(ended);
     let history = load.stop(&cluster);
+    let during = |a: &&Attempt| a.asked >= begun && a.ended <= ended;
+    let before = percentile_99(history.iter().filter(|a| a.ended < begun));
+    println!(
+        "figure: p99 of an append {before:?} before, {:?} meanwhile",
+        percentile_99(history.iter().filter(during))
+    );
     println!("figure: {:?}", history::verify(&cluster, &cluster.running(), &history));
 }
 
