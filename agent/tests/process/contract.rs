@@ -86,8 +86,11 @@ fn members_and_status_keep_their_shapes() {
             "log",
             "problems",
             "append",
+            "disk",
+            "space",
         ]);
         assert_eq!(keys(&status), expected);
+        assert_eq!(keys(&status["space"]), sorted(["free", "total", "reserve", "full"]));
         assert_eq!(keys(&status["append"]), sorted(["queue", "fsync", "replicate", "total"]));
         assert_eq!(keys(&status["append"]["fsync"]), sorted(["count", "p50_us", "p90_us", "p99_us", "max_us"]));
         assert_eq!(keys(&status["log"]), sorted(["first", "next", "committed_index", "applied_index", "bytes"]));
