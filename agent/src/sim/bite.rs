@@ -37,6 +37,8 @@ pub fn harness(mutant: Mutant) -> Harness {
         Mutant::VoteForgottenByStart => Harness::Stories("lives::a_start_remembers_its_vote"),
         Mutant::UpToDateByIndexOnly => Harness::Stories("election::a_candidate_with_an_older_log"),
         Mutant::ConfigurationNotReverted => Harness::Stories("reverts_with_its_entry"),
+        Mutant::MetaWrittenOnce => Harness::Stories("damage::a_vote_outlives_either_copy"),
+        Mutant::ReadWithoutQuorum => Harness::Stories("reads::a_deposed_leader_never_answers"),
         Mutant::ReadByEarlierRound => Harness::Stories("reads::delayed_answers_validate_no_later_read"),
         _ => Harness::Worlds,
     }
