@@ -54,7 +54,7 @@ use crate::api::{Code, Effect, Failure};
 use crate::checkpoint::Checkpoint;
 use crate::machine::{log::InFlight, log::LogMachine, registry::Registry};
 use quorate_membership::Membership;
-use quorate_raft::{HardState, LogIndex, Mono, NodeId, Now, Raft, Saved, Term};
+use quorate_raft::{HardState, LogIndex, Mono, NodeId, Now, PersistTicket, Raft, Saved, Term};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -104,6 +104,8 @@ pub struct Node {
 
     appends: appends::Appends,
     stages: stages::Stages,
+    /// A write that drops entries, until it is durable: so long its disk may give what it no longer holds.
+    truncating: Option<PersistTicket>,
     questions: questions::Questions,
     autopilot: autopilot::Autopilot,
     formation: formation::State,
@@ -180,6 +182,7 @@ impl Node {
             checkpoints: checkpoints::Checkpoints::default(),
             appends: appends::Appends::default(),
             stages: stages::Stages::default(),
+            truncating: None,
             questions: questions::Questions::default(),
             autopilot: autopilot::Autopilot::default(),
             formation: formation::State::new(&options.formation, &boot, now.mono),

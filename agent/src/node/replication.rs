@@ -244,6 +244,9 @@ impl Node {
             Suspect::At(position) => Some(position),
             Suspect::Cleared => None,
         });
+        if truncate_from.is_some() {
+            self.truncating = Some(persist.ticket);
+        }
         let batch = Batch { hard_state, log_id, suspect, truncate_from, append };
         self.emit(Output::Write { ticket: persist.ticket, batch });
     }

@@ -112,6 +112,7 @@ impl Node {
     /// Everything up to this write is durable.
     pub(super) fn written(&mut self, now: Now, ticket: PersistTicket) {
         self.stages.written(now.mono, ticket);
+        self.truncating = self.truncating.filter(|last| *last > ticket);
         self.raft.handle(now, quorate_raft::Input::Persisted { ticket });
     }
 }

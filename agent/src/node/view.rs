@@ -235,15 +235,19 @@ impl Node {
 
     /// Publishes what readers and the gate may know, if it changed.
     pub(super) fn publish(&mut self, now: Now) {
-        let moved = self.published.readable_index != self.applied.index();
+        // As long as the disk may still hold what a truncation drops, a reader would take that for what is committed there.
+        let held_back = self.truncating.is_some();
+        let moved = self.published.readable_index != self.applied.index() && !held_back;
         // Everything else changes with time, gossip and registry, which are looked at once per turn of the policies.
         let turn = std::mem::take(&mut self.turned);
         if !moved && !turn {
             return;
         }
         let mut next = Published::clone(&self.published);
-        next.readable = self.log.next_offset() + u64::from(mutant!(Canary));
-        next.readable_index = self.applied.index();
+        if !held_back {
+            next.readable = self.log.next_offset() + u64::from(mutant!(Canary));
+            next.readable_index = self.applied.index();
+        }
         if turn || !next.current {
             let told = self.raft.knows_commit() || self.raft.committed() > self.begun_at;
             next.current |= told && self.applied.index().0 > 0 && self.applied.index() == self.raft.committed();

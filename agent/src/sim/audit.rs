@@ -11,6 +11,10 @@ impl World {
     /// The worst power loss, on a copy: all that counts as durable is there.
     pub(super) fn audit(&mut self, machine: usize) {
         let m = &self.machines[machine];
+        if m.harmed {
+            // What it had synced was destroyed on purpose.
+            return;
+        }
         let image = m.disk.fork();
         image.heal();
         image.crash_keeping(|_| false);

@@ -22,7 +22,7 @@ impl World {
             let what = format!("{name} saves the state of entry {index}, and {held} entries are on its disk");
             self.witness.blame(Invariant::CheckpointDurable, what);
         }
-        let (takes, at) = (self.random.between(SAVE_US.0, SAVE_US.1), self.at);
+        let (takes, at) = (self.noise.pace[machine].between(SAVE_US.0, SAVE_US.1), self.at);
         let Some(process) = &mut self.machines[machine].process else { return };
         process.replayed.advance(&process.ordered, index);
         if let Some(part) = process.replayed.differs(&checkpoint) {

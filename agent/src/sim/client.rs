@@ -3,6 +3,7 @@
 //! They believe only what they are told; a client whose agent dies never learns the end of its request.
 
 use super::plan::{MS, letter};
+use super::script::Call;
 use crate::api::{Answer, Append, Ask, Effect, Failure};
 use crate::limits::STREAM_DEFAULT;
 use crate::node::{Reply, What};
@@ -22,6 +23,8 @@ pub(super) struct Operation {
     pub(super) deadline: Mono,
     /// What was acked before it was asked.
     pub(super) floor: u64,
+    /// What the client may ask of somebody else if this fails.
+    pub(super) retry: Option<Call>,
     pub(super) end: Option<End>,
 }
 
@@ -39,7 +42,6 @@ pub(super) enum Kind {
     /// Hand leadership over, to this agent or to any.
     Transfer { to: Option<usize> },
     /// Drop this agent for good.
-    #[cfg(test)]
     Forget { agent: usize },
     /// A picture.
     Status,
@@ -71,7 +73,6 @@ impl Kind {
                 to: to.map(|agent| letter(agent).to_string()),
                 timeout_ms: u32::try_from(timeout_us / MS).unwrap_or(u32::MAX),
             }),
-            #[cfg(test)]
             Self::Forget { agent } => What::Ask(Ask::Forget {
                 name: letter(agent).to_string(),
                 timeout_ms: u32::try_from(timeout_us / MS).unwrap_or(u32::MAX),

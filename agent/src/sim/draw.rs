@@ -1,21 +1,23 @@
-//! Drawing: how a seed becomes a plan. Each class of faults is on with one chance in two.
+//! Drawing: how a seed becomes a plan: who takes part, how the world is made, what is asked. The blows are in `storm`.
 //!
 //! Whatever it draws stands in the plan; a plan needs nothing of this file to be run again.
 
 use super::clock::TRUE_PACE;
-use super::plan::{Action, AgentPlan, Knobs, MS, Plan, SECOND, Step};
+use super::plan::{AgentPlan, Knobs, MS, Plan, SECOND};
 use super::random::Random;
+use super::script::{Asked, Call, ConsumerPlan};
+use super::storm::{self, Storm};
 
-/// The first faults come once the agents have found each other, mostly.
-const FIRST_US: u64 = 4 * SECOND;
-/// How long faults go on.
-const STORM_US: u64 = 12 * SECOND;
+/// Most requests of one client.
+const CALLS_MAX: usize = 2_000;
+/// In 74 years.
+const YEARS_US: i64 = 74 * 365 * 86_400 * SECOND as i64;
 
 impl Plan {
     /// The plan of this seed.
     #[must_use]
     pub fn draw(seed: u64) -> Self {
-        let mut random = Random::new(seed ^ 0x706c_616e);
+        let mut random = Random::of(seed, "plan", 0);
         let n = match random.below(12) {
             0 => 1,
             1 => 2,
@@ -24,52 +26,35 @@ impl Plan {
             8..=10 => 5,
             _ => 8,
         };
-        let agents = agents(&mut random, n);
-        let knobs = knobs(&mut random, n);
-        let mut steps = Vec::new();
-        let classes: [fn(&mut Random, usize) -> Vec<Action>; 7] =
-            [crashes, cuts, resets, disks, pauses, clocks, members];
-        for class in classes {
-            if random.chance(500) {
-                continue;
-            }
-            for _ in 0..random.between(1, 3) {
-                let at_us = moment(&mut random);
-                for (later, action) in class(&mut random, n).into_iter().enumerate() {
-                    let at_us = at_us + later as u64 * random.between(300, 6_000) * MS;
-                    steps.push(Step { at_us: at_us.min(FIRST_US + STORM_US), action });
-                }
-            }
+        let storm = Storm::draw(&mut random, n);
+        let mut agents = agents(&mut random, n);
+        let mut knobs = knobs(&mut random);
+        let two_formers = agents.iter().filter(|a| a.bootstrap && !a.foreign).count() > 1;
+        let steps = storm::steps(&mut random, &storm, n, two_formers);
+        if two_formers {
+            // They must be able to see each other before one of them founds.
+            (knobs.loss, knobs.reorder) = (0, 0);
         }
-        steps.sort_by_key(|step| step.at_us);
+        let think_us = storm.think_us(random.between(20, 300) * MS, n);
         let clients = random.between(1, 4) as usize;
-        let plan = Self { seed, agents, knobs, clients, calm_at_us: FIRST_US + STORM_US + SECOND, steps };
-        plan.shorter_if_large()
-    }
-
-    /// Eight agents talk four times as much as four.
-    fn shorter_if_large(mut self) -> Self {
-        if self.agents.len() > 5 {
-            self.calm_at_us = FIRST_US + STORM_US / 2;
-            self.steps.retain(|step| step.at_us < FIRST_US + STORM_US / 2);
+        let script =
+            (0..clients).map(|at| calls(Random::of(seed, "client", at), n, storm.calm_at_us, think_us)).collect();
+        let consumers = (0..random.below(3)).map(|_| consumer(&mut random, n)).collect();
+        if random.chance(150) {
+            agents.push(stranger(&mut random, n));
         }
-        self
+        Self { seed, agents, knobs, script, consumers, calm_at_us: storm.calm_at_us, steps }
     }
-}
-
-fn moment(random: &mut Random) -> u64 {
-    // Some blows fall while the cluster is being formed.
-    let from = if random.chance(150) { 0 } else { FIRST_US };
-    random.between(from, FIRST_US + STORM_US * 3 / 4)
 }
 
 fn agents(random: &mut Random, n: usize) -> Vec<AgentPlan> {
     let founder_has_seeds = random.chance(300);
-    let (wrong_clocks, wrong_pace) = (random.chance(500), random.chance(300));
+    let two_formers = n > 1 && random.chance(100);
+    let (wrong_clocks, wrong_pace) = (random.chance(500), random.chance(500) && !two_formers);
     (0..n)
         .map(|at| {
             let join = match at {
-                0 if founder_has_seeds => (1..n).collect(),
+                0 if founder_has_seeds || two_formers => (1..n).collect(),
                 0 => Vec::new(),
                 _ if random.chance(700) => vec![0],
                 // Everyone with the same list, itself included, as identical machines are configured.
@@ -77,8 +62,7 @@ fn agents(random: &mut Random, n: usize) -> Vec<AgentPlan> {
             };
             let wall_us = match random.below(8) {
                 _ if !wrong_clocks => 0,
-                // 74 years ahead.
-                0 => 74 * 365 * 86_400 * SECOND as i64,
+                0 => YEARS_US,
                 1..=3 => random.between(0, 20 * SECOND) as i64 - 10 * SECOND as i64,
                 _ => random.between(0, 200 * MS) as i64 - 100 * MS as i64,
             };
@@ -87,15 +71,27 @@ fn agents(random: &mut Random, n: usize) -> Vec<AgentPlan> {
                 0 => random.pick(&[250, 400, 2_500]).unwrap_or(TRUE_PACE),
                 _ => random.between(950, 1_050),
             };
+            let former = at == 0 || (at == 1 && two_formers);
             // Some come when the others are a cluster already.
-            let late = at > 0 && random.chance(150);
-            let start_us = if late { random.between(3_000, 9_000) } else { random.between(0, 2_000) } * MS;
-            AgentPlan { start_us, bootstrap: at == 0, join, wall_us, pace, name: None }
+            let late = !former && random.chance(150);
+            let start_us = match (late, two_formers) {
+                (true, _) => random.between(3_000, 9_000) * MS,
+                (false, true) => random.between(0, 500) * MS,
+                (false, false) => random.between(0, 2_000) * MS,
+            };
+            AgentPlan { start_us, bootstrap: former, join, wall_us, pace, name: None, foreign: false }
         })
         .collect()
 }
 
-fn knobs(random: &mut Random, n: usize) -> Knobs {
+/// An agent of another cluster, with the addresses of this one.
+fn stranger(random: &mut Random, n: usize) -> AgentPlan {
+    let start_us = random.between(0, 6_000) * MS;
+    let join = (0..n).collect();
+    AgentPlan { start_us, bootstrap: random.chance(500), join, wall_us: 0, pace: TRUE_PACE, name: None, foreign: true }
+}
+
+fn knobs(random: &mut Random) -> Knobs {
     let calm = Knobs::calm();
     let small = random.chance(700);
     let rough = random.chance(500);
@@ -104,8 +100,10 @@ fn knobs(random: &mut Random, n: usize) -> Knobs {
         sync_us_max: random.pick(&[MS, 5 * MS, 20 * MS]).unwrap_or(MS),
         sync_us_min: 200,
         delay_us_max: random.pick(&[MS, 3 * MS, 15 * MS]).unwrap_or(MS),
-        loss: if rough { random.between(5, 80) } else { 0 },
-        duplicate: if rough { random.between(5, 80) } else { 0 },
+        loss: if rough { random.log_between(1, 100) } else { 0 },
+        duplicate: if rough { random.log_between(1, 100) } else { 0 },
+        reorder: if random.chance(500) { random.log_between(1, 50) } else { 0 },
+        queue_frames: if small { random.between(2, 8) } else { calm.queue_frames },
         idle_us: random.between(1_000, 4_000) * MS,
         turn_us: if random.chance(300) { 500 } else { 0 },
         append_entries_max: if small { random.between(1, 8) as u32 } else { calm.append_entries_max },
@@ -114,85 +112,42 @@ fn knobs(random: &mut Random, n: usize) -> Knobs {
         uncommitted_bytes_max: if small { 16 << 10 } else { calm.uncommitted_bytes_max },
         name_hold_us: 5 * SECOND,
         checkpoint_entries: if small { 20 } else { random.pick(&[1, 20, 200]).unwrap_or(20) },
-        think_us: if n > 5 { 400 * MS } else { random.between(20, 300) * MS },
         ..calm
     }
 }
 
-fn one(random: &mut Random, n: usize) -> usize {
-    random.below(n as u64) as usize
-}
-
-fn down(random: &mut Random) -> u64 {
-    random.pick(&[50, 300, 1_500, 6_000]).unwrap_or(300) * MS
-}
-
-fn crashes(random: &mut Random, n: usize) -> Vec<Action> {
-    let (agent, down_us) = (one(random, n), down(random));
-    vec![match random.below(6) {
-        0 => Action::Crash { agent, down_us },
-        1 => Action::Kill { agent, down_us },
-        2 => Action::Tear { agent, calls: random.below(12), down_us },
-        3 => Action::CrashAll { down_us },
-        _ => Action::CrashLeader { down_us },
-    }]
-}
-
-fn cuts(random: &mut Random, n: usize) -> Vec<Action> {
-    let (a, b) = (one(random, n), one(random, n));
-    let cut = match random.below(5) {
-        0 => Action::Cut { from: a, to: (a + 1) % n },
-        1 => Action::Cut { from: a, to: b },
-        2 => Action::Isolate { agent: a },
-        3 => Action::IsolateLeader,
-        _ => Action::Halves { left: (0..n).filter(|_| random.chance(500)).collect() },
-    };
-    vec![cut, Action::Heal]
-}
-
-fn resets(random: &mut Random, n: usize) -> Vec<Action> {
-    let agent = one(random, n);
-    let weather = Action::Weather {
-        loss: random.between(0, 250),
-        duplicate: random.between(0, 250),
-        delay_us_max: random.between(1, 80) * MS,
-    };
-    match random.below(3) {
-        0 => vec![Action::Reset { agent }],
-        1 => vec![Action::LoseBulk { agent }],
-        _ => vec![weather, Action::Weather { loss: 5, duplicate: 5, delay_us_max: 3 * MS }],
+/// What one client asks until all is calm.
+fn calls(mut random: Random, n: usize, until_us: u64, think_us: u64) -> Vec<Call> {
+    let mut calls = Vec::new();
+    let mut at_us = random.between(MS, 2 * SECOND);
+    while at_us < until_us && calls.len() < CALLS_MAX {
+        let what = match random.below(200) {
+            0..=139 => {
+                let count = if random.chance(200) { random.between(2, 5) } else { 1 };
+                Asked::Append { count, bytes: random.pick(&[5_000, 300, 300, 300, 0, 0, 0, 0]).unwrap_or(0) }
+            }
+            140..=179 => Asked::Read,
+            // Now and then an operator moves leadership about.
+            180 => {
+                let to = one(&mut random, n + 1);
+                Asked::Transfer { to: (to < n).then_some(to) }
+            }
+            _ => Asked::Await,
+        };
+        let retries = if random.chance(300) { random.between(1, 3) as u8 } else { 0 };
+        let timeout_us = random.between(200, 3_000) * MS;
+        calls.push(Call { at_us, agent: one(&mut random, n), timeout_us, retries, what });
+        at_us += random.between(MS, think_us.max(MS));
     }
+    calls
 }
 
-fn disks(random: &mut Random, n: usize) -> Vec<Action> {
-    let (agent, down_us) = (one(random, n), down(random));
-    let for_us = random.between(500, 5_000) * MS;
-    vec![match random.below(4) {
-        0 => Action::FailSync { agent, down_us },
-        1 => Action::FullDisk { agent, for_us },
-        2 => Action::SlowDisk { agent, sync_us: random.between(2_000, 6_000) * MS, for_us: 1 },
-        _ => Action::SlowDisk { agent, sync_us: random.between(30, 900) * MS, for_us },
-    }]
+fn consumer(random: &mut Random, n: usize) -> ConsumerPlan {
+    let every_us = random.log_between(5, 2_000) * MS;
+    ConsumerPlan { agent: one(random, n), bytes: random.log_between(1, 64 << 10), every_us }
 }
 
-fn pauses(random: &mut Random, n: usize) -> Vec<Action> {
-    let for_us = random.pick(&[10, 200, 1_000, 8_000]).unwrap_or(10) * MS;
-    vec![Action::Pause { agent: one(random, n), for_us }]
-}
-
-fn clocks(random: &mut Random, n: usize) -> Vec<Action> {
-    let far = random.chance(200);
-    let by_s = random.between(0, if far { 4_000_000_000 } else { 120 }) as i64;
-    let by_us = (by_s - if far { 0 } else { 60 }) * SECOND as i64;
-    vec![Action::Clock { agent: one(random, n), by_us }]
-}
-
-fn members(random: &mut Random, n: usize) -> Vec<Action> {
-    let (agent, down_us) = (one(random, n), down(random));
-    vec![match random.below(5) {
-        0 | 1 => Action::Wipe { agent, down_us },
-        2 => Action::Leave { agent, down_us },
-        3 => Action::Move { agent, down_us },
-        _ => Action::MoveAll { down_us },
-    }]
+/// One of so many.
+pub(super) fn one(random: &mut Random, n: usize) -> usize {
+    usize::try_from(random.below(n as u64)).unwrap_or(0)
 }

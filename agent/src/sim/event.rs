@@ -2,7 +2,8 @@
 //!
 //! They hold what happens, never what it leads to.
 
-use super::plan::Action;
+use super::action::Action;
+use super::script::Call;
 use crate::node::{Class, Input};
 use bytes::Bytes;
 use quorate_raft::LogIndex;
@@ -23,12 +24,20 @@ pub(super) enum Event {
     Closed { link: u64, side: usize },
     /// A frame arrives.
     Frame { link: u64, to: usize, class: Class, bytes: Bytes, bulk_epoch: u64 },
-    /// A client has had its rest.
-    Client { client: usize },
+    /// A client asks.
+    Call { client: usize, call: Call },
     /// A step of the plan.
     Act { action: Action },
-    /// A trouble of a disk is over.
+    /// A consumer takes another bite.
+    Consume { consumer: usize },
+    /// There is room on a disk again.
     DiskWell { machine: usize },
+    /// An agent reads from its connections again.
+    ReadsAgain { machine: usize },
+    /// An operator asks once more that a dead agent be forgotten.
+    Forgetting { machine: usize, tries: u64 },
+    /// The process on a copy of a disk ends for good.
+    CopyEnds { copy: usize },
     /// The timers of the transport.
     Housekeeping,
 }

@@ -17,6 +17,12 @@ macro_rules! invariants {
             /// All of them.
             pub const ALL: &'static [Self] = &[$(Self::$name),*];
 
+            /// The one of this name.
+            #[must_use]
+            pub fn of(id: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|i| i.id() == id)
+            }
+
             /// Its name: what is printed, and kept beside a plan.
             #[must_use]
             pub fn id(self) -> &'static str {
@@ -79,6 +85,8 @@ invariants! {
     NoFalseOffence = "no-false-offence",
     /// A process ends only for a reason: nothing breaks without a fault.
     NoCrash = "no-crash",
+    /// After healing, somebody leads within ten election timeouts.
+    LeaderSoon = "leader-soon",
     /// After healing, one leader and one group of all.
     Converges = "converges",
     /// After healing, every agent serves.
@@ -107,6 +115,8 @@ invariants! {
     Caps = "caps",
     /// What counts as durable was synced, sector by sector.
     SyncedIsSynced = "synced-is-synced",
+    /// The same plan gives the same trace, byte for byte.
+    Deterministic = "deterministic",
     /// An assertion of an agent's own holds.
     OwnAssertion = "own-assertion",
 }

@@ -23,14 +23,20 @@ impl World {
 
     pub(super) fn dial(&mut self, machine: usize, life: u64, dial: Dial, addr: SocketAddr) {
         let there = self.machines.iter().position(|m| m.addr == addr && m.is_up());
+        let foreign = there.is_some_and(|to| self.machines[to].foreign != self.machines[machine].foreign);
         let reaches = there.is_some_and(|to| {
             let asleep = self.machines[to].process.as_ref().is_some_and(|p| p.paused_until > self.at);
             !asleep && self.network.is_open(machine, to) && self.network.is_open(to, machine)
         });
-        if !reaches || self.random.chance(self.network.loss / 4) {
+        let random = &mut self.noise.network[machine];
+        if !reaches || random.chance(self.network.loss / 4) {
             return self.push_to(self.at + DIAL_DEADLINE_US, machine, life, Happening::NoAnswer { dial, addr });
         }
-        let trips: u64 = (0..4).map(|_| self.network.delay(&mut self.random)).sum();
+        let trips: u64 = (0..4).map(|_| self.network.delay(random)).sum();
+        if foreign {
+            // Neither side's certificate is of the other one's cluster.
+            self.counters.count("strangers refused");
+        }
         self.push_to(self.at + trips, machine, life, Happening::Dialled { dial, addr });
     }
 
@@ -47,6 +53,9 @@ impl World {
         if to == machine {
             return self.dial_failed(machine, life, dial, "it is this agent's own address");
         }
+        if self.machines[to].foreign != self.machines[machine].foreign {
+            return self.dial_failed(machine, life, dial, "the certificate is of another cluster");
+        }
         let node = self.machines[to].node.get();
         if let Dial::Keep(expected) = dial
             && expected != node
@@ -61,10 +70,18 @@ impl World {
         let mine = self.end_of(machine);
         let theirs = self.end_of(to);
         // An older life at another address is asked first.
-        let older = self.older_lives(to, &mine) + self.older_lives(machine, &theirs);
+        let older = match (self.older_lives(to, &mine), self.older_lives(machine, &theirs)) {
+            (Ok(ours), Ok(others)) => ours + others,
+            _ => {
+                self.counters.count("copies refused");
+                return self.dial_failed(machine, life, dial, "this data directory is a copy, or has been copied");
+            }
+        };
+        self.machines[machine].admitted = true;
+        self.machines[to].admitted = true;
         let link = self.network.insert(mine, theirs);
         let wait = if older > 0 { PROBE_US } else { 0 };
-        let greeted = self.at + wait + self.network.delay(&mut self.random);
+        let greeted = self.at + wait + self.network.delay(&mut self.noise.network[to]);
         for end in 0..2 {
             self.network.not_before(link, end, greeted);
         }
@@ -107,14 +124,28 @@ impl World {
         gate.gate.admit(&caller).map_err(|e| e.to_string())
     }
 
-    /// Connections at `at` with another life of this node, at another address.
-    fn older_lives(&self, at: usize, end: &End) -> usize {
+    /// How many connections with another life of this node at another address `at` has that do not answer any more; an
+    /// error if one answers, or is of a later start.
+    fn older_lives(&self, at: usize, end: &End) -> Result<usize, ()> {
         let life = self.machines[at].process.as_ref().map_or(0, |p| p.life);
-        let ours = self.network.of(at, life).into_iter().filter_map(|(id, side)| {
-            let other = &self.network.links.get(&id)?.ends[1 - side];
-            (other.node == end.node && other.life != end.life && other.addr != end.addr).then_some(())
-        });
-        ours.count()
+        let boot = |m: usize, life: u64| self.machines[m].process.as_ref().filter(|p| p.life == life).map(|p| p.epoch);
+        let mut silent = 0;
+        for (id, side) in self.network.of(at, life) {
+            let Some(link) = self.network.links.get(&id) else { continue };
+            let other = &link.ends[1 - side];
+            if other.node != end.node || other.addr == end.addr {
+                continue;
+            }
+            let awake = self.machines[other.machine].process.as_ref().is_some_and(|p| p.paused_until <= self.at);
+            let open = self.network.is_open(at, other.machine) && self.network.is_open(other.machine, at);
+            let answers = other.up && awake && open && self.is_alive(other.machine, other.life);
+            let later = boot(other.machine, other.life) > boot(end.machine, end.life);
+            if answers || later {
+                return Err(());
+            }
+            silent += 1;
+        }
+        Ok(silent)
     }
 
     pub(super) fn dial_failed(&mut self, machine: usize, life: u64, dial: Dial, why: &str) {
@@ -129,7 +160,7 @@ impl World {
                 kept.failures += 1;
                 let doubled = REDIAL_US_MIN << kept.failures.min(16).saturating_sub(1);
                 let pause = doubled.min(REDIAL_US_MAX);
-                let pause = self.random.between(pause / 2, pause);
+                let pause = self.noise.network[machine].between(pause / 2, pause);
                 self.push_to(self.at + pause, machine, life, Happening::Redial { node });
             }
         }
@@ -252,7 +283,7 @@ impl World {
         self.say(format_args!("{} drops a connection with {}: {why}", letter(mine.machine), letter(other.machine)));
         self.link_gone(link, side);
         if self.network.is_open(mine.machine, other.machine) {
-            let arrives = self.at + self.network.delay(&mut self.random);
+            let arrives = self.at + self.network.delay(&mut self.noise.network[mine.machine]);
             self.push(arrives, Event::Closed { link, side: 1 - side });
         }
         self.tell_down(mine.machine, mine.life, other.node, 0);

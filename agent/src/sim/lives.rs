@@ -7,6 +7,7 @@ use super::invariant::Invariant;
 use super::machine::Dead;
 use super::plan::{MS, letter};
 use super::world::World;
+use quorate_raft::wal;
 
 /// A start takes so long.
 const START_US: u64 = 20 * MS;
@@ -16,7 +17,7 @@ const SUPERVISOR_US: u64 = 300 * MS;
 impl World {
     pub(super) fn start(&mut self, machine: usize) {
         self.machines[machine].starting = false;
-        if self.machines[machine].is_up() {
+        if self.machines[machine].is_up() || self.machines[machine].retired {
             return;
         }
         if self.machines[machine].departed {
@@ -25,11 +26,13 @@ impl World {
         }
         let at = self.at;
         let knobs = self.plan.knobs.clone();
-        match self.machines[machine].boot(at, &knobs, &mut self.random) {
+        match self.machines[machine].boot(at, &knobs, &mut self.noise.ids[machine]) {
             Ok(()) => {
                 let (node, life) = (self.machines[machine].node, self.machines[machine].lives);
                 let last = self.machines[machine].durable.log.len();
                 self.resumed(machine);
+                self.machines[machine].disk.set_torn_sectors(false);
+                self.counters.count(if last > 0 { "restarts on a used disk" } else { "starts on an empty disk" });
                 self.say(format_args!("{} starts as {node}, life {life}, {last} entries", letter(machine)));
                 self.drain(machine);
             }
@@ -43,8 +46,17 @@ impl World {
             Dead::Log(error) if self.tearing.contains_key(&machine) => {
                 let down_us = self.tearing.remove(&machine).unwrap_or(START_US);
                 self.say(format_args!("{} loses power in a call of the disk: {error}", letter(machine)));
-                self.counters.count("torn in a call");
+                self.hit("torn in a call", machine);
                 self.power_off(machine, down_us);
+            }
+            // Damage is named, and the agent stays down: a person decides.
+            Dead::Log(error @ wal::Error::Corrupt { .. })
+                if self.machines[machine].harmed && !self.machines[machine].is_up() =>
+            {
+                self.say(format_args!("{} does not start: {error}", letter(machine)));
+                self.counters.count("damage named");
+                self.machines[machine].refuses = Some(error.to_string());
+                self.machines[machine].disk.kill();
             }
             Dead::Log(error) if self.machines[machine].had_trouble() => {
                 self.say(format_args!("{} aborts: {error}", letter(machine)));

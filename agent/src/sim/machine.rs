@@ -4,7 +4,7 @@
 
 use super::clock::Clock;
 use super::event::Event;
-use super::plan::{Knobs, letter};
+use super::plan::{AgentPlan, Knobs, SECOND, letter};
 use super::random::Random;
 use super::replayed::Replayed;
 use crate::checkpoint::{Checkpoint, Store, stands_in};
@@ -20,6 +20,8 @@ use std::time::Duration;
 
 /// The trust domain of the simulated world.
 const CLUSTER: [u8; 16] = *b"simulated-world!";
+/// And another one beside it.
+const OTHER_CLUSTER: [u8; 16] = *b"the-world-beside";
 /// The wall clock at the beginning: it must not matter.
 const WALL_ORIGIN_US: i64 = 1_700_000_000_000_000;
 
@@ -65,6 +67,24 @@ pub(super) struct Machine {
     pub(super) configurations: BTreeMap<u64, Configuration>,
     /// A sync takes this long until then.
     pub(super) slow_disk: Option<(u64, u64)>,
+    /// The next sync takes this long.
+    pub(super) hangs_us: Option<u64>,
+    /// Something that was durable here was destroyed, and is not known to be whole again.
+    pub(super) harmed: bool,
+    /// What is left is known only once it has been started so often.
+    pub(super) seen_at_life: u64,
+    /// Why it does not start: its damage, named.
+    pub(super) refuses: Option<String>,
+    /// A copy of the disk: of which boot, and what was known to be durable on it.
+    pub(super) backup: Option<(u64, SimDisk, Durable)>,
+    /// What its disk had counted when that was last asked.
+    pub(super) disk_counted: quorate_raft::wal::sim::Counters,
+    /// Of another cluster.
+    pub(super) foreign: bool,
+    /// It ran on a copy of a disk, and never starts again.
+    pub(super) retired: bool,
+    /// Somebody let it in since this was last set to false.
+    pub(super) admitted: bool,
     /// It has left; its data directory is set aside at the next start.
     pub(super) departed: bool,
     /// After it has left, before its supervisor starts it again, if that does.
@@ -165,19 +185,85 @@ pub(super) fn address(machine: usize, moves: u8) -> SocketAddr {
 }
 
 impl Machine {
+    /// A machine that was never started.
+    pub(super) fn new(at: usize, plan: &AgentPlan, ids: &mut Random) -> Self {
+        let disk = SimDisk::new(ids.next());
+        Self {
+            name: plan.name.clone().unwrap_or_else(|| letter(at).to_string()),
+            disk,
+            node: fresh_node(ids),
+            addr: address(at, 0),
+            wall_us: plan.wall_us,
+            pace: plan.pace,
+            bootstrap: plan.bootstrap,
+            join: plan.join.iter().map(|j| host(*j)).collect(),
+            known: Vec::new(),
+            process: None,
+            lives: 0,
+            starting: false,
+            durable: Durable::default(),
+            archive: Vec::new(),
+            configurations: BTreeMap::new(),
+            slow_disk: None,
+            hangs_us: None,
+            harmed: false,
+            seen_at_life: 0,
+            refuses: None,
+            backup: None,
+            disk_counted: Default::default(),
+            foreign: plan.foreign,
+            retired: false,
+            admitted: false,
+            departed: false,
+            rest_us: Some(SECOND),
+        }
+    }
+
+    /// Another machine with a copy of this disk, at another address.
+    pub(super) fn copy(&self, at: usize) -> Self {
+        let disk = self.disk.fork();
+        Self {
+            name: self.name.clone(),
+            disk_counted: disk.counters(),
+            disk,
+            node: self.node,
+            addr: address(at, 0),
+            join: self.join.clone(),
+            known: self.known.clone(),
+            process: None,
+            durable: self.durable.clone(),
+            archive: self.archive.clone(),
+            configurations: self.configurations.clone(),
+            backup: None,
+            refuses: None,
+            ..Self::new(at, &AgentPlan::default(), &mut Random::new(0))
+        }
+    }
+
     pub(super) fn is_up(&self) -> bool {
         self.process.is_some()
+    }
+
+    /// May a client of this cluster ask it?
+    pub(super) fn can_be_asked(&self) -> bool {
+        self.is_up() && !self.foreign && !self.retired
+    }
+
+    /// Is it one of the agents that must converge?
+    pub(super) fn counts(&self) -> bool {
+        !self.foreign && !self.retired
     }
 
     /// Did its disk ever refuse a call?
     pub(super) fn had_trouble(&self) -> bool {
         let seen = self.disk.counters();
-        seen.errors > 0 || seen.full > 0
+        seen.errors > 0 || seen.full > 0 || seen.is_lying()
     }
 
     /// An empty disk: another node.
     pub(super) fn wipe(&mut self, random: &mut Random) {
         self.disk = SimDisk::new(random.next());
+        self.disk_counted = Default::default();
         // Stands for `server/data.rs`: without the node key, another node.
         if !mutant!(WipedKeepsItsId) {
             self.node = fresh_node(random);
@@ -186,6 +272,10 @@ impl Machine {
         self.durable = Durable::default();
         self.archive.clear();
         self.configurations.clear();
+        self.harmed = false;
+        self.seen_at_life = 0;
+        self.refuses = None;
+        self.backup = None;
         self.bootstrap = false;
         self.departed = false;
     }
@@ -205,7 +295,8 @@ impl Machine {
     pub(super) fn boot(&mut self, at: u64, knobs: &Knobs, random: &mut Random) -> Result<(), Dead> {
         let disk = self.disk.attach();
         if !wal::exists(&disk).map_err(Dead::Log)? {
-            wal::create(&disk, Meta::new(CLUSTER, self.node)).map_err(Dead::Log)?;
+            let cluster = if self.foreign { OTHER_CLUSTER } else { CLUSTER };
+            wal::create(&disk, Meta::new(cluster, self.node)).map_err(Dead::Log)?;
         }
         let options = wal::Options {
             segment_bytes: knobs.segment_bytes,
@@ -284,12 +375,12 @@ impl Machine {
         let found = self.read_all(&opened.reader)?;
         // Where the end of a log is suspect, the log says so and ends earlier.
         let kept = if opened.recovered.suspect.is_some() { found.len() } else { usize::MAX };
-        for (at, (_, chain)) in self.durable.log.iter().enumerate().take(kept) {
+        for (at, (_, chain)) in self.durable.log.iter().enumerate().take(kept).filter(|_| !self.harmed) {
             if found.get(at).is_none_or(|e| e.header().chain != *chain) {
                 return Err(Dead::Lost(format!("entry {} was durable, and is not there after a restart", at + 1)));
             }
         }
-        if opened.meta.hard_state.term < self.durable.hard_state.term {
+        if opened.meta.hard_state.term < self.durable.hard_state.term && !self.harmed {
             return Err(Dead::Lost("a durable term is not there after a restart".into()));
         }
         self.durable.log = found.iter().map(|e| (e.header().term, e.header().chain)).collect();

@@ -3,32 +3,46 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `plan`, `draw` | all that a run does to its world, spelled out; and how a seed becomes one |
+//! | `plan`, `action`, `script` | all that a run does to its world, spelled out: the world, the blows, the requests |
+//! | `draw`, `storm` | how a seed becomes a plan |
+//! | `saved` | a plan as a file |
 //! | `world`, `event` | the one line of events, and the turns of the agents' loops |
 //! | `lives`, `requests` | how processes start and end; what clients ask, and what is made of the answers |
 //! | `machine`, `clock` | a disk, clocks, and at times a process on it |
 //! | `network`, `links` | what gets through, and connections as the transport keeps them |
 //! | `outputs` | the orders of a node, carried out |
-//! | `faults` | the steps of a plan |
-//! | `client` | what was asked, and what was heard |
+//! | `faults` | the steps of a plan, carried out: on processes, the network, disks and members |
+//! | `operator` | what a person does about agents that cannot help themselves |
+//! | `client`, `consumer` | what was asked, and what was heard; who reads along |
 //! | `checkpoints`, `replayed` | states that are saved, and what they must equal |
 //! | `witness`, `invariant` | what must be true, checked from outside; and the names of these promises |
-//! | `shrink` | a shorter plan that breaks a promise as well |
 //! | `audit` | does a disk bear out what its process was told? |
+//! | `campaign` | many worlds, and what they have shown together |
+//! | `shrink` | a shorter plan that breaks the same promise |
 //! | `bite` | with a deliberate bug (feature `mutants`): is it caught? |
+//! | `random`, `counters`, `trace` | chance, what took effect, and what happened line by line |
 //! | `verdict` | the calm after the storm: does it converge and serve |
 //!
+//! # What an event is
+//! One thing that happens at a moment: an alarm or another input of a node, the arrival of a frame or datagram, the end
+//! of a sync or read, a step of a client or of the plan.
+//!
 //! # Limits
-//! No bit rot, no cloned data directories and no hostile agents yet. A connection's bulk lane breaks with it.
+//! No sessions of clients, so none is evicted; no hostile agents. A connection's bulk lane breaks with it. While a second
+//! process runs on a copy of a disk nobody is cut off: two copies that never meet are not told apart by anything. Faults
+//! that destroy what was durable are done only while every other voter holds it (`faults/harm`), one agent at a time.
 
 #![warn(missing_docs)]
 
+mod action;
 mod audit;
 #[cfg(feature = "mutants")]
 pub mod bite;
+mod campaign;
 mod checkpoints;
 mod client;
 mod clock;
+mod consumer;
 mod counters;
 mod draw;
 mod event;
@@ -38,21 +52,28 @@ mod links;
 mod lives;
 mod machine;
 mod network;
+mod operator;
 mod outputs;
 mod plan;
 mod random;
 mod replayed;
 mod requests;
+mod saved;
+mod script;
 mod shrink;
+mod storm;
 mod trace;
 mod verdict;
 mod witness;
 mod world;
 
-pub use counters::Counters;
+pub use action::Action;
+pub use campaign::{Campaign, Totals, campaign};
+pub use counters::{Counters, FAULTS, Role};
 pub use invariant::{Invariant, Violation};
-pub use plan::{Action, AgentPlan, Knobs, Plan, Step};
-pub use shrink::shrink;
+pub use plan::{AgentPlan, Knobs, Plan, Step};
+pub use script::{Asked, Call, ConsumerPlan};
+pub use shrink::{Shrunk, shrink};
 
 /// What a run has shown.
 #[derive(Clone, Debug)]
@@ -63,6 +84,10 @@ pub struct Report {
     pub trace_hash: u64,
     /// How many lines the trace had.
     pub trace_lines: u64,
+    /// Things that happened: see the module.
+    pub events: u64,
+    /// How long it lasted in the simulated world, in microseconds.
+    pub lasted_us: u64,
     /// The last lines, or all if they were asked for.
     pub trace: Vec<String>,
     /// What happened, by kind.

@@ -41,14 +41,44 @@ pub(super) struct Network {
     next: u64,
     /// Nothing gets from the first to the second machine.
     pub(super) cut: BTreeSet<(usize, usize)>,
+    /// These read nothing from their connections.
+    pub(super) not_reading: BTreeSet<usize>,
+    /// The connection of these breaks under their next frame.
+    pub(super) breaking: BTreeSet<usize>,
+    /// Gossip that may come again: from whom to whom, when it was sent.
+    pub(super) old_gossip: BTreeMap<(usize, usize), VecDeque<OldGossip>>,
     pub(super) loss: u64,
     pub(super) duplicate: u64,
+    pub(super) reorder: u64,
     pub(super) delay_us_min: u64,
     pub(super) delay_us_max: u64,
 }
 
 /// After a lost packet, until it is sent again.
 const RESEND_US: u64 = 60_000;
+/// How much longer a packet takes at most that others overtake.
+const OVERTAKEN_US: u64 = 3_000_000;
+/// Gossip packets kept for each way, to come again.
+const OLD_GOSSIP_MAX: usize = 24;
+
+/// A gossip packet that may come again.
+#[derive(Clone, Debug)]
+pub(super) struct OldGossip {
+    pub(super) sent: u64,
+    /// Who sent it: a machine may have become another node since.
+    pub(super) node: u64,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// How a frame gets through.
+pub(super) struct Passage {
+    /// When it arrives.
+    pub(super) arrives: u64,
+    /// How often it was lost on the way.
+    pub(super) lost: u64,
+    /// It took far longer than others.
+    pub(super) late: bool,
+}
 
 impl Network {
     pub(super) fn new(knobs: &Knobs) -> Self {
@@ -56,8 +86,12 @@ impl Network {
             links: BTreeMap::new(),
             next: 0,
             cut: BTreeSet::new(),
+            not_reading: BTreeSet::new(),
+            breaking: BTreeSet::new(),
+            old_gossip: BTreeMap::new(),
             loss: knobs.loss,
             duplicate: knobs.duplicate,
+            reorder: knobs.reorder,
             delay_us_min: knobs.delay_us_min,
             delay_us_max: knobs.delay_us_max,
         }
@@ -81,18 +115,34 @@ impl Network {
         self.next
     }
 
-    /// When a frame sent now to this end arrives; and how often it was lost on the way.
-    pub(super) fn arrival(&mut self, link: u64, to: usize, class: Class, at: u64, random: &mut Random) -> (u64, u64) {
-        let mut arrives = at + self.delay(random);
+    /// How much longer this packet takes than others; mostly no longer.
+    pub(super) fn detour(&self, random: &mut Random) -> u64 {
+        if random.chance(self.reorder) { random.between(1, OVERTAKEN_US) } else { 0 }
+    }
+
+    /// A gossip packet is kept, to come again: the first ones, then ever newer ones.
+    pub(super) fn remember_gossip(&mut self, from: usize, to: usize, at: u64, node: u64, bytes: &[u8]) {
+        let kept = self.old_gossip.entry((from, to)).or_default();
+        if kept.len() >= OLD_GOSSIP_MAX {
+            // Half of them stay as old as they are.
+            kept.remove(OLD_GOSSIP_MAX / 2);
+        }
+        kept.push_back(OldGossip { sent: at, node, bytes: bytes.to_vec() });
+    }
+
+    /// How a frame sent now gets to this end.
+    pub(super) fn arrival(&mut self, link: u64, to: usize, class: Class, at: u64, random: &mut Random) -> Passage {
+        let detour = self.detour(random);
+        let (mut arrives, late) = (at + self.delay(random) + detour, detour > 0);
         let mut lost = 0;
         while lost < 5 && random.chance(self.loss) {
             arrives += RESEND_US;
             lost += 1;
         }
-        let Some(link) = self.links.get_mut(&link) else { return (arrives, lost) };
+        let Some(link) = self.links.get_mut(&link) else { return Passage { arrives, lost, late } };
         let last = &mut link.last[to][lane(class)];
         *last = arrives.max(*last + 1);
-        (*last, lost)
+        Passage { arrives: *last, lost, late }
     }
 
     /// Frames to this end must not arrive before.

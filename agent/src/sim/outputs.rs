@@ -29,11 +29,11 @@ impl World {
             Output::Datagram { node, bytes, .. } => self.datagram(machine, life, node, bytes),
             Output::Exchange { node, bytes, .. } => {
                 let Some((link, to)) = self.network.route(machine, life, node) else { return };
-                let (arrives, _) = self.network.arrival(link, to, Class::Peer, at, &mut self.random);
+                let passage = self.network.arrival(link, to, Class::Peer, at, &mut self.noise.network[machine]);
                 let end = self.network.links[&link].ends[to].clone();
-                if self.network.is_open(machine, end.machine) {
+                if self.network.is_open(machine, end.machine) && !self.is_gossip_lost(machine) {
                     let asked = Happening::Asked { from: machine, from_life: life, bytes };
-                    self.push_to(arrives, end.machine, end.life, asked);
+                    self.push_to(passage.arrives, end.machine, end.life, asked);
                 }
             }
             Output::ExchangeReply { token, bytes } => self.reply(machine, token, bytes),
@@ -60,12 +60,12 @@ impl World {
             }
             Output::Fetch { token, from, to, bytes_max } => {
                 // One thread reads: the answers come in the order of the questions.
-                let done = process.reading_until.max(at) + self.random.between(100, 5_000);
+                let done = process.reading_until.max(at) + self.noise.pace[machine].between(100, 5_000);
                 process.reading_until = done;
                 self.push_to(done, machine, life, Happening::Fetched { token, from, to, bytes_max });
             }
             Output::Repair { id, entries } => {
-                let done = at + self.random.between(200, 10_000);
+                let done = at + self.noise.pace[machine].between(200, 10_000);
                 self.push_to(done, machine, life, Happening::Repair { id, entries });
             }
             Output::Checkpoint(checkpoint) => self.checkpoint(machine, checkpoint),
@@ -77,7 +77,7 @@ impl World {
                 // What was queued is done before the process ends.
                 self.save(machine);
                 self.say(format_args!("{} has stopped", letter(machine)));
-                self.counters.count("stopped");
+                self.hit("stopped", machine);
                 self.machines[machine].disk.kill();
                 self.end_process(machine);
                 if let Some(rest_us) = self.machines[machine].rest_us {
@@ -86,7 +86,7 @@ impl World {
             }
             Output::Departed => {
                 self.say(format_args!("{} has left", letter(machine)));
-                self.counters.count("departed");
+                self.hit("departed", machine);
                 self.machines[machine].departed = true;
                 self.machines[machine].disk.kill();
                 self.end_process(machine);
@@ -95,7 +95,10 @@ impl World {
                 }
             }
             Output::Note { level, text } => {
-                if text.contains("alarm of Raft") {
+                if text.contains("has lost entries that it acknowledged") && self.harms > 0 {
+                    // True: its disk was harmed on purpose.
+                    self.counters.count("lost entries told");
+                } else if text.contains("alarm of Raft") {
                     let what = format!("{} raises an alarm among the honest: {text}", letter(machine));
                     self.witness.blame(Invariant::NoFalseOffence, what);
                 }
@@ -111,7 +114,7 @@ impl World {
         if published.readable < before.readable || published.readable_index < before.readable_index {
             self.witness.blame(Invariant::ReadableGrows, format!("what {} may read went back", letter(machine)));
         }
-        if published.readable_index != before.readable_index {
+        if published.readable_index != before.readable_index && !self.machines[machine].foreign {
             let (index, readable) = (published.readable_index.0, published.readable);
             self.witness.applied(machine, &self.machines, index, readable);
         }
@@ -120,7 +123,9 @@ impl World {
     // ---- messages ----
 
     fn send(&mut self, machine: usize, life: u64, node: u64, class: Class, message: &PeerMessage) {
-        if let PeerMessage::Raft(raft) = message {
+        if let PeerMessage::Raft(raft) = message
+            && !self.machines[machine].foreign
+        {
             let from = &self.machines[machine];
             self.witness.said(from.node, node, raft, &from.durable);
             self.witness.spoke(machine, &self.machines, node, raft, self.at);
@@ -134,11 +139,26 @@ impl World {
             }
             return;
         };
+        let waiting = self.network.links.get(&link).map_or(0, |l| l.stalled[to].len() as u64);
+        if waiting >= self.plan.knobs.queue_frames {
+            self.counters.count("queue full");
+            if let PeerMessage::Forward { id, .. } = message {
+                let message = PeerMessage::Forwarded { id: *id, result: Err(never_sent()) };
+                self.inbox.push_back((machine, Input::Peer { node, message }));
+            }
+            return;
+        }
         let bytes = Bytes::from(encode_peer(message).concat());
-        let (arrives, lost) = self.network.arrival(link, to, class, self.at, &mut self.random);
-        self.counters.add("packets lost", lost);
-        let bulk_epoch = self.network.links.get(&link).map_or(0, |l| l.bulk_epoch);
-        self.push(arrives, Event::Frame { link, to, class, bytes, bulk_epoch });
+        let passage = self.network.arrival(link, to, class, self.at, &mut self.noise.network[machine]);
+        self.counters.add("packets lost", passage.lost);
+        self.counters.add("frames late", u64::from(passage.late));
+        let (bulk_epoch, other) = self.network.links.get(&link).map_or((0, 0), |l| (l.bulk_epoch, l.ends[to].machine));
+        if self.network.breaking.remove(&machine) || self.network.breaking.remove(&other) {
+            // The connection breaks while the frame is half-way.
+            let breaks = self.at + (passage.arrives - self.at) / 2;
+            self.push(breaks, Event::Closed { link, side: to });
+        }
+        self.push(passage.arrives, Event::Frame { link, to, class, bytes, bulk_epoch });
     }
 
     /// What is sent for nothing: to somebody whose disk holds it already, or where it finds a gap.
@@ -159,9 +179,11 @@ impl World {
         let Some(l) = self.network.links.get_mut(&link) else { return };
         let (machine, life, from) = (l.ends[to].machine, l.ends[to].life, l.ends[1 - to].machine);
         if !l.ends[to].up || (class == Class::Bulk && bulk_epoch != l.bulk_epoch) {
+            self.counters.count("frames lost");
             return;
         }
-        if self.network.cut.contains(&(from, machine)) || !l.stalled[to].is_empty() {
+        let not_read = self.network.not_reading.contains(&machine);
+        if not_read || self.network.cut.contains(&(from, machine)) || !l.stalled[to].is_empty() {
             l.stalled[to].push_back((class, bytes));
             self.counters.count("frames stalled");
             return;
@@ -202,14 +224,15 @@ impl World {
         for (id, link) in &mut self.network.links {
             for to in 0..2 {
                 let (from, machine) = (link.ends[1 - to].machine, link.ends[to].machine);
-                if !self.network.cut.contains(&(from, machine)) {
+                if !self.network.cut.contains(&(from, machine)) && !self.network.not_reading.contains(&machine) {
                     let bulk_epoch = link.bulk_epoch;
                     going.extend(link.stalled[to].drain(..).map(|(class, bytes)| (*id, to, class, bytes, bulk_epoch)));
                 }
             }
         }
         for (link, to, class, bytes, bulk_epoch) in going {
-            let (arrives, _) = self.network.arrival(link, to, class, self.at, &mut self.random);
+            let Some(from) = self.network.links.get(&link).map(|l| l.ends[1 - to].machine) else { continue };
+            let arrives = self.network.arrival(link, to, class, self.at, &mut self.noise.network[from]).arrives;
             self.push(arrives, Event::Frame { link, to, class, bytes, bulk_epoch });
         }
     }
@@ -220,17 +243,30 @@ impl World {
             let ends = &self.network.links[&link].ends;
             (ends[to].clone(), ends[1 - to].node)
         };
-        let copies = if self.random.chance(self.network.duplicate) { 2 } else { 1 };
+        let node = self.machines[machine].node.get();
+        self.network.remember_gossip(machine, end.machine, self.at, node, &bytes);
+        let random = &mut self.noise.network[machine];
+        let copies = if random.chance(self.network.duplicate) { 2 } else { 1 };
         self.counters.add("datagrams doubled", copies - 1);
         for _ in 0..copies {
-            if !self.network.is_open(machine, end.machine) || self.random.chance(self.network.loss) {
+            let random = &mut self.noise.network[machine];
+            let lost = random.chance(self.network.loss);
+            let detour = self.network.detour(random);
+            let arrives = self.at + self.network.delay(random) + detour;
+            // Nobody keeps datagrams for whoever does not read.
+            let unread = self.network.not_reading.contains(&end.machine) || self.is_gossip_lost(machine);
+            if lost || unread || !self.network.is_open(machine, end.machine) {
                 self.counters.count("datagrams lost");
                 continue;
             }
-            let arrives = self.at + self.network.delay(&mut self.random);
+            self.counters.add("datagrams overtaken", u64::from(detour > 0));
             let datagram = Happening::Datagram { link, from, bytes: bytes.clone() };
             self.push_to(arrives, end.machine, end.life, datagram);
         }
+    }
+
+    fn is_gossip_lost(&self, machine: usize) -> bool {
+        self.gossip_lost.get(&machine).is_some_and(|until| *until > self.at)
     }
 
     pub(super) fn asked(&mut self, machine: usize, life: u64, from: usize, from_life: u64, bytes: Vec<u8>) {
@@ -250,8 +286,8 @@ impl World {
         let Some((to, life)) = self.exchanges.remove(&(machine, token)) else {
             return self.witness.blame(Invariant::OneAnswer, format!("{} answered an exchange twice", letter(machine)));
         };
-        if self.network.is_open(machine, to) {
-            let arrives = self.at + self.network.delay(&mut self.random);
+        if self.network.is_open(machine, to) && !self.is_gossip_lost(machine) {
+            let arrives = self.at + self.network.delay(&mut self.noise.network[machine]);
             let from = self.machines[machine].node.get();
             self.push_to(arrives, to, life, Happening::Replied { from, bytes });
         }
@@ -275,7 +311,9 @@ impl World {
         let Some(process) = &mut self.machines[machine].process else { return };
         process.queue.push(ticket, batch);
         for (index, configuration) in configurations {
-            self.witness.ordered(machine, &self.machines, index);
+            if !self.machines[machine].foreign {
+                self.witness.ordered(machine, &self.machines, index);
+            }
             self.machines[machine].configurations.insert(index, configuration);
         }
         self.write(machine);
@@ -288,7 +326,8 @@ impl World {
             Ok(group) => {
                 if group.syncs {
                     let knobs = &self.plan.knobs;
-                    let takes = slow.unwrap_or_else(|| self.random.between(knobs.sync_us_min, knobs.sync_us_max));
+                    let usual = self.noise.pace[machine].between(knobs.sync_us_min, knobs.sync_us_max);
+                    let takes = self.machines[machine].hangs_us.take().or(slow).unwrap_or(usual);
                     self.push_to(self.at + takes, machine, life, Happening::Synced);
                 }
                 if let Some(ticket) = group.overtook {

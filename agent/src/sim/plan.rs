@@ -2,6 +2,9 @@
 //!
 //! It holds no chance: what is left to chance in a run is the noise of its seed, such as the delay of each packet.
 
+pub(super) use super::action::Action;
+use super::script::{Call, ConsumerPlan};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Microseconds in a millisecond and a second.
@@ -10,7 +13,8 @@ pub(super) const MS: u64 = 1_000;
 pub(super) const SECOND: u64 = 1_000_000;
 
 /// A whole run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Plan {
     /// Of the noise.
     pub seed: u64,
@@ -18,8 +22,10 @@ pub struct Plan {
     pub agents: Vec<AgentPlan>,
     /// How the world is made.
     pub knobs: Knobs,
-    /// How many clients append and read.
-    pub clients: usize,
+    /// What each client asks, in this order.
+    pub script: Vec<Vec<Call>>,
+    /// Who reads along.
+    pub consumers: Vec<ConsumerPlan>,
     /// When everything is healed and must converge, in microseconds.
     pub calm_at_us: u64,
     /// What is done until then.
@@ -27,7 +33,8 @@ pub struct Plan {
 }
 
 /// One agent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct AgentPlan {
     /// When it is started for the first time, in microseconds.
     pub start_us: u64,
@@ -40,11 +47,16 @@ pub struct AgentPlan {
     /// How many microseconds its monotonic clock counts in a thousand true ones, until all is calm.
     pub pace: u64,
     /// Its name, if it is not the one of its place.
+    #[serde(default)]
     pub name: Option<String>,
+    /// Its certificate is of another cluster: it must never get in.
+    #[serde(default)]
+    pub foreign: bool,
 }
 
 /// Bounds and tempers of a world.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Knobs {
     /// Bytes of a segment of the log.
     pub segment_bytes: u64,
@@ -60,6 +72,10 @@ pub struct Knobs {
     pub loss: u64,
     /// Datagrams of a thousand that come twice.
     pub duplicate: u64,
+    /// Packets of a thousand that take far longer than others, so that many later ones overtake them.
+    pub reorder: u64,
+    /// Most frames that wait for a way on one connection; a further one is not taken.
+    pub queue_frames: u64,
     /// A connection without any packet for this long is gone, in microseconds.
     pub idle_us: u64,
     /// Inputs within this time share one turn of the agent's loop, in microseconds.
@@ -78,8 +94,6 @@ pub struct Knobs {
     pub name_hold_us: u64,
     /// Entries between two checkpoints.
     pub checkpoint_entries: u64,
-    /// Between two requests of one client, at most, in microseconds.
-    pub think_us: u64,
 }
 
 impl Knobs {
@@ -94,6 +108,8 @@ impl Knobs {
             delay_us_max: 2 * MS,
             loss: 0,
             duplicate: 0,
+            reorder: 0,
+            queue_frames: 100_000,
             idle_us: 4 * SECOND,
             turn_us: 0,
             append_entries_max: 1024,
@@ -103,99 +119,18 @@ impl Knobs {
             disk_reserve_bytes: 64 << 10,
             name_hold_us: 30 * SECOND,
             checkpoint_entries: 20,
-            think_us: 100 * MS,
         }
     }
 }
 
 /// Something is done at a moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Step {
     /// When, in microseconds.
     pub at_us: u64,
     /// What.
     pub action: Action,
-}
-
-/// What can be done to a world. Agents are named by their place in the plan.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Action {
-    /// Power loss: unsynced writes survive or not, each by itself. It starts again after `down_us`.
-    Crash { agent: usize, down_us: u64 },
-    /// `kill -9`: what was written stays.
-    Kill { agent: usize, down_us: u64 },
-    /// Power loss in the middle of a write: after so many more calls of the disk.
-    Tear { agent: usize, calls: u64, down_us: u64 },
-    /// Power loss of whoever leads then.
-    CrashLeader { down_us: u64 },
-    /// Power loss of all at once.
-    CrashAll { down_us: u64 },
-    /// The process is stopped, and goes on later.
-    Pause { agent: usize, for_us: u64 },
-    /// Nothing gets from one to the other.
-    Cut { from: usize, to: usize },
-    /// Nothing gets to or from it.
-    Isolate { agent: usize },
-    /// Nothing gets to or from whoever leads then.
-    IsolateLeader,
-    /// Nothing gets from these to the rest, nor back.
-    Halves { left: Vec<usize> },
-    /// All ways are open again.
-    Heal,
-    /// All its connections break.
-    Reset { agent: usize },
-    /// What is under way on its bulk connections is lost.
-    LoseBulk { agent: usize },
-    /// Another weather of the network.
-    Weather { loss: u64, duplicate: u64, delay_us_max: u64 },
-    /// Its syncs take this long for a while.
-    SlowDisk { agent: usize, sync_us: u64, for_us: u64 },
-    /// Its next sync fails: the process aborts, and is started again.
-    FailSync { agent: usize, down_us: u64 },
-    /// Its disk is full for a while.
-    FullDisk { agent: usize, for_us: u64 },
-    /// Its wall clock jumps.
-    Clock { agent: usize, by_us: i64 },
-    /// It is stopped, and started with an empty disk under the same name, unless that would endanger a quorum.
-    Wipe { agent: usize, down_us: u64 },
-    /// An operator asks it to leave; after that it is started again as a new node.
-    Leave { agent: usize, down_us: u64 },
-    /// It returns under another address.
-    Move { agent: usize, down_us: u64 },
-    /// All return under other addresses.
-    MoveAll { down_us: u64 },
-}
-
-impl Action {
-    /// In one word, for counters.
-    #[must_use]
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Crash { .. } => "crash",
-            Self::Kill { .. } => "kill",
-            Self::Tear { .. } => "tear",
-            Self::CrashLeader { .. } => "crash-leader",
-            Self::CrashAll { .. } => "crash-all",
-            Self::Pause { .. } => "pause",
-            Self::Cut { .. } => "cut",
-            Self::Isolate { .. } => "isolate",
-            Self::IsolateLeader => "isolate-leader",
-            Self::Halves { .. } => "halves",
-            Self::Heal => "heal",
-            Self::Reset { .. } => "reset",
-            Self::LoseBulk { .. } => "lose-bulk",
-            Self::Weather { .. } => "weather",
-            Self::SlowDisk { .. } => "slow-disk",
-            Self::FailSync { .. } => "fail-sync",
-            Self::FullDisk { .. } => "full-disk",
-            Self::Clock { .. } => "clock",
-            Self::Wipe { .. } => "wipe",
-            Self::Leave { .. } => "leave",
-            Self::Move { .. } => "move",
-            Self::MoveAll { .. } => "move-all",
-        }
-    }
 }
 
 /// The letter of an agent, which is its name unless the plan says otherwise.
@@ -206,20 +141,26 @@ pub(super) fn letter(agent: usize) -> char {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "seed {}: {} agents, {} clients", self.seed, self.agents.len(), self.clients)?;
+        let calls: usize = self.script.iter().map(Vec::len).sum();
+        let (agents, clients) = (self.agents.len(), self.script.len());
+        writeln!(f, "seed {}: {agents} agents, {clients} clients with {calls} requests", self.seed)?;
         for (at, agent) in self.agents.iter().enumerate() {
             let join: String = agent.join.iter().map(|j| letter(*j)).collect();
             let bootstrap = if agent.bootstrap { " --bootstrap" } else { "" };
+            let foreign = if agent.foreign { ", of another cluster" } else { "" };
             let start = agent.start_us as f64 / SECOND as f64;
             writeln!(
                 f,
-                "  {} starts at {start:.3} s{bootstrap} --join [{join}], clock {:+} us at {} in 1000",
+                "  {} starts at {start:.3} s{bootstrap} --join [{join}], clock {:+} us at {} in 1000{foreign}",
                 letter(at),
                 agent.wall_us,
                 agent.pace
             )?;
         }
         writeln!(f, "  {:?}", self.knobs)?;
+        for consumer in &self.consumers {
+            writeln!(f, "  {consumer:?}")?;
+        }
         for step in &self.steps {
             writeln!(f, "  {:>9.3} s {:?}", step.at_us as f64 / SECOND as f64, step.action)?;
         }

@@ -6,19 +6,30 @@ use super::client::{End, Kind, Operation, TICK_US};
 use super::event::{Event, Happening};
 use super::invariant::Invariant;
 use super::plan::{MS, SECOND, letter};
+use super::script::{Asked, Call};
 use super::world::World;
 use crate::api::{Answer, Effect, Status};
 use crate::node::{Input, Reply, Request};
 use quorate_raft::Mono;
 
+/// Before a client asks somebody else.
+const RETRY_US: u64 = 20 * MS;
+
 impl World {
     /// Asks an agent something. Gives the number of the operation; none if the agent is down.
     pub(super) fn ask(&mut self, client: Option<usize>, machine: usize, kind: Kind, timeout_us: u64) -> Option<usize> {
-        let bytes = match self.random.below(20) {
-            0 => 5_000,
-            1..=3 => 300,
-            _ => 0,
-        };
+        self.ask_with(client, machine, kind, timeout_us, 0)
+    }
+
+    /// The same, with records of so many bytes.
+    fn ask_with(
+        &mut self,
+        client: Option<usize>,
+        machine: usize,
+        kind: Kind,
+        timeout_us: u64,
+        bytes: usize,
+    ) -> Option<usize> {
         let at = self.at;
         let floor = self.witness.acked_next();
         let process = self.machines[machine].process.as_mut()?;
@@ -26,7 +37,7 @@ impl World {
         let id = process.next_request;
         let (life, deadline) = (process.life, process.clock.read(at + timeout_us));
         process.requests.insert(id, self.operations.len());
-        let operation = Operation { client, machine, kind, deadline, floor, end: None };
+        let operation = Operation { client, machine, kind, deadline, floor, retry: None, end: None };
         self.operations.push(operation);
         self.say(format_args!("{} is asked: {kind:?}", letter(machine)));
         let request = Request { id, who: "client sim".into(), deadline, what: kind.what(timeout_us, bytes) };
@@ -98,8 +109,21 @@ impl World {
         }
         self.operations[number].end = Some(end);
         if let Some(client) = client {
-            let rest = self.random.between(MS, self.plan.knobs.think_us.max(MS));
-            self.push(self.at + rest, Event::Client { client });
+            self.heard(client, number);
+        }
+    }
+
+    /// A client has its answer: it asks somebody else if that was no good, or goes on in its script.
+    fn heard(&mut self, client: usize, number: usize) {
+        let failed = self.operations[number].end.as_ref().is_none_or(|e| e.word() != "ok");
+        match self.operations[number].retry.take().filter(|_| failed && self.clients_run) {
+            Some(call) if call.retries > 0 => {
+                self.counters.count("retried elsewhere");
+                let agent = (self.operations[number].machine + 1) % self.machines.len();
+                let call = Call { at_us: self.at + RETRY_US, agent, retries: call.retries - 1, ..call };
+                self.push(call.at_us, Event::Call { client, call });
+            }
+            _ => self.next_call(client),
         }
     }
 
@@ -114,31 +138,38 @@ impl World {
         process.is_some_and(|p| p.paused_until > 0 && self.at <= p.paused_until + SECOND)
     }
 
-    /// The next request of a client, of an agent that is up.
-    pub(super) fn client(&mut self, client: usize) {
+    /// The next request of a client takes its place on the line.
+    pub(super) fn next_call(&mut self, client: usize) {
+        let next = self.calls_made[client];
+        let Some(call) = self.plan.script[client].get(next).cloned() else { return };
+        self.calls_made[client] += 1;
+        let at = call.at_us.max(self.at + MS);
+        self.push(at, Event::Call { client, call });
+    }
+
+    /// A client asks the agent it means, or the next one that is up.
+    pub(super) fn call(&mut self, client: usize, call: Call) {
         if !self.clients_run {
             return;
         }
-        let up: Vec<usize> = (0..self.machines.len()).filter(|m| self.machines[*m].is_up()).collect();
-        let timeout_us = self.random.between(200, 3_000) * MS;
-        let kind = match self.random.below(10) {
-            0..=6 => {
-                let count = if self.random.chance(200) { self.random.between(2, 5) } else { 1 };
+        let count = self.machines.len();
+        let up = (0..count).map(|more| (call.agent + more) % count).find(|m| self.machines[*m].can_be_asked());
+        let Some(machine) = up else {
+            // Nobody is there: it looks again, and asks the same.
+            return self.push(self.at + 100 * MS, Event::Call { client, call });
+        };
+        let (kind, bytes) = match call.what {
+            Asked::Append { count, bytes } => {
                 let first = self.next_value;
                 self.next_value += count;
-                Kind::Append { first, count }
+                (Kind::Append { first, count }, usize::try_from(bytes).unwrap_or(0))
             }
-            7 | 8 => Kind::Read,
-            // Now and then an operator moves leadership about.
-            9 if self.random.chance(50) => {
-                let to = self.random.below(self.machines.len() as u64 + 1) as usize;
-                Kind::Transfer { to: (to < self.machines.len()).then_some(to) }
-            }
-            _ => Kind::Await { next: self.witness.acked_next() },
+            Asked::Read => (Kind::Read, 0),
+            Asked::Await => (Kind::Await { next: self.witness.acked_next() }, 0),
+            Asked::Transfer { to } => (Kind::Transfer { to }, 0),
         };
-        let asked = self.random.pick(&up).and_then(|machine| self.ask(Some(client), machine, kind, timeout_us));
-        if asked.is_none() {
-            self.push(self.at + 100 * MS, Event::Client { client });
+        if let Some(number) = self.ask_with(Some(client), machine, kind, call.timeout_us, bytes) {
+            self.operations[number].retry = Some(call);
         }
     }
 

@@ -4,15 +4,19 @@
 
 use super::client::{End, Kind, TICK_US};
 use super::clock::TRUE_PACE;
+use super::event::Happening;
 use super::invariant::Invariant;
 use super::plan::{MS, SECOND, letter};
 use super::world::World;
 use crate::api::Status;
-use crate::node::Input;
 use std::collections::BTreeSet;
 
 /// Everyone agrees on one leader and one group within this time of calm.
 const CONVERGE_WITHIN_US: u64 = 45 * SECOND;
+/// After healing, somebody leads within so many election timeouts ...
+const LEADER_WITHIN_TIMEOUTS: u64 = 10;
+/// ... counted from when they can speak with each other: dead connections end, and the next dial comes.
+const GREETING_US: u64 = 10 * SECOND;
 /// Between two looks.
 const LOOK_EVERY_US: u64 = 500 * MS;
 /// A request in a calm world is answered well within this time.
@@ -33,38 +37,44 @@ impl World {
 
     fn calm(&mut self) {
         self.say(format_args!("--- calm"));
-        self.network.cut.clear();
+        self.clients_run = false;
         self.network.loss = 0;
         self.network.duplicate = 0;
+        self.network.reorder = 0;
         self.network.delay_us_max = self.network.delay_us_max.min(2 * MS).max(self.network.delay_us_min);
-        self.unstall();
+        self.network.not_reading.clear();
+        self.network.breaking.clear();
+        self.gossip_lost.clear();
+        self.heal();
         for machine in 0..self.machines.len() {
+            if self.machines[machine].retired {
+                self.copy_ends(machine);
+                continue;
+            }
             self.audit(machine);
             self.machines[machine].disk.heal();
             self.machines[machine].slow_disk = None;
-            if self.tearing.remove(&machine).is_some() && !self.machines[machine].is_up() {
-                self.start_at(machine, self.at);
+            self.machines[machine].hangs_us = None;
+            if let Some(life) = self.machines[machine].process.as_ref().filter(|p| p.syncing.is_some()).map(|p| p.life)
+            {
+                // A call that hangs returns.
+                self.push_to(self.at + MS, machine, life, Happening::Synced);
             }
+            self.tearing.remove(&machine);
             self.resume(machine);
-            self.machines[machine].pace = TRUE_PACE;
-            if let Some(process) = &mut self.machines[machine].process {
-                process.clock.set_pace(self.at, TRUE_PACE);
-            }
-            // Its alarm was set by the old pace.
-            self.feed(machine, Input::Timeout);
-            if !self.machines[machine].is_up() {
-                self.start_at(machine, self.at);
-            }
+            self.pace(machine, TRUE_PACE);
         }
-        self.clients_run = false;
+        self.look_after();
     }
 
     fn converge(&mut self) {
         let since = self.at;
         let mut why = String::new();
         let mut stable = 0;
+        self.elect(since);
         while self.at < since + CONVERGE_WITHIN_US && self.witness.violation().is_none() {
             self.run_to(self.at + LOOK_EVERY_US);
+            self.look_after();
             match self.is_of_one_mind() {
                 Ok(()) => stable += 1,
                 Err(reason) => {
@@ -84,13 +94,35 @@ impl World {
         }
     }
 
+    /// Somebody leads soon, if those who are up can elect one: the bound of the contract.
+    fn elect(&mut self, since: u64) {
+        let within = LEADER_WITHIN_TIMEOUTS * quorate_raft::Options::default().election_timeout_max.as_micros() as u64;
+        let can = |w: &Self| {
+            let up = |n: &quorate_raft::NodeId| {
+                w.machines.iter().any(|m| m.node == *n && m.counts() && m.is_up() && !m.harmed)
+            };
+            let elects =
+                |v: &BTreeSet<quorate_raft::NodeId>| v.is_empty() || v.iter().filter(|n| up(n)).count() > v.len() / 2;
+            w.witness.configuration().is_some_and(|c| elects(&c.voters) && elects(&c.outgoing))
+        };
+        if !can(self) {
+            return;
+        }
+        if self.run_until(within + GREETING_US, |w| w.leader().is_some()) {
+            self.counters.add("ms to a leader", (self.at - since) / MS);
+        } else if self.witness.violation().is_none() && can(self) {
+            let ms = (within + GREETING_US) / MS;
+            self.witness.blame(Invariant::LeaderSoon, format!("no leader {ms} ms after everything was healed"));
+        }
+    }
+
     /// One leader, one group that holds every agent that there is room for, nobody who is gone.
     pub(super) fn is_of_one_mind(&mut self) -> Result<(), String> {
         if self.operations.iter().any(|o| o.kind == Kind::Leave && o.end.is_none()) {
             return Err("an agent is leaving".into());
         }
         let mut all: Vec<Status> = Vec::new();
-        for machine in 0..self.machines.len() {
+        for machine in (0..self.machines.len()).filter(|m| self.machines[*m].counts()).collect::<Vec<_>>() {
             let status = self.status(machine);
             all.push(status.ok_or_else(|| format!("{} is down", letter(machine)))?);
         }
@@ -106,14 +138,15 @@ impl World {
             }
         }
         let Some(configuration) = self.witness.configuration().cloned() else { return Err("no group".into()) };
-        let present: BTreeSet<u64> = self.machines.iter().map(|m| m.node.get()).collect();
+        let ours = || self.machines.iter().filter(|m| m.counts());
+        let present: BTreeSet<u64> = ours().map(|m| m.node.get()).collect();
         if let Some(ghost) = configuration.members().iter().find(|n| !present.contains(&n.get())) {
             return Err(format!("{ghost} is in the group, and its disk is gone"));
         }
-        if let Some(leaver) = self.machines.iter().find(|m| self.witness.has_departed(m.node.get())) {
+        if let Some(leaver) = ours().find(|m| self.witness.has_departed(m.node.get())) {
             return Err(format!("{} has left, and is still there", leaver.name));
         }
-        let room = crate::node::REPLICAS_MAX_DEFAULT.min(self.machines.len());
+        let room = crate::node::REPLICAS_MAX_DEFAULT.min(ours().count());
         if configuration.members().len() < room || !configuration.outgoing.is_empty() {
             return Err(format!("{} of {room} agents are in the group", configuration.members().len()));
         }
@@ -128,7 +161,7 @@ impl World {
 
     /// Every agent takes an append and a read.
     fn serve(&mut self) {
-        for machine in 0..self.machines.len() {
+        for machine in (0..self.machines.len()).filter(|m| self.machines[*m].counts()).collect::<Vec<_>>() {
             // Two ends may dial each other twice even now; the connection that gives way takes with it what is under way,
             // and the client hears the truth: unknown. The next one must succeed.
             let served = (0..2).any(|_| {
@@ -169,7 +202,7 @@ impl World {
         self.witness.all_acked_stand();
         let standing = self.witness.standing();
         let members = self.witness.configuration().map(|c| c.members()).unwrap_or_default();
-        for machine in &self.machines {
+        for machine in self.machines.iter().filter(|m| m.counts()) {
             let Some(process) = machine.process.as_ref().filter(|_| members.contains(&machine.node)) else { continue };
             let applied = process.published.readable_index.0;
             if applied != standing {
@@ -185,6 +218,7 @@ impl World {
             }
         }
         self.counters.add("entries", standing);
+        self.counters.add("configurations", self.witness.configurations().count() as u64);
         self.counters.add("terms", self.witness.term().0);
     }
 }

@@ -100,7 +100,6 @@ impl Witness {
     }
 
     /// All configurations that stand, oldest first.
-    #[cfg(test)]
     pub(super) fn configurations(&self) -> impl Iterator<Item = &Configuration> {
         self.configurations.values()
     }
@@ -386,6 +385,21 @@ impl Witness {
         });
     }
 
+    /// A consumer got this entry from an agent, having seen everything before `next`.
+    pub(super) fn consumed(&mut self, name: &str, entry: &Entry, next: u64) {
+        let header = entry.header();
+        let index = header.index.0;
+        self.claim(self.chain(index) == Some(header.chain), Invariant::SameEntries, || {
+            format!("{name} gave a consumer another entry {index} than stands there")
+        });
+        self.claim(header.next_offset() >= next, Invariant::OffsetsDense, || {
+            format!("{name} gave a consumer entry {index} again, which ends before {next}")
+        });
+        self.claim(Entry::decode(entry.bytes().clone()).is_ok(), Invariant::Decodes, || {
+            format!("{name} gave a consumer a damaged entry {index}")
+        });
+    }
+
     /// At the end nothing acked may be missing.
     pub(super) fn all_acked_stand(&mut self) {
         let missing = self.acked.iter().find(|(offset, value)| self.values.get(**offset as usize) != Some(value));
@@ -403,8 +417,11 @@ impl Witness {
 
 /// Is this entry on a quorum of synced disks under this configuration? A disk that is gone may have held it.
 fn is_held(machines: &[Machine], configuration: &Configuration, index: u64, chain: u64) -> bool {
-    let disks: BTreeMap<u64, &Durable> = machines.iter().map(|m| (m.node.get(), &m.durable)).collect();
-    let holds = |node: &NodeId| disks.get(&node.get()).is_none_or(|d| d.holds(index, chain));
+    // Of a disk that was copied either one will do.
+    let holds = |node: &NodeId| {
+        let mut disks = machines.iter().filter(|m| m.node == *node && !m.retired).peekable();
+        disks.peek().is_none() || disks.any(|m| m.durable.holds(index, chain))
+    };
     let majority = |voters: &BTreeSet<NodeId>| voters.iter().filter(|v| holds(v)).count() > voters.len() / 2;
     majority(&configuration.voters) && (configuration.outgoing.is_empty() || majority(&configuration.outgoing))
 }

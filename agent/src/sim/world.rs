@@ -5,16 +5,16 @@
 
 use super::Report;
 use super::client::Operation;
+use super::consumer::Consumer;
 use super::counters::Counters;
 use super::event::{Event, Happening};
-use super::machine::{Machine, address, host};
+use super::machine::Machine;
 use super::network::{Link, Network};
 use super::plan::{MS, Plan, letter};
-use super::random::Random;
+use super::random::Noise;
 use super::trace::Trace;
 use super::witness::Witness;
 use crate::node::Input;
-use quorate_raft::wal::sim::SimDisk;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
@@ -28,12 +28,15 @@ pub(super) struct World {
     pub(super) machines: Vec<Machine>,
     pub(super) moves: Vec<u8>,
     pub(super) network: Network,
-    pub(super) random: Random,
+    pub(super) noise: Noise,
     pub(super) witness: Witness,
     pub(super) counters: Counters,
     pub(super) trace: Trace,
     pub(super) operations: Vec<Operation>,
     pub(super) next_value: u64,
+    /// Which call of its script each client makes next.
+    pub(super) calls_made: Vec<usize>,
+    pub(super) consumers: Vec<Consumer>,
     /// Clients go on asking.
     pub(super) clients_run: bool,
     /// When a disk was lost for the last time.
@@ -43,59 +46,54 @@ pub(super) struct World {
     pub(super) next_token: u64,
     /// Machines whose calls of the disk end in a power loss, and how long they are down.
     pub(super) tearing: BTreeMap<usize, u64>,
-    events: BinaryHeap<Reverse<(u64, u64)>>,
-    pending: BTreeMap<u64, Event>,
+    /// How often something that was durable was destroyed.
+    pub(super) harms: u64,
+    /// How often a step has looked for a moment at which this agent may be harmed.
+    pub(super) waits: BTreeMap<usize, u64>,
+    /// Gossip of these is lost until then.
+    pub(super) gossip_lost: BTreeMap<usize, u64>,
+    /// When, which of those of this moment, and where it lies in `pending`.
+    line: BinaryHeap<Reverse<(u64, u64, usize)>>,
+    pending: Vec<Option<Event>>,
+    /// Places in `pending` that are free.
+    free: Vec<usize>,
     sequence: u64,
+    /// Things that happened.
+    pub(super) events: u64,
     pub(super) inbox: VecDeque<(usize, Input)>,
 }
 
 impl World {
     /// A world at the beginning of its plan.
     pub(super) fn new(plan: Plan) -> Self {
-        let mut random = Random::new(plan.seed);
-        let machines: Vec<Machine> = (0..plan.agents.len())
-            .map(|at| {
-                let agent = &plan.agents[at];
-                Machine {
-                    name: agent.name.clone().unwrap_or_else(|| letter(at).to_string()),
-                    disk: SimDisk::new(random.next()),
-                    node: super::machine::fresh_node(&mut random),
-                    addr: address(at, 0),
-                    wall_us: agent.wall_us,
-                    pace: agent.pace,
-                    bootstrap: agent.bootstrap,
-                    join: agent.join.iter().map(|j| host(*j)).collect(),
-                    known: Vec::new(),
-                    process: None,
-                    lives: 0,
-                    starting: false,
-                    durable: Default::default(),
-                    archive: Vec::new(),
-                    configurations: BTreeMap::new(),
-                    slow_disk: None,
-                    departed: false,
-                    rest_us: Some(super::plan::SECOND),
-                }
-            })
-            .collect();
+        let mut noise = Noise::new(plan.seed, plan.agents.len());
+        let machines: Vec<Machine> =
+            plan.agents.iter().enumerate().map(|(at, agent)| Machine::new(at, agent, &mut noise.ids[at])).collect();
         let mut world = Self {
             at: 0,
             moves: vec![0; machines.len()],
             network: Network::new(&plan.knobs),
-            random,
+            noise,
             witness: Witness::default(),
             counters: Counters::default(),
             trace: Trace::default(),
             operations: Vec::new(),
             next_value: 0,
+            calls_made: vec![0; plan.script.len()],
+            consumers: plan.consumers.iter().map(Consumer::new).collect(),
             clients_run: true,
             wiped_at: 0,
             exchanges: BTreeMap::new(),
             next_token: 0,
             tearing: BTreeMap::new(),
-            events: BinaryHeap::new(),
-            pending: BTreeMap::new(),
+            harms: 0,
+            waits: BTreeMap::new(),
+            gossip_lost: BTreeMap::new(),
+            line: BinaryHeap::new(),
+            pending: Vec::new(),
+            free: Vec::new(),
             sequence: 0,
+            events: 0,
             inbox: VecDeque::new(),
             machines,
             plan,
@@ -113,9 +111,14 @@ impl World {
         for step in self.plan.steps.clone() {
             self.push(step.at_us, Event::Act { action: step.action });
         }
-        for client in 0..self.plan.clients {
-            let at = self.random.between(MS, self.plan.knobs.think_us.max(MS));
-            self.push(at, Event::Client { client });
+        for client in 0..self.plan.script.len() {
+            self.next_call(client);
+        }
+        for consumer in 0..self.consumers.len() {
+            self.push(self.plan.consumers[consumer].every_us, Event::Consume { consumer });
+        }
+        if self.plan.agents.iter().filter(|a| a.bootstrap && !a.foreign).count() > 1 {
+            self.counters.count("two formers");
         }
         self.push(HOUSEKEEPING_US, Event::Housekeeping);
     }
@@ -127,12 +130,16 @@ impl World {
 
     pub(super) fn push(&mut self, at: u64, event: Event) {
         self.sequence += 1;
-        self.events.push(Reverse((at.max(self.at), self.sequence)));
-        self.pending.insert(self.sequence, event);
+        let place = self.free.pop().unwrap_or(self.pending.len());
+        match self.pending.get_mut(place) {
+            Some(free) => *free = Some(event),
+            None => self.pending.push(Some(event)),
+        }
+        self.line.push(Reverse((at.max(self.at), self.sequence, place)));
     }
 
     pub(super) fn start_at(&mut self, machine: usize, at: u64) {
-        if !self.machines[machine].starting {
+        if !self.machines[machine].starting && !self.machines[machine].retired {
             self.machines[machine].starting = true;
             self.push(at, Event::Start { machine });
         }
@@ -145,7 +152,7 @@ impl World {
     /// Runs until that moment, or until something is wrong.
     pub(super) fn run_to(&mut self, until: u64) {
         while self.witness.violation().is_none()
-            && let Some(Reverse((at, _))) = self.events.peek()
+            && let Some(Reverse((at, _, _))) = self.line.peek()
             && *at <= until
         {
             self.step();
@@ -166,9 +173,11 @@ impl World {
     }
 
     fn step(&mut self) {
-        let Some(Reverse((at, sequence))) = self.events.pop() else { return };
-        let Some(event) = self.pending.remove(&sequence) else { return };
+        let Some(Reverse((at, _, place))) = self.line.pop() else { return };
+        let Some(event) = self.pending.get_mut(place).and_then(Option::take) else { return };
+        self.free.push(place);
         self.at = at;
+        self.events += 1;
         // A process that is stopped sees nothing; what came meanwhile finds it when it goes on.
         if let Some(process) = self.sleeper(&event).and_then(|m| self.machines[m].process.as_mut()) {
             return process.missed.push_back(event);
@@ -216,9 +225,15 @@ impl World {
             Event::Greeted { link } => self.greeted(link),
             Event::Closed { link, side } => self.link_down(link, side, "closed by the other side"),
             Event::Frame { link, to, class, bytes, bulk_epoch } => self.frame(link, to, class, bytes, bulk_epoch),
-            Event::Client { client } => self.client(client),
-            Event::Act { action } => self.act(&action),
-            Event::DiskWell { machine } => self.machines[machine].disk.heal(),
+            Event::Call { client, call } => self.call(client, call),
+            // What a step goes on with after the calm has begun is over.
+            Event::Act { action } if self.clients_run => self.act(&action),
+            Event::Act { .. } => {}
+            Event::Consume { consumer } => self.consume(consumer),
+            Event::DiskWell { machine } => self.machines[machine].disk.set_capacity(None),
+            Event::ReadsAgain { machine } => self.reads_again(machine),
+            Event::Forgetting { machine, tries } => self.forgetting(machine, tries),
+            Event::CopyEnds { copy } => self.copy_ends(copy),
             Event::Housekeeping => {
                 self.housekeeping();
                 (0..self.machines.len()).for_each(|machine| self.tell_space(machine));
@@ -282,7 +297,7 @@ impl World {
         }
         // Several inputs share one turn, as in the shell.
         if process.drain_at.is_none_or(|at| at <= self.at) {
-            let (life, at) = (process.life, self.at + self.random.below(turn));
+            let (life, at) = (process.life, self.at + self.noise.pace[machine].below(turn));
             if at <= self.at {
                 return self.drain(machine);
             }
@@ -313,19 +328,16 @@ impl World {
 impl World {
     /// What this run has shown.
     pub(super) fn report(mut self) -> Report {
-        for machine in &self.machines {
-            let disk = machine.disk.counters();
-            self.counters.add("sectors lost", disk.sectors_lost);
-            self.counters.add("sectors kept", disk.sectors_kept);
-            self.counters.add("names lost", disk.names_lost);
-            self.counters.add("syncs failed", disk.syncs_failed);
-            self.counters.add("writes on a full disk", disk.full);
+        for machine in 0..self.machines.len() {
+            self.count_disk(machine);
         }
         let trace = std::mem::take(&mut self.trace);
         Report {
             plan: self.plan.clone(),
             trace_hash: trace.hash(),
             trace_lines: trace.lines(),
+            events: self.events,
+            lasted_us: self.at,
             trace: trace.into_lines(),
             counters: std::mem::take(&mut self.counters),
             violation: self.witness.violation().cloned(),

@@ -85,6 +85,30 @@ impl SimDisk {
         self.store().torn_sectors = torn;
     }
 
+    /// May a crash tear inside a sector?
+    #[must_use]
+    pub fn tears_sectors(&self) -> bool {
+        self.store().torn_sectors
+    }
+
+    /// Bytes that its files have now.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.store().used()
+    }
+
+    /// Rot of a lost or stale write: the last so many sectors of a file that hold anything read as zeros, in the cache and
+    /// on the platter. Gives how many did.
+    pub fn stale_tail(&self, name: &str, sectors: u64) -> u64 {
+        self.store().stale_tail(name, sectors)
+    }
+
+    /// The last so many sectors of a file that hold anything were written `by` sectors behind their place, in the cache and
+    /// on the platter. Gives how many were.
+    pub fn misdirect_tail(&self, name: &str, sectors: u64, by: u64) -> u64 {
+        self.store().misdirect_tail(name, sectors, by)
+    }
+
     /// Bytes the disk holds; `None` for no limit.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.store().capacity = bytes;

@@ -304,7 +304,7 @@ fn a_failed_sync_ends_the_process_and_loses_nothing() {
         let mut w = World::formed(3);
         let sick = round % 3;
         let mut appends = w.appends_for(&[0, 1, 2], (20 + round as u64) * MS);
-        w.act(&Action::FailSync { agent: sick, down_us: 0 });
+        w.act(&Action::FailSync { agent: sick });
         appends.extend(w.appends_for(&[(sick + 1) % 3], 60 * MS));
         w.must("it aborts", SECOND, |w| w.counters.get("aborts") == 1);
         w.must("it is back", 5 * SECOND, |w| w.machines[sick].is_up());

@@ -28,9 +28,11 @@ fn plan(agents: usize) -> Plan {
             wall_us: 0,
             pace: TRUE_PACE,
             name: None,
+            foreign: false,
         })
         .collect();
-    Plan { seed: 1, agents, knobs: Knobs::calm(), clients: 0, calm_at_us: 0, steps: Vec::new() }
+    let (script, consumers, steps) = (Vec::new(), Vec::new(), Vec::new());
+    Plan { seed: 1, agents, knobs: Knobs::calm(), script, consumers, calm_at_us: 0, steps }
 }
 
 impl World {

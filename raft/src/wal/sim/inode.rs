@@ -128,6 +128,30 @@ impl Inode {
         true
     }
 
+    /// The last sectors that hold anything read as zeros, wherever one looks. Gives what stood there.
+    pub(super) fn stale_tail(&mut self, sectors: u64) -> Vec<(u64, Vec<u8>)> {
+        let Some(last) = self.cached.iter().rposition(|b| *b != 0) else { return Vec::new() };
+        let end = (last / SECTOR) as u64 + 1;
+        let mut taken = Vec::new();
+        for sector in end.saturating_sub(sectors)..end {
+            let (from, to) = (sector as usize * SECTOR, ((sector as usize + 1) * SECTOR).min(self.cached.len()));
+            taken.push((sector, self.cached[from..to].to_vec()));
+            self.plant(sector, &vec![0; to - from]);
+        }
+        taken
+    }
+
+    /// Puts these bytes into a sector, wherever one looks, as far as the file reaches.
+    pub(super) fn plant(&mut self, sector: u64, bytes: &[u8]) {
+        let from = sector as usize * SECTOR;
+        for image in [&mut self.cached, &mut self.durable] {
+            let to = (from + bytes.len()).min(image.len());
+            if from < to {
+                image[from..to].copy_from_slice(&bytes[..to - from]);
+            }
+        }
+    }
+
     pub(super) fn contents(&self) -> Vec<u8> {
         self.cached.clone()
     }

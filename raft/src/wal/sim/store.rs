@@ -112,6 +112,10 @@ pub struct Counters {
     pub errors: u64,
     /// Syncs among them.
     pub syncs_failed: u64,
+    /// Reads among them.
+    pub reads_failed: u64,
+    /// Sectors that read as before they were written.
+    pub sectors_stale: u64,
     /// Writes that were lost as planned.
     pub writes_lost: u64,
     /// Writes that went to a wrong place as planned.
@@ -130,6 +134,14 @@ pub struct Counters {
 
 /// A disk with a limit is at least so large, whatever others have left of it.
 const TOTAL_MIN: u64 = 1 << 30;
+
+impl Counters {
+    /// Did the disk ever give back something else than what it was given?
+    #[must_use]
+    pub fn is_lying(&self) -> bool {
+        self.writes_lost + self.writes_misdirected + self.sectors_stale + self.rotted > 0
+    }
+}
 
 /// SplitMix64: small, and good enough to choose survivors.
 #[derive(Clone, Debug)]
@@ -260,6 +272,7 @@ impl Store {
                 Fault::Error(kind) => {
                     self.counters.errors += 1;
                     self.counters.syncs_failed += u64::from(op == Op::Sync);
+                    self.counters.reads_failed += u64::from(op == Op::Read);
                     return Err(kind.into());
                 }
                 Fault::Lost => {
@@ -326,10 +339,10 @@ impl Store {
     pub(super) fn write(&mut self, inode: u64, bytes: &[u8], offset: u64) -> io::Result<()> {
         let offset = offset.saturating_add(self.move_this_write);
         let at = usize::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        let used: u64 = self.names.values().filter_map(|i| self.inodes.get(i)).map(Inode::len).sum();
         let len = self.inode(inode)?.len();
         let grow = (offset + bytes.len() as u64).saturating_sub(len);
-        let free = self.capacity.map_or(u64::MAX, |c| c.saturating_sub(used));
+        // Adding up all files is for disks with a limit, and writes that grow.
+        let free = self.capacity.filter(|_| grow > 0).map_or(u64::MAX, |c| c.saturating_sub(self.used()));
         let lost = self.lose_this_write;
         if grow <= free {
             self.inode(inode)?.write(bytes, at, lost);
@@ -344,9 +357,30 @@ impl Store {
 
     pub(super) fn space(&self) -> Space {
         let Some(capacity) = self.capacity else { return Space { free: u64::MAX, total: u64::MAX } };
-        let used: u64 = self.names.values().filter_map(|i| self.inodes.get(i)).map(Inode::len).sum();
+        let used = self.used();
         // What this directory may not have belongs to others, on a disk of some size.
         Space { free: capacity.saturating_sub(used), total: capacity.max(TOTAL_MIN) }
+    }
+
+    pub(super) fn used(&self) -> u64 {
+        self.names.values().filter_map(|i| self.inodes.get(i)).map(Inode::len).sum()
+    }
+
+    pub(super) fn stale_tail(&mut self, name: &str, sectors: u64) -> u64 {
+        let Some(inode) = self.find(name).ok().and_then(|id| self.inodes.get_mut(&id)) else { return 0 };
+        let stale = inode.stale_tail(sectors).len() as u64;
+        self.counters.sectors_stale += stale;
+        stale
+    }
+
+    pub(super) fn misdirect_tail(&mut self, name: &str, sectors: u64, by: u64) -> u64 {
+        let Some(inode) = self.find(name).ok().and_then(|id| self.inodes.get_mut(&id)) else { return 0 };
+        let moved = inode.stale_tail(sectors);
+        for (sector, bytes) in &moved {
+            inode.plant(sector + by, bytes);
+        }
+        self.counters.writes_misdirected += moved.len() as u64;
+        moved.len() as u64
     }
 
     /// A sync failed: each sector reached the platter or not, and all of them are clean now.

@@ -1,0 +1,64 @@
+//! Operator: the person who looks after agents that cannot help themselves, and does what the documentation says.
+//!
+//! He never touches an agent that serves, and wipes a disk only when the others are enough without it.
+
+use super::plan::{MS, letter};
+use super::world::World;
+
+impl World {
+    /// One look at all agents. Says whether he had to do anything.
+    pub(super) fn look_after(&mut self) -> bool {
+        let mut acted = false;
+        self.see_who_is_whole();
+        for machine in 0..self.machines.len() {
+            if !self.machines[machine].counts() {
+                continue;
+            }
+            let why = self.why_wipe(machine);
+            if let Some(why) = why
+                && self.may_wipe(machine)
+            {
+                self.say(format_args!("the operator wipes {}: {why}", letter(machine)));
+                self.counters.count("wiped by the operator");
+                self.lose_disk(machine);
+                self.start_at(machine, self.at + MS);
+                acted = true;
+            } else if !self.machines[machine].is_up() && self.machines[machine].refuses.is_none() {
+                self.start_at(machine, self.at);
+            }
+        }
+        acted
+    }
+
+    /// Why this disk is of no use any more, if it is not.
+    fn why_wipe(&self, machine: usize) -> Option<&'static str> {
+        let machine = &self.machines[machine];
+        if machine.refuses.is_some() {
+            return Some("its log is damaged, and it says so");
+        }
+        if self.witness.has_departed(machine.node.get()) {
+            return Some("it was forgotten, or has left");
+        }
+        let shut_out = machine.harmed && machine.is_up() && !machine.admitted;
+        shut_out.then_some("nobody lets it in: its disk is older than what they know")
+    }
+
+    /// The process on a copy of a disk ends for good. Which of the two the others know is the operator's affair: if the
+    /// copy was let in at all, the disk that was copied is wiped as well.
+    pub(super) fn copy_ends(&mut self, copy: usize) {
+        let (node, was_let_in) = (self.machines[copy].node, self.machines[copy].admitted);
+        if !self.machines[copy].is_up() && !was_let_in {
+            return;
+        }
+        self.end_process(copy);
+        self.machines[copy].disk.kill();
+        let original = self.machines.iter().position(|m| m.node == node && m.counts());
+        if let Some(original) = original.filter(|_| was_let_in) {
+            self.counters.count("copies let in");
+            self.harms += 1;
+            self.machines[original].harmed = true;
+            self.machines[original].admitted = false;
+        }
+        self.machines[copy].admitted = false;
+    }
+}
