@@ -215,9 +215,12 @@ impl Node {
     /// The connection to a leader is gone: what was sent to it may or may not stand in the log.
     pub(super) fn forwards_lost(&mut self, now: Now, node: u64) {
         if mutant!(ForwardedTwice) {
-            let lost = self.appends.forwarded.extract_if(.., |_, (_, leader, _)| *leader == node);
-            let lost: Vec<InHand> = lost.map(|(_, (in_hand, _, _))| in_hand).collect();
-            lost.into_iter().for_each(|in_hand| self.wait_with(now.mono, in_hand));
+            let to_it = self.appends.forwarded.iter().filter(|(_, (_, leader, _))| *leader == node);
+            for token in to_it.map(|(token, _)| *token).collect::<Vec<_>>() {
+                if let Some((in_hand, _, _)) = self.appends.forwarded.remove(&token) {
+                    self.wait_with(now.mono, in_hand);
+                }
+            }
         }
         for (_, leader, give_up) in self.appends.forwarded.values_mut() {
             if *leader == node {

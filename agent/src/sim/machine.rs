@@ -305,7 +305,6 @@ impl Machine {
             seed: random.next(),
             // Every other life reads no more of its log than it must.
             verify_at_open_bytes: if self.lives.is_multiple_of(2) { u64::MAX } else { 0 },
-            ..wal::Options::default()
         };
         let store = Store::new(disk.clone());
         let opened = wal::open(disk, options).map_err(Dead::Log)?;

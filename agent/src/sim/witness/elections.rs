@@ -7,6 +7,7 @@ use super::super::machine::Machine;
 use super::Witness;
 use crate::node::RaftMessage;
 use quorate_raft::{Configuration, Mono, NodeId, Term};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// After so many of the longest election timeouts without a quorum, on its own clock, nobody speaks as a leader. It must
@@ -55,8 +56,8 @@ impl Witness {
         }
         match message.kind() {
             "append" | "heartbeat" => {
-                if !self.elections.since.contains_key(&(raft.seed, message.term())) {
-                    self.elections.since.insert((raft.seed, message.term()), process.clock.read(at));
+                if let Entry::Vacant(first) = self.elections.since.entry((raft.seed, message.term())) {
+                    first.insert(process.clock.read(at));
                     self.begins_to_lead(by, machines, raft);
                 }
                 self.tells_commit(by, machines, raft);
