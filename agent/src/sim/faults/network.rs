@@ -50,7 +50,7 @@ impl World {
     pub(super) fn bridge(&mut self, agent: usize) -> bool {
         let others = self.others(agent);
         let (left, right) = others.split_at(others.len() / 2);
-        self.part(&left.to_vec(), &right.to_vec())
+        self.part(left, right)
     }
 
     pub(super) fn ring(&mut self) -> bool {
