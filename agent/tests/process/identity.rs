@@ -352,9 +352,9 @@ fn a_copy_from_an_earlier_boot_is_refused_even_by_those_who_just_started() {
     for name in [&keeper, &victim, &third] {
         cluster.kill(name);
     }
-    let term = |cluster: &Cluster| cluster.status(&victim).map(|s| s.term).unwrap();
+    let known = |cluster: &Cluster| cluster.status(&victim).map(|s| (s.term, s.next)).unwrap();
     cluster.restart(&victim, &[]);
-    let slept = term(&cluster);
+    let slept = known(&cluster);
     cluster.restart(&keeper, &[]);
     told(&cluster, &victim, &stale[..2]);
     told(&cluster, &keeper, &["agent", &victim, "old backup"]);
@@ -365,7 +365,7 @@ fn a_copy_from_an_earlier_boot_is_refused_even_by_those_who_just_started() {
         assert_eq!(status.leader, None, "the old copy has voted");
         thread::sleep(Duration::from_millis(50));
     }
-    assert_eq!(term(&cluster), slept, "it has voted in no term");
+    assert_eq!(known(&cluster), slept, "it has voted in no term");
     println!("seen: all restarted, {keeper} and the old copy: no leader for {:?}", watched.elapsed());
 
     // The third one makes a majority; the old copy stays out of it.
@@ -375,8 +375,8 @@ fn a_copy_from_an_earlier_boot_is_refused_even_by_those_who_just_started() {
     assert_eq!(cluster.ask(&third, &["append", "5", "--timeout", "50s"]).ok(), "5\n");
     let status = cluster.status(&victim).unwrap();
     assert_eq!(
-        (status.leader, status.next, status.term),
-        (None, 0, slept),
+        (status.leader, (status.term, status.next)),
+        (None, slept),
         "it follows nobody and acknowledges nothing"
     );
     // The newest state of the same disk is welcome.

@@ -59,8 +59,8 @@ fn chmod(path: &std::path::Path, mode: u32) {
     fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
 }
 
-/// A data directory of another cluster, one that others may change, one without its key, one with the key of another, one with damage in the middle
-/// of its log: refused, with the file that is meant.
+/// A data directory of another cluster, one that others may change, one without its key, one with junk for a key, one with
+/// damage in the middle of its log: refused, with the file that is meant.
 #[test]
 fn a_data_directory_that_is_not_what_it_should_be_is_refused() {
     let mut cluster = Cluster::new();
@@ -82,8 +82,10 @@ fn a_data_directory_that_is_not_what_it_should_be_is_refused() {
     chmod(&data, 0o777);
     refused(&cluster, "127.0.0.1:0", &[], 78, &["replace its files", "0777", "chmod 700"]);
     chmod(&data, 0o700);
+    // The key and its copy: with one of them the other is put back.
     let (key, aside) = (data.join("node.key"), cluster.path("aside.key"));
     fs::rename(&key, &aside).unwrap();
+    fs::remove_file(data.join("node.key.copy")).unwrap();
     refused(&cluster, "127.0.0.1:0", &[], 78, &["node.key", "missing", "restore"]);
     fs::write(&key, "junk").unwrap();
     chmod(&key, 0o644);
