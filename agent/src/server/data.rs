@@ -15,10 +15,11 @@
 //! DATA/recovered-TIME/  the old history, after that
 //! ```
 
+use super::aside::{CHECKPOINTS, LEFT, LOG, RECOVERED, finish_leaving, finish_recovery};
 use super::error::Error;
-use super::files::{at, private, read, sync_dir, write};
+use super::files::{at, create_dir, private, read, write};
 use super::keys::{self, NODE_KEY, NODE_KEY_COPY, QUIC_KEY};
-use super::remembered::{self, PEERS};
+use super::remembered;
 use crate::checkpoint::{Checkpoint, Loaded, PassedOver, Store, stands_in};
 use crate::node::Known;
 use quorate_certs::ClusterId;
@@ -31,17 +32,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-const LOCK: &str = "LOCK";
+pub(super) const LOCK: &str = "LOCK";
 /// Of the log of an agent that is alone so much is read before it starts, so long, in such steps: damage that is found
 /// later costs more than half a second now.
 const ALONE_BYTES: u64 = 512 << 20;
 const ALONE_TIME: Duration = Duration::from_millis(500);
 const ALONE_STEP_BYTES: u64 = 4 << 20;
-const LOG: &str = "log";
-const CHECKPOINTS: &str = "checkpoints";
-const LEFT: &str = "LEFT";
-const RECOVERING: &str = "log.recovering";
-const RECOVERED: &str = "RECOVERED";
 
 /// An open data directory. The lock is held until it is dropped.
 #[derive(Debug)]
@@ -95,12 +91,12 @@ impl Data {
         let disk = OsDisk::open(&path).map_err(at("open", &path))?;
         let disk: Arc<dyn Disk> = Arc::new(disk);
         let node = self.node()?;
-        if !wal::exists(&disk).map_err(|e| log_error(&path, e))? {
+        if !wal::exists(&disk).map_err(|e| Error::of_log(&path, e))? {
             let meta = Meta::new(cluster.to_bytes(), node);
-            wal::create(&disk, meta).map_err(|e| log_error(&path, e))?;
+            wal::create(&disk, meta).map_err(|e| Error::of_log(&path, e))?;
         }
         let options = wal::Options { seed, ..wal::Options::default() };
-        let opened = wal::open(disk, options).map_err(|e| log_error(&path, e))?;
+        let opened = wal::open(disk, options).map_err(|e| Error::of_log(&path, e))?;
         if opened.meta.node != node {
             return Err(Error::Foreign {
                 path,
@@ -143,7 +139,7 @@ impl Data {
         let path = self.path.join(LOG);
         let known = checkpoints.checkpoint.as_ref().map_or(LogIndex::ZERO, Checkpoint::index);
         // What is left out the node learns when it is repaired, and it does not lead before that.
-        opened.control(known).map_err(|e| log_error(&path, e))
+        opened.control(known).map_err(|e| Error::of_log(&path, e))
     }
 
     /// Refuses to start on damage that nobody could repair: without another member there is no other copy. Of a log that
@@ -176,7 +172,7 @@ impl Data {
         let begun = Instant::now();
         let (mut cursor, mut bytes) = (Some(ScrubCursor::default()), 0);
         while let Some(from) = cursor.filter(|_| bytes < ALONE_BYTES && begun.elapsed() < ALONE_TIME) {
-            let step = opened.reader.scrub(from, ALONE_STEP_BYTES).map_err(|e| log_error(&path, e))?;
+            let step = opened.reader.scrub(from, ALONE_STEP_BYTES).map_err(|e| Error::of_log(&path, e))?;
             bytes += step.bytes;
             cursor = step.next;
         }
@@ -203,116 +199,6 @@ impl Data {
     pub(super) fn set_aside(self, time: &str) -> Result<PathBuf, Error> {
         write(&self.path, LEFT, time.as_bytes())?;
         finish_leaving(&self.path, time)
-    }
-}
-
-/// The data directory of an agent that does not run, open to read. No agent starts on it meanwhile.
-#[cfg(feature = "cli")]
-#[derive(Debug)]
-pub(crate) struct Unused {
-    path: PathBuf,
-    log: OsDisk,
-    _lock: Option<File>,
-}
-
-#[cfg(feature = "cli")]
-impl Unused {
-    /// Opens it; `None` if there is no log in it. Nothing is made or changed.
-    pub(crate) fn open(path: &Path) -> Result<Option<Self>, Error> {
-        let lock_path = path.join(LOCK);
-        let lock = match File::open(&lock_path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            other => Some(other.map_err(at("open", &lock_path))?),
-        };
-        match lock.as_ref().map_or(Ok(()), File::try_lock) {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(Error::InUse { path: path.into() }),
-            Err(fs::TryLockError::Error(source)) => return Err(at("lock", &lock_path)(source)),
-        }
-        let log = path.join(LOG);
-        match OsDisk::open_read_only(&log) {
-            Ok(log) => Ok(Some(Self { path: path.into(), log, _lock: lock })),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(at("open", &log)(error)),
-        }
-    }
-
-    /// The directory of its log.
-    pub(crate) fn log(&self) -> &OsDisk {
-        &self.log
-    }
-
-    /// Room for a new history beside the log. What an earlier try left there is dropped; one that was completed is not.
-    pub(crate) fn prepare_recovery(&self) -> Result<PathBuf, Error> {
-        let marker = self.path.join(RECOVERED);
-        if let Some(time) = read(&marker)? {
-            finish_recovery(&self.path, &String::from_utf8_lossy(&time))?;
-            return Err(Error::Foreign {
-                path: self.path.clone(),
-                what: "held a recovery that was complete but not in its place; it is now".into(),
-                next: "start the agent, or run the command again to see what is there",
-            });
-        }
-        let beside = self.path.join(RECOVERING);
-        match fs::remove_dir_all(&beside) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("remove", &beside)(error)),
-            _ => Ok(beside),
-        }
-    }
-
-    /// Puts the new history, which is durable, in the place of the log. Gives where the old one lies.
-    pub(crate) fn finish_recovery(self, time: &str) -> Result<PathBuf, Error> {
-        sync_dir(&self.path).map_err(at("sync", &self.path))?;
-        write(&self.path, RECOVERED, time.as_bytes())?;
-        finish_recovery(&self.path, time)
-    }
-}
-
-/// Carries out what `RECOVERED` says.
-fn finish_recovery(path: &Path, time: &str) -> Result<PathBuf, Error> {
-    let is_plain = !time.is_empty() && time.bytes().all(|b| b.is_ascii_alphanumeric());
-    let target = path.join(format!("recovered-{}", if is_plain { time } else { "unknown" }));
-    create_dir(&target).map_err(at("create", &target))?;
-    let (old, new) = (path.join(LOG), path.join(RECOVERING));
-    let rename = |from: &Path, to: &Path| fs::rename(from, to).map_err(at("move", from));
-    // Each step only if it is still to be done: a crash may have come between any two.
-    if !target.join(LOG).exists() && old.exists() {
-        rename(&old, &target.join(LOG))?;
-        sync_dir(&target).and_then(|()| sync_dir(path)).map_err(at("sync", &target))?;
-    }
-    if new.exists() {
-        rename(&new, &old)?;
-        sync_dir(path).map_err(at("sync", path))?;
-    }
-    let marker = path.join(RECOVERED);
-    fs::remove_file(&marker).and_then(|()| sync_dir(path)).map_err(at("remove", &marker))?;
-    Ok(target)
-}
-
-/// Carries out what `LEFT` says.
-fn finish_leaving(path: &Path, time: &str) -> Result<PathBuf, Error> {
-    let is_plain = !time.is_empty() && time.bytes().all(|b| b.is_ascii_alphanumeric());
-    let target = path.join(format!("left-{}", if is_plain { time } else { "unknown" }));
-    create_dir(&target).map_err(at("create", &target))?;
-    for name in [LOG, CHECKPOINTS, PEERS, QUIC_KEY, NODE_KEY_COPY, NODE_KEY] {
-        let from = path.join(name);
-        match fs::rename(&from, target.join(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at("move", &from)(error)),
-            _ => {}
-        }
-    }
-    sync_dir(&target).and_then(|()| sync_dir(path)).map_err(at("sync", &target))?;
-    let marker = path.join(LEFT);
-    fs::remove_file(&marker).and_then(|()| sync_dir(path)).map_err(at("remove", &marker))?;
-    Ok(target)
-}
-
-pub(super) fn log_error(path: &Path, source: wal::Error) -> Error {
-    match source {
-        wal::Error::Locked => Error::InUse { path: path.into() },
-        wal::Error::Corrupt { .. } => Error::Corrupt { path: path.into(), source },
-        wal::Error::Io { action, source, .. } => Error::Data { action, path: path.into(), source },
-        source => Error::Log { path: path.into(), source },
     }
 }
 
@@ -368,14 +254,6 @@ fn refuse_loose(_path: &Path) -> Result<(), Error> {
 #[cfg(not(unix))]
 fn check_directory(_path: &Path) -> Result<(), Error> {
     Ok(())
-}
-
-fn create_dir(path: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use quorate_certs::CertsError;
 use quorate_raft::wal;
 use quorate_transport::{BindError, KeyError};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// An agent that did not start, or that had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -119,6 +119,16 @@ impl Error {
             Self::Certs(_) | Self::Options(_) | Self::Bind(_) | Self::Foreign { .. } | Self::Key(_) => 78,
             Self::Data { .. } | Self::Loose { .. } => 78,
             Self::Log { .. } | Self::System { .. } | Self::Stopped(_) => 1,
+        }
+    }
+
+    /// What the log in this data directory says.
+    pub(crate) fn of_log(path: &Path, source: wal::Error) -> Self {
+        match source {
+            wal::Error::Locked => Self::InUse { path: path.into() },
+            wal::Error::Corrupt { .. } => Self::Corrupt { path: path.into(), source },
+            wal::Error::Io { action, source, .. } => Self::Data { action, path: path.into(), source },
+            source => Self::Log { path: path.into(), source },
         }
     }
 }

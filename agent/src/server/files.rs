@@ -55,3 +55,12 @@ pub(super) fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
 pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }
+
+/// Makes a directory, and those above it, that only its owner may enter. One that exists stays as it is.
+pub(super) fn create_dir(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}

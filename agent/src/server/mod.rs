@@ -2,6 +2,7 @@
 //!
 //! [`Agent::start`] embeds an agent in a program; [`run`] is `quorate agent`.
 
+mod aside;
 mod backlog;
 mod context;
 mod data;
@@ -18,10 +19,12 @@ mod rpc;
 mod scrub;
 mod signals;
 mod tail;
-
 #[cfg(feature = "cli")]
-pub(crate) use data::Unused;
+mod unused;
+
 pub use error::Error;
+#[cfg(feature = "cli")]
+pub(crate) use unused::Unused;
 
 use crate::config::{AgentHooks, AgentOptions, GossipProfile};
 use crate::descriptor::{Descriptor, Published as PublishedDescriptor};

@@ -7,8 +7,8 @@
 //! agent of the old history can ever exchange a Raft message with the new one. Behind them come two kinds of entries:
 //! every other node that holds a name is dropped, and in legal steps this node becomes the only voter.
 
-use super::data::Unused;
 use super::error::Error;
+use super::unused::Unused;
 use crate::codec;
 use crate::machine::registry::{Command, Registry};
 use crate::node::Founding;
@@ -82,7 +82,7 @@ pub(crate) fn carry_out(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<PathBuf, Error> {
     let beside = unused.prepare_recovery()?;
-    let log_error = |error| super::data::log_error(&beside, error);
+    let log_error = |error| Error::of_log(&beside, error);
     let term = kept.meta.hard_state.term.max(kept.last.term).next();
     let disk: Arc<dyn Disk> = Arc::new(OsDisk::open(&beside).map_err(super::files::at("open", &beside))?);
     let meta = Meta {
@@ -138,7 +138,7 @@ impl Walk {
             }
             None
         };
-        let found = wal::verify(unused.log(), &mut see).map_err(|e| super::data::log_error(unused.log().path(), e))?;
+        let found = wal::verify(unused.log(), &mut see).map_err(|e| Error::of_log(unused.log().path(), e))?;
         trouble.map_or(Ok(found), Err)
     }
 
@@ -250,7 +250,7 @@ impl Copy {
         self.pending_bytes = 0;
         let batch = Batch { append: std::mem::take(&mut self.pending), ..Batch::default() };
         let writer = &mut self.opened.writer;
-        writer.write(&batch).and_then(|()| writer.sync()).map_err(|error| super::data::log_error(&self.path, error))
+        writer.write(&batch).and_then(|()| writer.sync()).map_err(|error| Error::of_log(&self.path, error))
     }
 
     /// The others are dropped, and this node votes alone, in a term that nobody has seen.
