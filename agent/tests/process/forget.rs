@@ -42,9 +42,9 @@ fn a_failed_agent_is_forgotten() {
     assert!(cluster.status(&leader).unwrap().problems.is_empty());
 
     cluster.restart(&dead, &[]);
-    let line = cluster.wait_log(&dead, &["forgotten by an operator"]);
-    assert!(line.contains("wipe it to join as a new node"), "{line}");
-    cluster.wait_log(&leader, &["forgotten by an operator"]);
+    let line = cluster.wait_log(&dead, &["dropped by an operator"]);
+    assert!(line.contains("wipe its data directory to join as a new node"), "{line}");
+    cluster.wait_log(&leader, &["dropped by an operator"]);
     let none = |all: &[Member]| all.iter().all(|m| m.name != dead);
     assert!(others.iter().all(|name| none(&cluster.members(name).unwrap())));
     cluster.stop(&dead);

@@ -106,7 +106,7 @@ fn a_lost_quorum_is_recovered_from_one_disk() {
     assert!(read(&cluster, "n2") == read(&cluster, "n1"), "byte for byte");
     fs::rename(&old_third, cluster.data("n3")).unwrap();
     cluster.restart("n3", &["--join", &seed]);
-    cluster.wait_log("n3", &["forgotten by an operator", "wipe it to join as a new node"]);
+    cluster.wait_log("n3", &["dropped by an operator", "wipe its data directory to join as a new node"]);
     assert!(cluster.status("n3").map_or(true, |s| s.next <= 40));
     assert!(cluster.status("n1").unwrap().voters.iter().all(|v| v != "n3"), "a disk of the old history takes no part");
 }

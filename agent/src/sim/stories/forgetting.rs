@@ -61,7 +61,7 @@ fn a_forgotten_voter_is_gone_for_good_and_its_name_is_free() {
     w.run_to(died + 45 * SECOND);
     assert!(w.machines[dead].is_up());
     assert_eq!(w.voters(), 2);
-    let told = w.trace.tail().any(|line| line.contains("forgotten by an operator"));
+    let told = w.trace.tail().any(|line| line.contains("dropped by an operator"));
     assert!(told, "it is told why");
     w.act(&Action::Kill { agent: leader, down_us: 300 * MS });
     w.must("one leads", 5 * SECOND, |w| w.leader().is_some());
