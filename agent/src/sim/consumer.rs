@@ -3,26 +3,11 @@
 //! They read as tails do: only what an agent has published as readable, from its own disk.
 
 use super::plan::letter;
-use super::script::ConsumerPlan;
 use super::world::World;
 use quorate_raft::LogIndex;
 
 /// A consumer whose bites are further apart than this is slow, in microseconds.
 const SLOW_US: u64 = 200_000;
-
-/// How far one is.
-#[derive(Debug)]
-pub(super) struct Consumer {
-    agent: usize,
-    /// The next offset it has not seen.
-    next: u64,
-}
-
-impl Consumer {
-    pub(super) fn new(plan: &ConsumerPlan) -> Self {
-        Self { agent: plan.agent, next: 0 }
-    }
-}
 
 impl World {
     /// One more bite.

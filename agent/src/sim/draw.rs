@@ -4,7 +4,7 @@
 
 use super::clock::TRUE_PACE;
 use super::plan::{AgentPlan, Knobs, MS, Plan, SECOND};
-use super::random::Random;
+use super::random::{Random, one};
 use super::script::{Asked, Call, ConsumerPlan};
 use super::storm::{self, Storm};
 
@@ -145,9 +145,4 @@ fn calls(mut random: Random, n: usize, until_us: u64, think_us: u64) -> Vec<Call
 fn consumer(random: &mut Random, n: usize) -> ConsumerPlan {
     let every_us = random.log_between(5, 2_000) * MS;
     ConsumerPlan { agent: one(random, n), bytes: random.log_between(1, 64 << 10), every_us }
-}
-
-/// One of so many.
-pub(super) fn one(random: &mut Random, n: usize) -> usize {
-    usize::try_from(random.below(n as u64)).unwrap_or(0)
 }

@@ -6,12 +6,11 @@ use super::clock::Clock;
 use super::event::Event;
 use super::plan::{AgentPlan, Knobs, SECOND, letter};
 use super::random::Random;
-use super::replayed::Replayed;
+use super::replayed::{Replayed, configuration};
 use crate::checkpoint::{Checkpoint, Store, stands_in};
-use crate::codec;
 use crate::node::{Boot, Formation, Gate, Known, LOOK_FOR_DEFAULT, Node, Options, Published};
 use quorate_raft::wal::sim::SimDisk;
-use quorate_raft::wal::{self, DamagedRange, Entry, EntryHeader, EntryKind, Meta, Queue, Reader, Space, Writer};
+use quorate_raft::wal::{self, DamagedRange, Entry, EntryHeader, Meta, Queue, Reader, Space, Writer};
 use quorate_raft::{BootId, Configuration, HardState, LogIndex, Mono, NodeId, Now, PersistTicket, Term, Wall, mutant};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -526,16 +525,5 @@ pub(super) fn fresh_node(random: &mut Random) -> NodeId {
         if let Some(node) = NodeId::new(random.next()) {
             return node;
         }
-    }
-}
-
-/// The configuration in an entry, if it holds one.
-pub(super) fn configuration(entry: &Entry) -> Option<Configuration> {
-    match entry.header().kind {
-        EntryKind::Configuration => codec::decode(&entry.payload(), "configuration").ok(),
-        EntryKind::Founding => {
-            codec::decode::<crate::node::Founding>(&entry.payload(), "founding entry").ok().map(|f| f.configuration)
-        }
-        _ => None,
     }
 }

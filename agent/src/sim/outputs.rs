@@ -5,8 +5,9 @@
 use super::client::End as OpEnd;
 use super::event::{Dial, Event, Happening};
 use super::invariant::Invariant;
-use super::machine::{Dead, configuration, host};
+use super::machine::{Dead, host};
 use super::plan::{MS, letter};
+use super::replayed::configuration;
 use super::world::World;
 use crate::node::{Class, Input, Output, PeerMessage, Published, RaftMessage, RepairFailed, never_sent};
 use crate::wire::peer::{decode_peer, encode_peer};

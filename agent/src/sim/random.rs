@@ -59,6 +59,11 @@ impl Random {
     }
 }
 
+/// One of so many.
+pub(super) fn one(random: &mut Random, n: usize) -> usize {
+    usize::try_from(random.below(n as u64)).unwrap_or(0)
+}
+
 /// The noise of a world: one stream for each part and agent, so that a fault that is taken away shifts as little of the
 /// rest as can be.
 #[derive(Clone, Debug)]

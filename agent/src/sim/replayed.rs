@@ -2,7 +2,6 @@
 //!
 //! It shares the machines with the agents, and nothing of how an agent applies, saves or resumes.
 
-use super::machine::configuration;
 use crate::checkpoint::Checkpoint;
 use crate::codec;
 use crate::machine::log::LogMachine;
@@ -87,5 +86,16 @@ impl Replayed {
         ];
         let part = parts.into_iter().find(|(same, _)| !same).map(|(_, part)| part.to_owned());
         self.broken.clone().or(part)
+    }
+}
+
+/// The configuration in an entry, if it holds one.
+pub(super) fn configuration(entry: &Entry) -> Option<Configuration> {
+    match entry.header().kind {
+        EntryKind::Configuration => codec::decode(&entry.payload(), "configuration").ok(),
+        EntryKind::Founding => {
+            codec::decode::<Founding>(&entry.payload(), "founding entry").ok().map(|f| f.configuration)
+        }
+        _ => None,
     }
 }

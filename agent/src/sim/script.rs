@@ -53,3 +53,18 @@ pub struct ConsumerPlan {
     /// Between two bites, in microseconds.
     pub every_us: u64,
 }
+
+/// How far a consumer is.
+#[derive(Debug)]
+pub(super) struct Consumer {
+    /// Where it reads.
+    pub(super) agent: usize,
+    /// The next offset it has not seen.
+    pub(super) next: u64,
+}
+
+impl Consumer {
+    pub(super) fn new(plan: &ConsumerPlan) -> Self {
+        Self { agent: plan.agent, next: 0 }
+    }
+}

@@ -1,9 +1,8 @@
 //! Storm: the blows of a plan, drawn class by class. Each class is on with one chance in two, and strikes as often as a
 //! draw says, few times being likelier than many.
 
-use super::draw::one;
 use super::plan::{Action, MS, SECOND, Step};
-use super::random::Random;
+use super::random::{Random, one};
 
 /// The first faults come once the agents have found each other, mostly.
 const FIRST_US: u64 = 4 * SECOND;

@@ -6,7 +6,8 @@ mod elections;
 mod orders;
 
 use super::invariant::{Invariant, Violation};
-use super::machine::{Durable, Machine, configuration};
+use super::machine::{Durable, Machine};
+use super::replayed::configuration;
 use crate::codec;
 use crate::machine::registry::Command;
 use crate::node::{Founding, RaftMessage};

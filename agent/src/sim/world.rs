@@ -5,13 +5,13 @@
 
 use super::Report;
 use super::client::Operation;
-use super::consumer::Consumer;
 use super::counters::Counters;
 use super::event::{Event, Happening};
 use super::machine::Machine;
 use super::network::{Link, Network};
 use super::plan::{MS, Plan, letter};
 use super::random::Noise;
+use super::script::Consumer;
 use super::trace::Trace;
 use super::witness::Witness;
 use crate::node::Input;
