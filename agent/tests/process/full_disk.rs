@@ -186,3 +186,45 @@ fn a_full_disk_costs_the_lead_and_nothing_else() {
     assert!(freed.elapsed() < Duration::from_secs(120));
     history::verify(&cluster, &cluster.running(), &history);
 }
+
+/// A limit of the system (`RLIMIT_FSIZE`) that bites in the middle of a segment: whoever appends is told so with code 6, reads
+/// go on, and nothing that was acked is lost. Without the limit the next start takes appends again.
+#[test]
+fn a_limit_on_file_sizes_is_a_full_disk() {
+    let mut cluster = Cluster::new();
+    let agent = cluster.agent_command("n1", "127.0.0.1:0", &["--bootstrap"]);
+    let mut command = Command::new("bash");
+    // In KiB: less than a segment.
+    command.args(["-c", "trap '' XFSZ; ulimit -f 4096; exec \"$0\" \"$@\""]);
+    command.arg(agent.get_program()).args(agent.get_args());
+    for (key, value) in agent.get_envs() {
+        match value {
+            Some(value) => command.env(key, value),
+            None => command.env_remove(key),
+        };
+    }
+    cluster.spawn("n1", command).unwrap();
+    cluster.wait_group(1, 0);
+    let value = "x".repeat(100 << 10);
+    let mut acked = 0;
+    let refused = wait_until("the limit is met", || {
+        let said = cluster.ask("n1", &["append", &value, "--timeout", "5s"]);
+        match said.code {
+            0 => acked += 1,
+            // The one that met the limit may still be written.
+            7 => {}
+            code => return Some((code, said.err)),
+        }
+        None
+    });
+    assert!(refused.0 == 6 && refused.1.contains("a quota or a limit"), "{refused:?}");
+    assert!((10..=40).contains(&acked), "{acked}");
+    // The one that met the limit may be in the log.
+    let long =
+        |cluster: &Cluster| history::read(cluster, "n1").1.iter().filter(|read| read.len() == value.len()).count();
+    assert!((acked..=acked + 1).contains(&long(&cluster)), "{acked} {}", long(&cluster));
+    cluster.kill("n1");
+    cluster.restart("n1", &[]);
+    wait_until("appends are taken again", || (cluster.ask("n1", &["append", "y"]).code == 0).then_some(()));
+    assert!((acked..=acked + 1).contains(&long(&cluster)), "{acked} {}", long(&cluster));
+}

@@ -23,6 +23,7 @@ mod power;
 mod quorum;
 mod recover;
 mod restart;
+mod sick_disk;
 mod start;
 mod transfer;
 mod trust;
