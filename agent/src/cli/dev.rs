@@ -151,10 +151,6 @@ fn identity(certs: &Path, name: AgentName, joined: Option<ClusterId>) -> Result<
         Some(cluster) => cluster,
         None => ClusterId::random().map_err(|e| refused(&e))?,
     };
-    if let Some(parent) = certs.parent() {
-        let io = |e| CliError::system(&format!("cannot make {}", parent.display()), &e, "check --data");
-        std::fs::create_dir_all(parent).map_err(io)?;
-    }
     let issued = authority.issue(&Subject::agent(cluster, name), Validity::default()).map_err(|e| refused(&e))?;
     issued.save(certs).map_err(|e| refused(&e))?;
     Ok(cluster)

@@ -15,6 +15,11 @@ fn two_agents_without_configuration() {
     founder.arg("--data").arg(&kept);
     cluster.spawn("a", founder).unwrap();
     cluster.wait_log("a", &["data in", "(kept)"]);
+    assert!(
+        !cluster.log("a").contains("WARN"),
+        "what it makes by itself it does not complain of: {}",
+        cluster.log("a")
+    );
     let mut second = agent(&cluster, "b");
     second.args(["--join", &cluster.addr("a").to_string()]);
     cluster.spawn("b", second).unwrap();
