@@ -9,7 +9,7 @@ use crate::wal::sim::SimDisk;
 /// A second each; `QUORATE_FUZZ_SECONDS` makes it longer.
 fn time() -> Duration {
     let seconds = std::env::var("QUORATE_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(1))
+    Duration::from_secs_f64(seconds.unwrap_or(1.0))
 }
 
 /// What a fuzzer chooses: only noise; make the checksum right again; bytes to change; the noise.

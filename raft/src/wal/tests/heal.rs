@@ -219,11 +219,15 @@ fn every_flipped_bit_is_named_or_harmless() {
         let (disk, truth) = life(end);
         assert_eq!(judge(&disk.fork(), &truth), Verdict::default(), "{end:?}");
         let (mut images, mut ranges, mut cuts, mut mended, mut harmless) = (0_u64, 0, 0, 0, 0);
+        let mut sweep = Sweep::new();
         for name in disk.names() {
             let len = disk.contents(&name).unwrap().len() as u64;
             for at in (0..len).step_by(step) {
                 // The zeros of a header block are all alike.
                 if name.ends_with(".wal") && (200..4000).contains(&at) && at % 8 != 0 {
+                    continue;
+                }
+                if !sweep.takes() {
                     continue;
                 }
                 let image = disk.fork();
@@ -248,7 +252,7 @@ fn every_flipped_bit_is_named_or_harmless() {
             "{end:?}: {images} flipped bits: {ranges} ranges repaired, {cuts} suspect tails, {mended} files mended, \
              {harmless} harmless"
         );
-        assert!(ranges > 50 && mended > 50);
+        assert!(ranges > 50 / sweep.every && mended > 50 / sweep.every);
     }
 }
 

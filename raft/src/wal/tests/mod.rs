@@ -29,6 +29,26 @@ pub(super) fn meta() -> Meta {
     Meta::new([7; 16], NodeId::new(42).unwrap())
 }
 
+/// Tries every so many cases of a sweep: all of them, unless `QUORATE_SWEEP` says otherwise. `.ci/mutants` does, which runs
+/// the sweeps hundreds of times; a prime keeps it out of step with sectors and subsets.
+pub(super) struct Sweep {
+    pub(super) every: u64,
+    seen: u64,
+}
+
+impl Sweep {
+    pub(super) fn new() -> Self {
+        let every = std::env::var("QUORATE_SWEEP").map_or(1, |text| text.parse().expect("QUORATE_SWEEP=N"));
+        assert_ne!(every, 0);
+        Self { every, seen: 0 }
+    }
+
+    pub(super) fn takes(&mut self) -> bool {
+        self.seen += 1;
+        (self.seen - 1).is_multiple_of(self.every)
+    }
+}
+
 /// The smallest segments, small steps, a point every 256 bytes: everything happens often.
 pub(super) fn small(seed: u64) -> Options {
     Options { segment_bytes: 8192, prepare_bytes: 4096, index_every_bytes: 256, verify_at_open_bytes: u64::MAX, seed }
