@@ -105,13 +105,10 @@ impl View {
         let every = self.index_every;
         let Some(extent) = self.extents.last_mut() else { return };
         debug_assert_eq!(extent.next, header.index.0);
-        if extent.points.last().is_none_or(|p| at - p.at >= every) {
-            extent.points.push(Point {
-                index: header.index.0,
-                at,
-                offset: header.base_offset,
-                time: time_key(header.time),
-            });
+        // No walk passes damage, so that there must be a point behind it.
+        let behind_hole = self.holes.last().is_some_and(|hole| hole.last + 1 == extent.next);
+        if behind_hole || extent.points.last().is_none_or(|p| at - p.at >= every) {
+            extent.points.push(Point::of(header, at));
         }
         extent.next = header.index.0 + 1;
         extent.end = end;
@@ -147,31 +144,45 @@ impl View {
         Some(DamagedRange { first: LogIndex(first), last: LogIndex(last), ..hole.range() })
     }
 
-    /// Notes damage of a segment, ascending; what is superseded, or noted already, is left out.
+    /// Notes damage of a segment; what is noted already stays as it is.
     pub(super) fn add_holes(&mut self, holes: Vec<Hole>) {
         for hole in holes {
             self.add_hole(hole);
         }
     }
 
-    fn add_hole(&mut self, mut hole: Hole) {
-        let at = self.holes.partition_point(|known| known.last < hole.first);
-        if let Some(next) = self.holes.get(at) {
-            if next.first <= hole.first {
-                return;
+    /// Gives the first part of it that is new: what is known already may lie at its beginning, inside and at its end.
+    fn add_hole(&mut self, mut hole: Hole) -> Option<DamagedRange> {
+        let mut new = None;
+        loop {
+            let at = self.holes.partition_point(|known| known.last < hole.first);
+            let known = self.holes.get(at).filter(|known| known.first <= hole.last);
+            let Some(known) = known.map(|known| (known.first, known.last, known.at, known.end)) else {
+                return new.or(self.insert(at, hole));
+            };
+            let (first, last, begin, end) = known;
+            if first > hole.first {
+                let part = Hole { last: first - 1, end: begin, ..hole.clone() };
+                new = new.or(self.insert(at, part));
             }
-            if next.first <= hole.last {
-                (hole.last, hole.end) = (next.first - 1, next.at);
+            if last >= hole.last {
+                return new;
             }
+            (hole.first, hole.at, hole.before) = (last + 1, end, None);
         }
+    }
+
+    fn insert(&mut self, at: usize, hole: Hole) -> Option<DamagedRange> {
         if self.holes.len() >= DAMAGED_RANGES_MAX
             && let Some(before) = at.checked_sub(1).and_then(|at| self.holes.get_mut(at))
             && before.segment.seq == hole.segment.seq
         {
             (before.last, before.end) = (hole.last, hole.end);
-            return;
+            return None;
         }
+        let range = hole.range();
         self.holes.insert(at, hole);
+        Some(range)
     }
 
     /// A read or a scrub met damage. Gives what of it is part of the log and new. `after`: the next good frame.
@@ -189,10 +200,7 @@ impl View {
                 extent.points.insert(at, after);
             }
         }
-        let count = self.holes.len();
-        let range = hole.range();
-        self.add_hole(hole);
-        (self.holes.len() > count).then_some(range)
+        self.add_hole(hole)
     }
 
     /// These entries are whole again. `points`: where they stand.

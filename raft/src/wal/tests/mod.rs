@@ -13,6 +13,7 @@ mod model;
 mod real;
 mod repair;
 mod verify;
+mod view;
 
 use std::sync::Arc;
 
