@@ -44,6 +44,11 @@ impl Sweep {
         Self { every, seen: 0 }
     }
 
+    /// Of random cases, which are cheap and find much, some stay.
+    pub(super) fn random(cases: u32) -> u32 {
+        cases / Self::new().every.min(6) as u32
+    }
+
     pub(super) fn takes(&mut self) -> bool {
         self.seen += 1;
         (self.seen - 1).is_multiple_of(self.every)

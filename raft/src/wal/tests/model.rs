@@ -257,7 +257,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300 / Sweep::new().every as u32, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: Sweep::random(300), failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever happens, the log is the list: synced entries stay, the others survive in order or not at all.
     #[test]

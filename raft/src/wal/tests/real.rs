@@ -93,7 +93,7 @@ fn readers_read_while_the_writer_writes() {
                 })
             })
             .collect();
-        for round in 0..300_u64 {
+        for round in 0..(300 / Sweep::new().every).max(20) {
             let keep = if round % 10 == 9 { model.len() - 3 } else { model.len() };
             let truncate_from = (keep < model.len()).then_some(LogIndex(keep as u64 + 1));
             model.truncate(keep);

@@ -243,7 +243,7 @@ impl World {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 400 / Sweep::new().every as u32, failure_persistence: None, ..ProptestConfig::default()
+        cases: Sweep::random(400), failure_persistence: None, ..ProptestConfig::default()
     })]
 
     /// Each entry in force is reached from a point before it, through good frames of its own segment; damaged and
