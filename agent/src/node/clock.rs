@@ -41,18 +41,27 @@ impl Clocks {
         self.read(node, now).map(|theirs| theirs.saturating_sub(now.wall.0))
     }
 
-    /// The median of the voters' clocks, `own` among them if it votes; voters not heard do not count.
-    pub(super) fn median(&self, now: Now, own: u64, voters: impl Iterator<Item = u64>) -> Wall {
+    /// The median of the voters' clocks, `own` among them if it votes; voters not heard do not count. None if those that
+    /// count are no majority: whoever has just lost its connections would be the only one that it asks.
+    pub(super) fn median(&self, now: Now, own: u64, voters: impl Iterator<Item = u64>) -> Option<Wall> {
+        let mut all = 0;
         let read = |v| if v == own { Some(now.wall.0) } else { self.read(v, now) };
-        let mut clocks: Vec<i64> = voters.filter_map(read).collect();
+        let mut clocks: Vec<i64> = voters.inspect(|_| all += 1).filter_map(read).collect();
         clocks.sort_unstable();
         // The lower median: with two clocks the slower one decides, and time never waits for a fast liar.
-        Wall(clocks.get(clocks.len().saturating_sub(1) / 2).copied().unwrap_or(now.wall.0))
+        let median = clocks.get(clocks.len().saturating_sub(1) / 2).copied().map(Wall);
+        median.filter(|_| clocks.len() > all / 2)
     }
 
-    /// The time of a new entry: `clamp(ours, previous + 1 µs, median + 1 s)`.
-    pub(super) fn log_time(ours: Wall, median: Wall, previous: Option<Wall>) -> Wall {
-        let furthest = if mutant!(OneClockSteers) { i64::MAX } else { median.0.saturating_add(AHEAD_MAX_US) };
+    /// The time of a new entry: `clamp(ours, previous + 1 µs, median + 1 s)`. Where no median is known, time stands still.
+    pub(super) fn log_time(ours: Wall, median: Option<Wall>, previous: Option<Wall>) -> Wall {
+        let furthest = match (median, previous) {
+            _ if mutant!(OneClockSteers) => i64::MAX,
+            (Some(median), _) => median.0.saturating_add(AHEAD_MAX_US),
+            (None, Some(previous)) => previous.0,
+            // The first entry of a log, whose only voter is here.
+            (None, None) => ours.0,
+        };
         let bounded = ours.0.min(furthest);
         match previous {
             Some(previous) if !mutant!(TimeGoesBack) => Wall(bounded.max(previous.0.saturating_add(1))),
@@ -75,10 +84,10 @@ mod tests {
         clocks.heard(2, Wall(100), Mono(7));
         clocks.heard(3, Wall(110), Mono(7));
         let median = clocks.median(now(7, 1_000_000_100), 1, [1, 2, 3].into_iter());
-        assert_eq!(median, Wall(110));
+        assert_eq!(median, Some(Wall(110)));
         assert_eq!(Clocks::log_time(Wall(1_000_000_100), median, None), Wall(1_000_110));
-        assert_eq!(Clocks::log_time(Wall(5), Wall(5), Some(Wall(9))), Wall(10));
-        assert_eq!(Clocks::log_time(Wall(50), Wall(50), Some(Wall(9))), Wall(50));
+        assert_eq!(Clocks::log_time(Wall(5), Some(Wall(5)), Some(Wall(9))), Wall(10));
+        assert_eq!(Clocks::log_time(Wall(50), Some(Wall(50)), Some(Wall(9))), Wall(50));
     }
 
     /// Between two messages of the others our own clock jumps: theirs go on as they did, and the very next entry already
@@ -90,8 +99,23 @@ mod tests {
         clocks.heard(3, Wall(1_001), Mono(50));
         let jumped = now(60, 1 << 60);
         let median = clocks.median(jumped, 1, [1, 2, 3].into_iter());
-        assert_eq!(median, Wall(1_011));
+        assert_eq!(median, Some(Wall(1_011)));
         assert_eq!(Clocks::log_time(jumped.wall, median, Some(Wall(1_000))), Wall(1_001_011));
         assert_eq!(clocks.ahead(2, now(60, 1_000)), Some(10));
+    }
+
+    /// Our clock alone is no median of three: time stands still until a majority is heard again.
+    #[test]
+    fn without_a_majority_of_clocks_time_stands_still() {
+        let mut clocks = Clocks::default();
+        let jumped = now(60, 1 << 60);
+        assert_eq!(clocks.median(jumped, 1, [1].into_iter()), Some(jumped.wall));
+        let alone = clocks.median(jumped, 1, [1, 2, 3].into_iter());
+        assert_eq!(alone, None);
+        assert_eq!(Clocks::log_time(jumped.wall, alone, Some(Wall(1_000))), Wall(1_001));
+        clocks.heard(2, Wall(1_000), Mono(50));
+        assert_eq!(clocks.median(jumped, 1, [1, 2, 3].into_iter()), Some(Wall(1_010)));
+        clocks.forget(2);
+        assert_eq!(clocks.median(jumped, 1, [1, 2, 3].into_iter()), None);
     }
 }

@@ -13,7 +13,7 @@
 
 use super::Node;
 use super::handover::Why;
-use quorate_raft::{LogIndex, Mono, Now};
+use quorate_raft::{LogIndex, Mono, Now, Wall};
 use std::time::Duration;
 
 /// A clock this far from the others is sick, in microseconds: far beyond what NTP leaves, far below what hurts.
@@ -84,19 +84,18 @@ impl Node {
             let leader = self.raft.leader()?.get();
             return self.clocks.ahead(leader, now).map(i64::saturating_neg);
         }
-        let voters = &self.raft.configuration().voters;
-        let heard = voters.iter().filter(|v| **v == self.me || self.clocks.ahead(v.get(), now).is_some()).count();
-        (heard > voters.len() / 2).then(|| now.wall.0.saturating_sub(self.median_clock(now)))
+        self.median_clock(now).map(|median| now.wall.0.saturating_sub(median.0))
     }
 
-    fn median_clock(&self, now: Now) -> i64 {
-        self.clocks.median(now, self.me.get(), self.raft.configuration().voters.iter().map(|v| v.get())).0
+    /// The median of the voters' clocks; none if no majority of them is heard.
+    pub(super) fn median_clock(&self, now: Now) -> Option<Wall> {
+        self.clocks.median(now, self.me.get(), self.raft.configuration().voters.iter().map(|v| v.get()))
     }
 
     /// How far the clock of this voter is from the voters' median, for people, if that is too far.
     pub(super) fn clock_of(&self, now: Now, node: u64) -> Option<String> {
         let theirs = now.wall.0.saturating_add(self.clocks.ahead(node, now)?);
-        let ahead = theirs.saturating_sub(self.median_clock(now));
+        let ahead = theirs.saturating_sub(self.median_clock(now)?.0);
         is_off(ahead).then(|| off(ahead))
     }
 

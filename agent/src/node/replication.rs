@@ -293,8 +293,7 @@ impl Node {
 
     fn seal(&self, now: Now, position: Position, kind: EntryKind, payload: &[u8], count: u32) -> Entry {
         let previous = self.cache.last();
-        let voters = self.raft.configuration().voters.iter().map(|v| v.get());
-        let median = self.clocks.median(now, self.me.get(), voters);
+        let median = self.median_clock(now);
         let fields = EntryFields {
             seed: self.log_seed().unwrap_or_else(|| log_seed(&self.options.fresh_log_id)),
             index: position.index,

@@ -198,6 +198,27 @@ fn a_leader_with_a_jumped_clock_hands_over_for_good() {
     }
 }
 
+/// A leader's clock jumps, and all its connections break with it: for as long as it still leads it hears no clock but its
+/// own, and that one does not lead the log's time astray.
+#[test]
+fn a_leader_that_hears_no_clock_does_not_set_the_time() {
+    let mut w = World::formed(3);
+    let sick = w.leader().expect("one leads");
+    w.appends(sick);
+    w.act(&Action::Clock { agent: sick, by_us: 44 * SECOND as i64 });
+    w.act(&Action::Reset { agent: sick });
+    let ordered = |w: &World| w.machines[sick].process.as_ref().map_or(0, |p| p.ordered.len());
+    let before = ordered(&w);
+    let append = w.begin_append(sick, 5 * SECOND);
+    w.must("it is stamped", SECOND, |w| ordered(w) > before);
+    assert!(w.log_ahead_us(sick) < 2 * SECOND as i64, "{} us", w.log_ahead_us(sick));
+    w.must("it ends", 6 * SECOND, |w| w.is_over(append));
+    w.run_to(w.at + 10 * SECOND);
+    w.converges(20 * SECOND);
+    let new = w.leader().expect("one leads");
+    assert!(new != sick && w.log_ahead_us(new).abs() < 2 * SECOND as i64, "{} us", w.log_ahead_us(new));
+}
+
 /// Every clock is far from every other: whoever is in the middle leads, and leads on; of two agents the slower one does.
 #[test]
 fn where_every_clock_is_off_leadership_rests() {
