@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 /// Bytes of one read from disk for a peer that is far behind.
 const FETCH_BYTES: usize = 1 << 20;
-/// Reads from disk for one peer at once: what the core's window asks for.
+/// Reads from disk for one peer at once: as many as appends of the core may be unanswered.
 const READS_PER_PEER_MAX: usize = 8;
 /// Lamport times stay below this, so that no liar can use up the range.
 const LAMPORT_MAX: u64 = 1 << 62;
@@ -83,7 +83,10 @@ impl Node {
         {
             return self.note_about(now, node, why);
         }
-        self.clocks.heard(node, raft.wall, now.mono);
+        if self.peers.is_up(node) {
+            // A message that was on its way when its connection ended tells the time of somebody who is never heard again.
+            self.clocks.heard(node, raft.wall, now.mono);
+        }
         let entries: Vec<EntryShape> = match raft.entries.iter().map(shape).collect() {
             Some(shapes) => shapes,
             None => return self.note_about(now, node, "a control entry of it does not decode"),
