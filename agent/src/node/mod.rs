@@ -371,7 +371,18 @@ impl Node {
     fn in_raft(&self) -> bool {
         let configuration = self.raft.configuration();
         let members = [&configuration.voters, &configuration.outgoing, &configuration.learners];
-        members.iter().any(|set| set.contains(&self.me))
+        members.iter().any(|set| set.contains(&self.me)) && !self.is_left_out()
+    }
+
+    /// Does this log end with a configuration that was never committed, and that nobody will ever undo here? Leaders
+    /// replicate to their own groups only: who was added in vain hears what they say to all others, and goes by that. A
+    /// leader that has committed as far as that entry, and does not count this node in, does not have it.
+    fn is_left_out(&self) -> bool {
+        let me = self.me.get();
+        let without = |v: &&View| !v.voters.contains(&me) && !v.learners.contains(&me);
+        let view = self.view.as_ref().filter(|view| Some(view.log_id) == self.log_id).filter(without);
+        let index = self.raft.configuration_index();
+        self.raft.leader().is_none() && view.is_some_and(|view| view.committed >= index.0 && index > self.raft.committed())
     }
 
     /// The node that leads, as far as this one knows, and the term of that knowledge.
