@@ -52,7 +52,7 @@ use super::segment::{Previous, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES};
 use super::sidecar::{self, Facts, Of};
 use super::view::Extent;
 use super::walk::{Before, STEP_BYTES, Walker, describe};
-use crate::{LogIndex, Position, Run, mutant};
+use crate::{LogIndex, Position, Run, Term, mutant};
 
 /// The smallest frame, by which entries that cannot be counted are bounded.
 const FRAME_BYTES_MIN: u64 = 152;
@@ -365,6 +365,14 @@ impl<'a> Scanner<'a> {
         self.recovered.start = self.meta.start.position;
         self.recovered.segments = segments;
         self.recovered.damaged = view.damaged();
+        // Damage at the very beginning: no run begins there, and there is no term before it that a log could have.
+        let first = self.meta.start.position.index.next();
+        let term = self.meta.start.position.term.max(Term(1));
+        match self.recovered.runs.first_mut() {
+            Some(run) if run.first > first && run.term <= term => run.first = first,
+            Some(run) if run.first > first => self.recovered.runs.insert(0, Run { first, term }),
+            _ => {}
+        }
         self.recovered.last = match (self.before, view.extents.last()) {
             (Before::Known(last), _) => Some(last),
             (_, None) => None,
@@ -416,7 +424,7 @@ enum How {
     /// Where the walk stopped.
     Exact,
     /// There too, and something that may have been acked stood from `at` on: up to this index, of this term if known.
-    Suspect { up_to: (u64, Option<crate::Term>), at: u64, what: String },
+    Suspect { up_to: (u64, Option<Term>), at: u64, what: String },
 }
 
 /// Walks to the end of the newest segment, by the rule.

@@ -299,3 +299,18 @@ fn rot_in_a_payload_of_zeros_is_no_torn_tail() {
         assert_eq!((found.torn_bytes_cut, found.suspect.map(|p| p.index)), (0, Some(LogIndex(2))));
     }
 }
+
+/// Nobody knows the term of an entry whose frame is gone. At the very beginning of the log there is none before it to be
+/// given out instead, and yet every entry has one.
+#[test]
+fn damage_at_the_very_beginning_leaves_no_gap_in_the_terms() {
+    let (disk, _) = written();
+    for name in disk.names().iter().filter(|name| name.ends_with(crate::wal::names::SIDECAR_SUFFIX)) {
+        disk.attach().remove(name).unwrap();
+    }
+    assert!(disk.flip_bit(&segments(&disk)[0], 4096, 1));
+    let found = open(disk.attach(), small(9)).unwrap().recovered;
+    assert_eq!(found.damaged.first().map(|range| range.first), Some(LogIndex(1)));
+    let runs: Vec<_> = found.runs.iter().map(|run| (run.first.0, run.term.0)).collect();
+    assert_eq!(runs, [(1, 1), (26, 2)]);
+}
