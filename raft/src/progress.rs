@@ -10,6 +10,10 @@ use crate::{LogIndex, Mono};
 /// the one before it is being fsynced.
 pub(crate) const BATCHES_MAX: usize = 2;
 
+/// How many appends may be unanswered at all. Appends that may hold few entries never fill the window in bytes, and a
+/// caller that reads old entries from disk has a bound on that as well: what it drops for it comes back as a gap.
+pub(crate) const BATCHES_ON_WAY_MAX: usize = 8;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// Where the logs part is not known: one append at a time, then only heartbeats until it is answered.

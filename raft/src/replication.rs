@@ -4,7 +4,7 @@
 //! it never waits for this node's own disk.
 
 use crate::message::{Body, Fence, Message};
-use crate::progress::{BATCHES_MAX, Mode, Progress};
+use crate::progress::{BATCHES_MAX, BATCHES_ON_WAY_MAX, Mode, Progress};
 use crate::role::RoleState;
 use crate::{BootId, Log, LogIndex, Mono, NodeId, Options, Output, Position, Raft, Term};
 
@@ -119,15 +119,15 @@ impl Plan<'_> {
     }
 
     /// One batch on the wire while the one before is being fsynced; more only when enough bytes have gathered; never
-    /// more than the window, except a single entry that is larger.
+    /// more than a few, nor more than the window, except a single entry that is larger.
     fn may_send_more(&self, progress: &Progress) -> bool {
         let last = self.log.last().index;
         let in_flight = self.log.bytes(progress.matched, progress.next.prev());
         let waiting = self.log.bytes(progress.next.prev(), last);
-        let is_worth_it =
-            progress.batches.len() < BATCHES_MAX || waiting >= u64::from(self.options.append_bytes_max / 4);
-        let fits = in_flight < u64::from(self.options.window_bytes) || progress.batches.is_empty();
-        progress.next <= last && is_worth_it && fits
+        let on_way = progress.batches.len();
+        let is_worth_it = on_way < BATCHES_MAX || waiting >= u64::from(self.options.append_bytes_max / 4);
+        let fits = on_way < BATCHES_ON_WAY_MAX && in_flight < u64::from(self.options.window_bytes);
+        progress.next <= last && is_worth_it && (fits || on_way == 0)
     }
 
     fn end_of_batch(&self, first: LogIndex) -> LogIndex {
