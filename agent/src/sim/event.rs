@@ -59,7 +59,7 @@ pub(super) enum Happening {
     /// A gossip packet arrives.
     Datagram { link: u64, from: u64, bytes: Vec<u8> },
     /// A request for an exchange of tables arrives.
-    Asked { from: usize, from_life: u64, bytes: Vec<u8> },
+    Asked { from: usize, from_life: u64, from_node: u64, bytes: Vec<u8> },
     /// The answer to one arrives.
     Replied { from: u64, bytes: Vec<u8> },
     /// The disk has synced.

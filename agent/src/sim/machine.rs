@@ -12,7 +12,7 @@ use crate::node::{Boot, Formation, Gate, Known, LOOK_FOR_DEFAULT, Node, Options,
 use quorate_raft::wal::sim::SimDisk;
 use quorate_raft::wal::{self, DamagedRange, Entry, EntryHeader, Meta, Queue, Reader, Space, Writer};
 use quorate_raft::{BootId, Configuration, HardState, LogIndex, Mono, NodeId, Now, PersistTicket, Term, Wall, mutant};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,12 +78,18 @@ pub(super) struct Machine {
     pub(super) backup: Option<(u64, SimDisk, Durable)>,
     /// What its disk had counted when that was last asked.
     pub(super) disk_counted: quorate_raft::wal::sim::Counters,
+    /// Writes that its disk had lost, unnoticed, when it was started.
+    pub(super) lost_before: u64,
     /// Of another cluster.
     pub(super) foreign: bool,
     /// It ran on a copy of a disk, and never starts again.
     pub(super) retired: bool,
     /// Somebody let it in since this was last set to false.
     pub(super) admitted: bool,
+    /// Its disk was copied, or is an older copy of itself.
+    pub(super) copied: bool,
+    /// Its process was told so, and to wipe one of the two.
+    pub(super) told_of_copy: bool,
     /// It has left; its data directory is set aside at the next start.
     pub(super) departed: bool,
     /// After it has left, before its supervisor starts it again, if that does.
@@ -135,6 +141,8 @@ pub(super) struct Process {
     pub(super) ordered: Vec<Entry>,
     /// What the node was last told that its disk cannot give.
     pub(super) damaged: Vec<DamagedRange>,
+    /// Who was ever connected to it.
+    pub(super) met: BTreeSet<NodeId>,
     /// What happened to the process while it was stopped.
     pub(super) missed: VecDeque<Event>,
     /// Requests that have no answer yet, by their id in this process: which operation.
@@ -210,9 +218,12 @@ impl Machine {
             refuses: None,
             backup: None,
             disk_counted: Default::default(),
+            lost_before: 0,
             foreign: plan.foreign,
             retired: false,
             admitted: false,
+            copied: false,
+            told_of_copy: false,
             departed: false,
             rest_us: Some(SECOND),
         }
@@ -275,6 +286,8 @@ impl Machine {
         self.seen_at_life = 0;
         self.refuses = None;
         self.backup = None;
+        self.copied = false;
+        self.told_of_copy = false;
         self.bootstrap = false;
         self.departed = false;
     }
@@ -293,6 +306,8 @@ impl Machine {
     /// Starts the agent on its disk.
     pub(super) fn boot(&mut self, at: u64, knobs: &Knobs, random: &mut Random) -> Result<(), Dead> {
         let disk = self.disk.attach();
+        self.told_of_copy = false;
+        self.lost_before = self.disk.counters().writes_lost;
         if !wal::exists(&disk).map_err(Dead::Log)? {
             let cluster = if self.foreign { OTHER_CLUSTER } else { CLUSTER };
             wal::create(&disk, Meta::new(cluster, self.node)).map_err(Dead::Log)?;
@@ -356,6 +371,7 @@ impl Machine {
             reading_until: 0,
             ordered,
             damaged,
+            met: BTreeSet::new(),
             missed: VecDeque::new(),
             requests: BTreeMap::new(),
             next_request: 0,

@@ -29,7 +29,8 @@
 //!
 //! # Limits
 //! No sessions of clients, so none is evicted; no hostile agents. A connection's bulk lane breaks with it. While a second
-//! process runs on a copy of a disk nobody is cut off: two copies that never meet are not told apart by anything. Faults
+//! process runs on a copy of a disk nobody is cut off, and it reaches nobody who has not met the first one in this life: two
+//! copies that never meet are not told apart by anything. Faults
 //! that destroy what was durable are done only while every other voter holds it (`faults/harm`), one agent at a time.
 
 #![warn(missing_docs)]

@@ -25,9 +25,24 @@ impl World {
                 acted = true;
             } else if !self.machines[machine].is_up() && self.machines[machine].refuses.is_none() {
                 self.start_at(machine, self.at);
+            } else if self.reads_failed_for_good(machine) {
+                self.say(format_args!("the operator restarts {}: its disk reads again", letter(machine)));
+                self.end_process(machine);
+                self.machines[machine].disk.kill();
+                self.start_at(machine, self.at + MS);
+                acted = true;
             }
         }
         acted
+    }
+
+    /// Could a sole voter not read its log when its disk gave errors, though nothing is wrong with what is on it? Nobody else
+    /// has what it asks for, and it believes a second reading no more than the first; a start reads all anew.
+    fn reads_failed_for_good(&self, machine: usize) -> bool {
+        let m = &self.machines[machine];
+        let alone = self.witness.configuration().is_some_and(|c| c.voters.len() == 1 && c.voters.contains(&m.node));
+        let damaged = m.process.as_ref().is_some_and(|p| !p.damaged.is_empty());
+        alone && damaged && !m.harmed && m.disk.counters().reads_failed > 0
     }
 
     /// Why this disk is of no use any more, if it is not.
@@ -38,6 +53,10 @@ impl World {
         }
         if self.witness.has_departed(machine.node.get()) {
             return Some("it was forgotten, or has left");
+        }
+        if machine.copied && machine.is_up() && machine.told_of_copy {
+            // Others may have let it in meanwhile, who had not heard of the newer boot; those that refuse it go on so.
+            return Some("it is told that its disk was copied, and to wipe it");
         }
         let shut_out = machine.harmed && machine.is_up() && !machine.admitted;
         shut_out.then_some("nobody lets it in: its disk is older than what they know")

@@ -33,7 +33,8 @@ impl World {
                 let passage = self.network.arrival(link, to, Class::Peer, at, &mut self.noise.network[machine]);
                 let end = self.network.links[&link].ends[to].clone();
                 if self.network.is_open(machine, end.machine) && !self.is_gossip_lost(machine) {
-                    let asked = Happening::Asked { from: machine, from_life: life, bytes };
+                    let from_node = self.machines[machine].node.get();
+                    let asked = Happening::Asked { from: machine, from_life: life, from_node, bytes };
                     self.push_to(passage.arrives, end.machine, end.life, asked);
                 }
             }
@@ -127,9 +128,14 @@ impl World {
         if let PeerMessage::Raft(raft) = message
             && !self.machines[machine].foreign
         {
+            let is_there = self.network.route(machine, life, node).is_some_and(|(link, to)| {
+                let end = &self.network.links[&link].ends[to];
+                end.up && self.is_alive(end.machine, end.life)
+            });
             let from = &self.machines[machine];
-            self.witness.said(from.node, node, raft, &from.durable);
-            self.witness.spoke(machine, &self.machines, node, raft, self.at);
+            let is_copied = self.machines.iter().any(|m| m.retired && m.is_up() && m.node == from.node);
+            self.witness.said(from.node, node, raft, &from.durable, is_there || !is_copied);
+            self.witness.spoke(machine, &self.machines, (node, is_there), raft, self.at);
             self.count_entries(node, raft);
         }
         let Some((link, to)) = self.network.route(machine, life, node) else {
@@ -270,15 +276,15 @@ impl World {
         self.gossip_lost.get(&machine).is_some_and(|until| *until > self.at)
     }
 
-    pub(super) fn asked(&mut self, machine: usize, life: u64, from: usize, from_life: u64, bytes: Vec<u8>) {
-        if !self.is_alive(machine, life) || self.network.route(machine, life, self.machines[from].node.get()).is_none()
-        {
+    /// `asker`: machine, life and node of who asked; it may be another node by now.
+    pub(super) fn asked(&mut self, machine: usize, life: u64, asker: (usize, u64, u64), bytes: Vec<u8>) {
+        let (from, from_life, node) = asker;
+        if !self.is_alive(machine, life) || self.network.route(machine, life, node).is_none() {
             return;
         }
         self.next_token += 1;
         let token = self.next_token;
         self.exchanges.insert((machine, token), (from, from_life));
-        let node = self.machines[from].node.get();
         self.say(format_args!("{} exchanges tables with {}", letter(machine), letter(from)));
         self.feed(machine, Input::Exchange { node, token, bytes });
     }

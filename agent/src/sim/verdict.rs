@@ -6,6 +6,7 @@ use super::client::{End, Kind, TICK_US};
 use super::clock::TRUE_PACE;
 use super::event::Happening;
 use super::invariant::Invariant;
+use super::machine::Machine;
 use super::plan::{MS, SECOND, letter};
 use super::world::World;
 use crate::api::Status;
@@ -19,6 +20,10 @@ const LEADER_WITHIN_TIMEOUTS: u64 = 10;
 const GREETING_US: u64 = 10 * SECOND;
 /// Between two looks.
 const LOOK_EVERY_US: u64 = 500 * MS;
+/// Once all are of one mind, a replica that is behind gets at least so many entries a second, however few an append may
+/// hold; and some time for what else there is to do.
+const CATCH_UP_PER_SECOND: u64 = 100;
+const CATCH_UP_WITHIN_US: u64 = 5 * SECOND;
 /// A request in a calm world is answered well within this time.
 const SERVE_WITHIN_US: u64 = 5 * SECOND;
 
@@ -31,6 +36,7 @@ impl World {
         }
         self.calm();
         self.converge();
+        self.catch_up();
         self.serve();
         self.settle();
     }
@@ -157,6 +163,25 @@ impl World {
             return Err(format!("{} voters, {target} could be", configuration.voters.len()));
         }
         Ok(())
+    }
+
+    /// Every replica applies what stands now.
+    fn catch_up(&mut self) {
+        let standing = self.witness.standing();
+        let members = self.witness.configuration().map(|c| c.members()).unwrap_or_default();
+        let last = move |w: &Self| {
+            let replicas = w.machines.iter().filter(|m| m.counts() && members.contains(&m.node));
+            let applied = |m: &Machine| m.process.as_ref().map_or(0, |p| p.published.readable_index.0);
+            replicas.map(|m| (applied(m), m.name.clone())).min().filter(|(applied, _)| *applied < standing)
+        };
+        let missing = last(self).map_or(0, |(applied, _)| standing - applied);
+        let within = CATCH_UP_WITHIN_US + missing * SECOND / CATCH_UP_PER_SECOND;
+        if !self.run_until(within, |w| last(w).is_none())
+            && let Some((applied, name)) = last(self)
+        {
+            let what = format!("{name} has applied {applied} of {standing} entries, and lacked {missing} before");
+            self.witness.blame(Invariant::ReplicasEqual, what);
+        }
     }
 
     /// Every agent takes an append and a read.

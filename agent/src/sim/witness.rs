@@ -122,8 +122,9 @@ impl Witness {
         self.dead.insert(node.get());
     }
 
-    /// A node says something: does its synced disk bear it out?
-    pub(super) fn said(&mut self, from: NodeId, to: u64, raft: &RaftMessage, durable: &Durable) {
+    /// A node says something: does its synced disk bear it out? `counts`: whether a vote in it does. Of two processes on
+    /// copies of one disk each votes, and the one that the others have shut out reaches nobody with that.
+    pub(super) fn said(&mut self, from: NodeId, to: u64, raft: &RaftMessage, durable: &Durable, counts: bool) {
         let (message, term) = (&raft.message, raft.message.term());
         self.claim(!self.dead.contains(&from.get()), Invariant::DeadDisk, || {
             format!("{from} speaks, whose disk is gone")
@@ -141,14 +142,18 @@ impl Witness {
             });
         }
         if message.kind() == "vote" {
-            self.vote(from.get(), term, from.get());
+            if counts {
+                self.vote(from.get(), term, from.get());
+            }
             let stood = durable.hard_state.term > term || durable.hard_state.vote == Some(from);
             self.claim(stood, Invariant::VoteDurable, || {
                 format!("{from} asks for votes in term {term} before its own is on disk")
             });
         }
         if message.grants_vote() {
-            self.vote(from.get(), term, to);
+            if counts {
+                self.vote(from.get(), term, to);
+            }
             let given = durable.hard_state.term > term || durable.hard_state.vote.map(NodeId::get) == Some(to);
             self.claim(given, Invariant::VoteDurable, || {
                 format!("{from} gave {to:016x} a vote in term {term} that is not on its disk")
@@ -418,10 +423,12 @@ impl Witness {
 
 /// Is this entry on a quorum of synced disks under this configuration? A disk that is gone may have held it.
 fn is_held(machines: &[Machine], configuration: &Configuration, index: u64, chain: u64) -> bool {
-    // Of a disk that was copied either one will do.
+    // Of a disk that was copied either one will do: which of the two is let in the others decide, and the one that was
+    // acknowledges what its own disk holds. A copy never stands for a disk that is gone.
     let holds = |node: &NodeId| {
         let mut disks = machines.iter().filter(|m| m.node == *node && !m.retired).peekable();
-        disks.peek().is_none() || disks.any(|m| m.durable.holds(index, chain))
+        let copy = || machines.iter().any(|m| m.node == *node && m.retired && m.durable.holds(index, chain));
+        disks.peek().is_none() || disks.any(|m| m.durable.holds(index, chain)) || copy()
     };
     let majority = |voters: &BTreeSet<NodeId>| voters.iter().filter(|v| holds(v)).count() > voters.len() / 2;
     majority(&configuration.voters) && (configuration.outgoing.is_empty() || majority(&configuration.outgoing))

@@ -265,7 +265,9 @@ impl World {
                     self.feed(machine, Input::Datagram { node: from, bytes });
                 }
             }
-            Happening::Asked { from, from_life, bytes } => self.asked(machine, life, from, from_life, bytes),
+            Happening::Asked { from, from_life, from_node, bytes } => {
+                self.asked(machine, life, (from, from_life, from_node), bytes);
+            }
             Happening::Replied { from, bytes } => self.feed(machine, Input::ExchangeReply { node: from, bytes }),
             Happening::Synced => self.synced(machine),
             Happening::Save => self.save(machine),

@@ -68,6 +68,7 @@ impl World {
         self.hit("copies started", agent);
         self.harms += 1;
         self.machines[agent].admitted = false;
+        self.machines[agent].copied = true;
         self.machines.push(copy);
         self.moves.push(0);
         Noise::one_more(&mut self.noise);

@@ -115,8 +115,11 @@ impl World {
     /// One bit is wrong: anywhere in one of its files, as far as it is used.
     pub(super) fn rot_a_bit(&mut self, agent: usize, file: u64, place: u64, bit: u32) -> bool {
         self.when_bearable(agent, Action::Rot { agent, file, place, bit }, |w| {
-            let disk = &w.machines[agent].disk;
-            let names: Vec<String> = disk.names().into_iter().filter(|name| name != "lock").collect();
+            let (disk, lost_before) = (&w.machines[agent].disk, w.machines[agent].lost_before);
+            // Of two copies one may lie about a write, or rot; both at once no pair outlives.
+            let spared = if disk.counters().writes_lost > lost_before { "meta." } else { "lock" };
+            let names: Vec<String> =
+                disk.names().into_iter().filter(|name| name != "lock" && !name.starts_with(spared)).collect();
             let Some(name) = usize::try_from(file % names.len().max(1) as u64).ok().and_then(|at| names.get(at)) else {
                 return false;
             };
@@ -201,6 +204,7 @@ impl World {
             let machine = &mut w.machines[agent];
             machine.disk_counted = disk.counters();
             (machine.disk, machine.durable, machine.admitted) = (disk, durable, false);
+            machine.copied = true;
             machine.seen_at_life = machine.lives + 1;
             w.start_at(agent, w.at + down_us);
             true

@@ -47,8 +47,15 @@ impl Witness {
         heard.insert(from, process.clock.read(at));
     }
 
-    /// A node says something: may it, as the others know?
-    pub(in super::super) fn spoke(&mut self, by: usize, machines: &[Machine], to: u64, raft: &RaftMessage, at: u64) {
+    /// A node says something: may it, as the others know? `is_there`: the process that it speaks to still runs.
+    pub(in super::super) fn spoke(
+        &mut self,
+        by: usize,
+        machines: &[Machine],
+        (to, is_there): (u64, bool),
+        raft: &RaftMessage,
+        at: u64,
+    ) {
         let (message, from) = (&raft.message, machines[by].node);
         let Some(process) = &machines[by].process else { return };
         if message.grants_vote() {
@@ -63,7 +70,7 @@ impl Witness {
                 self.tells_commit(by, machines, raft);
                 self.hears_a_quorum(by, machines, raft, at);
             }
-            "timeout-now" => self.hands_over(by, machines, to),
+            "timeout-now" => self.hands_over(by, machines, to, is_there),
             _ => {}
         }
     }
@@ -126,12 +133,13 @@ impl Witness {
         });
     }
 
-    /// Leadership goes only to whose disk has all of it (§3.10).
-    fn hands_over(&mut self, by: usize, machines: &[Machine], to: u64) {
+    /// Leadership goes only to whose disk has all of it (§3.10). Of a disk that was harmed on purpose after its process had
+    /// ended nobody can know before the next one speaks; what is said to the one that ended reaches nobody.
+    fn hands_over(&mut self, by: usize, machines: &[Machine], to: u64, is_there: bool) {
         let Some(last) = machines[by].process.as_ref().and_then(|p| p.ordered.last()) else { return };
         let (index, chain) = (last.header().index.0, last.header().chain);
         let mut heirs = machines.iter().filter(|m| m.node.get() == to).peekable();
-        let whole = heirs.peek().is_none() || heirs.any(|heir| heir.durable.holds(index, chain));
+        let whole = heirs.peek().is_none() || heirs.any(|heir| heir.durable.holds(index, chain) || heir.harmed && !is_there);
         self.claim(whole, Invariant::HeirIsWhole, || {
             format!("{} hands over to {to:016x}, whose disk does not hold entry {index}", machines[by].name)
         });

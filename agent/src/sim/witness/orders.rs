@@ -5,8 +5,9 @@
 use super::super::invariant::Invariant;
 use super::super::machine::{Machine, Process};
 use super::{Witness, is_held};
-use quorate_raft::Term;
 use quorate_raft::wal::{Entry, EntryKind};
+use quorate_raft::{NodeId, Term};
+use std::collections::BTreeMap;
 
 /// How far ahead of every other voter's clock a leader may be misled to stamp its entries, in microseconds: the second
 /// that it may run ahead of their median, and what its picture of their clocks may be off when clocks run wild.
@@ -20,6 +21,8 @@ pub(super) struct Orders {
     /// By how much each machine's wall clock was wrong when last looked at, and at most.
     walls: Vec<i64>,
     walls_max: Vec<i64>,
+    /// On which machine each node is or was: a voter whose disk is gone is remembered with the clock that it had.
+    places: BTreeMap<NodeId, usize>,
     /// When one of them was last seen to be set.
     jumped_at: u64,
 }
@@ -36,6 +39,7 @@ impl Witness {
             self.orders.walls = walls;
             self.orders.jumped_at = at;
         }
+        self.orders.places.extend(machines.iter().enumerate().map(|(place, m)| (m.node, place)));
         let machine = &machines[by];
         let (Some(first), Some(process)) = (entries.first(), &machine.process) else { return };
         let (held, head) = (machine.durable.hard_state, first.header());
@@ -77,10 +81,13 @@ impl Witness {
         }
         let head = entry.header();
         let Some((_, configuration)) = machines[by].configurations.range(..head.index.0).next_back() else { return };
-        let others = machines.iter().zip(&self.orders.walls_max);
-        let others = others.filter(|(m, _)| m.node != machines[by].node && configuration.voters.contains(&m.node));
-        let at_most = |(m, max): (&Machine, &i64)| m.wall(at).0.saturating_sub(m.wall_us).saturating_add(*max);
-        let Some(furthest) = others.map(at_most).max() else { return };
+        let others = configuration.voters.iter().filter(|voter| **voter != machines[by].node);
+        let at_most = |voter: &NodeId| {
+            let place = *self.orders.places.get(voter)?;
+            let (m, max) = (machines.get(place)?, self.orders.walls_max.get(place)?);
+            Some(m.wall(at).0.saturating_sub(m.wall_us).saturating_add(*max))
+        };
+        let Some(furthest) = others.filter_map(at_most).max() else { return };
         let previous = process.ordered.get((head.index.0 as usize).wrapping_sub(2)).map(|e| e.header().time.0);
         let forced = previous.is_some_and(|previous| head.time.0 <= previous.saturating_add(1));
         let ahead = head.time.0.saturating_sub(furthest);
