@@ -176,6 +176,8 @@ mutants! {
     MiddleCut,
     /// The checksum of a frame is not bound to its place.
     ChecksumUnseeded,
+    /// The checksum of an entry is not looked at when it is read.
+    ChecksumIgnored,
     /// Every start has the same boot epoch.
     BootEpochNotCounted,
 

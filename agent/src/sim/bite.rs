@@ -30,6 +30,7 @@ pub fn harness(mutant: Mutant) -> Harness {
         Mutant::DamagedLeads => Harness::Stories("damage::a_node_that_cannot_read_its_log"),
         // And these a rotten disk, or a peer that gives something else.
         Mutant::MiddleCut => Harness::Stories("damage::every_flipped_bit_is_named"),
+        Mutant::ChecksumIgnored => Harness::Stories("damage::every_flipped_bit_is_named"),
         Mutant::ChecksumUnseeded => Harness::Stories("decode::a_frame_is_bound_to_its_place"),
         // The autopilot asks for nothing so early, whatever the core would take.
         Mutant::ChangeBeforeOwnTerm => Harness::Stories("membership::changes_are_one_at_a_time"),

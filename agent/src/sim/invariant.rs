@@ -53,6 +53,8 @@ invariants! {
     DurableStays = "durable-stays",
     /// A node whose disk is gone says nothing, and never votes again.
     DeadDisk = "dead-disk",
+    /// Whoever knows a start of a data directory lets no earlier one in, and no copy of it.
+    OneLife = "one-life",
     /// A cluster has one history.
     OneHistory = "one-history",
     /// Offsets are dense, and what is readable is what the entries say.

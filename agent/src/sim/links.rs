@@ -3,6 +3,7 @@
 //! It asks the node's gate, and tells the node who is up and who is down; it decides nothing else.
 
 use super::event::{Dial, Event, Happening};
+use super::invariant::Invariant;
 use super::machine::Kept;
 use super::network::End;
 use super::plan::{MS, SECOND, letter};
@@ -18,6 +19,8 @@ const REDIAL_US_MIN: u64 = 50 * MS;
 const REDIAL_US_MAX: u64 = 5 * SECOND;
 /// How long an older life at another address is asked whether it lives.
 const PROBE_US: u64 = SECOND;
+/// After this the gate of whoever has met somebody is drawn anew.
+const KNOWN_AFTER_US: u64 = SECOND;
 
 impl World {
     // ---- dialling ----
@@ -46,7 +49,35 @@ impl World {
     /// was found by the copy first, could not: see the limits of the simulator.
     fn may_meet(&self, copy: usize, other: usize) -> bool {
         let (copy, other) = (&self.machines[copy], self.machines[other].process.as_ref());
-        !copy.retired || other.is_none_or(|other| other.met.contains(&copy.node))
+        !copy.retired || other.is_none_or(|other| other.met.contains_key(&copy.node))
+    }
+
+    /// From now on this process knows that start of the other one.
+    fn meets(&mut self, machine: usize, other: &End) {
+        let started = self.machines[other.machine].process.as_ref().filter(|p| p.life == other.life);
+        let (Some(node), Some((epoch, boot))) = (NodeId::new(other.node), started.map(|p| (p.epoch, p.boot))) else {
+            return;
+        };
+        let at = self.at;
+        if let Some(process) = &mut self.machines[machine].process {
+            let known = process.met.entry(node).or_insert((epoch, boot, at));
+            if known.0 < epoch {
+                *known = (epoch, boot, at);
+            }
+        }
+    }
+
+    /// The gate has let `who` in: is it no earlier start than one that has long been known there?
+    fn keeps_one_life(&mut self, at: usize, who: usize) {
+        let (gate, caller) = (&self.machines[at], &self.machines[who]);
+        let (Some(gate), Some(process)) = (&gate.process, &caller.process) else { return };
+        let Some((epoch, boot, since)) = gate.met.get(&caller.node).copied() else { return };
+        let is_second = process.epoch < epoch || (process.epoch == epoch && process.boot != boot);
+        if is_second && self.at > since + KNOWN_AFTER_US {
+            let (who, at, now) = (letter(who), letter(at), process.epoch);
+            let what = format!("{at} has met start {epoch} of a data directory, and lets {who} in with another start {now}");
+            self.witness.blame(Invariant::OneLife, what);
+        }
     }
 
     /// The other side has said Welcome, or something else.
@@ -78,6 +109,8 @@ impl World {
             self.machines[who].told_of_copy |= matches!(why, Denied::Stale { .. } | Denied::Copy { .. });
             return self.dial_failed(machine, life, dial, &why.to_string());
         }
+        self.keeps_one_life(to, machine);
+        self.keeps_one_life(machine, to);
         let mine = self.end_of(machine);
         let theirs = self.end_of(to);
         // An older life at another address is asked first.
@@ -230,9 +263,7 @@ impl World {
         l.ends[side].up = true;
         l.ends[side].heard = self.at;
         let (mine, other) = (l.ends[side].clone(), l.ends[1 - side].clone());
-        if let (Some(node), Some(process)) = (NodeId::new(other.node), &mut self.machines[mine.machine].process) {
-            process.met.insert(node);
-        }
+        self.meets(mine.machine, &other);
         let before = self.network.of(mine.machine, mine.life);
         let mut connected = false;
         for (id, end) in before {

@@ -12,7 +12,7 @@ use crate::node::{Boot, Formation, Gate, Known, LOOK_FOR_DEFAULT, Node, Options,
 use quorate_raft::wal::sim::SimDisk;
 use quorate_raft::wal::{self, DamagedRange, Entry, EntryHeader, Meta, Queue, Reader, Space, Writer};
 use quorate_raft::{BootId, Configuration, HardState, LogIndex, Mono, NodeId, Now, PersistTicket, Term, Wall, mutant};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -141,8 +141,8 @@ pub(super) struct Process {
     pub(super) ordered: Vec<Entry>,
     /// What the node was last told that its disk cannot give.
     pub(super) damaged: Vec<DamagedRange>,
-    /// Who was ever connected to it.
-    pub(super) met: BTreeSet<NodeId>,
+    /// Who was ever connected to it: in which start, by epoch and boot id, and since when.
+    pub(super) met: BTreeMap<NodeId, (u64, u64, u64)>,
     /// What happened to the process while it was stopped.
     pub(super) missed: VecDeque<Event>,
     /// Requests that have no answer yet, by their id in this process: which operation.
@@ -371,7 +371,7 @@ impl Machine {
             reading_until: 0,
             ordered,
             damaged,
-            met: BTreeSet::new(),
+            met: BTreeMap::new(),
             missed: VecDeque::new(),
             requests: BTreeMap::new(),
             next_request: 0,

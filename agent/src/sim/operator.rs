@@ -14,10 +14,9 @@ impl World {
             if !self.machines[machine].counts() {
                 continue;
             }
-            let why = self.why_wipe(machine);
-            if let Some(why) = why
-                && self.may_wipe(machine)
-            {
+            let copied = self.why_shut_out(machine).filter(|_| self.may_wipe_shut_out(machine));
+            let why = copied.or_else(|| self.why_wipe(machine).filter(|_| self.may_wipe(machine)));
+            if let Some(why) = why {
                 self.say(format_args!("the operator wipes {}: {why}", letter(machine)));
                 self.counters.count("wiped by the operator");
                 self.lose_disk(machine);
@@ -54,12 +53,16 @@ impl World {
         if self.witness.has_departed(machine.node.get()) {
             return Some("it was forgotten, or has left");
         }
-        if machine.copied && machine.is_up() && machine.told_of_copy {
-            // Others may have let it in meanwhile, who had not heard of the newer boot; those that refuse it go on so.
-            return Some("it is told that its disk was copied, and to wipe it");
-        }
         let shut_out = machine.harmed && machine.is_up() && !machine.admitted;
         shut_out.then_some("nobody lets it in: its disk is older than what they know")
+    }
+
+    /// Was its disk copied, and is it told so, and to be wiped? Others may have let it in meanwhile, who had not heard of the
+    /// newer boot, and it may even lead them; those that refuse it go on so.
+    fn why_shut_out(&self, machine: usize) -> Option<&'static str> {
+        let machine = &self.machines[machine];
+        let told = machine.copied && machine.is_up() && machine.told_of_copy;
+        told.then_some("it is told that its disk was copied, and to wipe it")
     }
 
     /// The process on a copy of a disk ends for good. Which of the two the others know is the operator's affair: if the

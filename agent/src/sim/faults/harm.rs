@@ -97,11 +97,21 @@ impl World {
     /// May a whole disk be lost? Never more than a minority of any configuration that may be in force, and only if the
     /// others are whole.
     pub(in crate::sim) fn may_wipe(&self, agent: usize) -> bool {
-        let node = self.machines[agent].node;
         let standing = self.witness.standing();
+        self.is_bearable_without(agent, |m| m.durable.log.len() as u64 + 5 >= standing)
+    }
+
+    /// The same for a disk that some of the others shut out, and with it what only the leader on it could give them: of all
+    /// that stands a quorum of them holds what each election among them needs, however far the others are behind.
+    pub(in crate::sim) fn may_wipe_shut_out(&self, agent: usize) -> bool {
+        self.is_bearable_without(agent, |_| true)
+    }
+
+    fn is_bearable_without(&self, agent: usize, is_near: impl Fn(&Machine) -> bool) -> bool {
+        let node = self.machines[agent].node;
         let is_whole = |n: &NodeId| {
             let machine = self.machines.iter().find(|m| m.node == *n && m.counts());
-            *n != node && machine.is_some_and(|m| m.durable.log.len() as u64 + 5 >= standing && m.is_up() && !m.harmed)
+            *n != node && machine.is_some_and(|m| is_near(m) && m.is_up() && !m.harmed)
         };
         let bears = |voters: &BTreeSet<NodeId>| {
             voters.is_empty() || voters.iter().filter(|v| is_whole(v)).count() > voters.len() / 2

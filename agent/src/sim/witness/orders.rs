@@ -7,7 +7,7 @@ use super::super::machine::{Machine, Process};
 use super::{Witness, is_held};
 use quorate_raft::wal::{Entry, EntryKind};
 use quorate_raft::{NodeId, Term};
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 /// How far ahead of every other voter's clock a leader may be misled to stamp its entries, in microseconds: the second
 /// that it may run ahead of their median, and what its picture of their clocks may be off when clocks run wild.
@@ -21,8 +21,8 @@ pub(super) struct Orders {
     /// By how much each machine's wall clock was wrong when last looked at, and at most.
     walls: Vec<i64>,
     walls_max: Vec<i64>,
-    /// On which machine each node is or was: a voter whose disk is gone is remembered with the clock that it had.
-    places: BTreeMap<NodeId, usize>,
+    /// On which machines each node is or was: a voter whose disk is gone is remembered with the clock that it had.
+    places: BTreeSet<(NodeId, usize)>,
     /// When one of them was last seen to be set.
     jumped_at: u64,
 }
@@ -81,10 +81,10 @@ impl Witness {
         }
         let head = entry.header();
         let Some((_, configuration)) = machines[by].configurations.range(..head.index.0).next_back() else { return };
-        let others = configuration.voters.iter().filter(|voter| **voter != machines[by].node);
-        let at_most = |voter: &NodeId| {
-            let place = *self.orders.places.get(voter)?;
-            let (m, max) = (machines.get(place)?, self.orders.walls_max.get(place)?);
+        let is_other = |(node, _): &&(NodeId, usize)| *node != machines[by].node && configuration.voters.contains(node);
+        let others = self.orders.places.iter().filter(is_other);
+        let at_most = |(_, place): &(NodeId, usize)| {
+            let (m, max) = (machines.get(*place)?, self.orders.walls_max.get(*place)?);
             Some(m.wall(at).0.saturating_sub(m.wall_us).saturating_add(*max))
         };
         let Some(furthest) = others.filter_map(at_most).max() else { return };
