@@ -94,7 +94,15 @@ impl Raft {
 
     /// Does this log hold that entry? What lies before its start was committed, so a leader has it.
     fn agrees_with(&self, prev: Position) -> bool {
-        prev.index < self.log.start().index || self.log.term_at(prev.index) == Some(prev.term)
+        prev.index < self.log.start().index || self.holds(prev)
+    }
+
+    /// The leader's entry at this place, and this log's, are one. Of what cannot be read, only what is settled is.
+    fn holds(&self, entry: Position) -> bool {
+        if self.is_unknown(entry.index) {
+            return entry.index <= self.verified().max(self.committed);
+        }
+        self.log.term_at(entry.index) == Some(entry.term)
     }
 
     fn on_mismatch(&mut self, prev: Position) {
@@ -109,22 +117,30 @@ impl Raft {
             return self.alarm_leader("tells two histories in one term");
         }
         // The whole latest shape of this log, so that the leader finds the match point in one round trip.
-        let (last, runs) = self.log.latest_runs(prev.index, self.options.conflict_runs_max);
+        let told = self.unreadable_from(prev.index).map_or(prev.index, LogIndex::prev);
+        let (last, runs) = self.log.latest_runs(told, self.options.conflict_runs_max);
         self.answer_when_durable(leader, fence, Body::Conflict { prev: prev.index, last, runs, round });
     }
 
     /// Appends what is new; drops our tail only where it really differs, since a duplicate or late append must never
     /// remove what was already acknowledged. False if nothing was taken because it must not be.
     fn take(&mut self, entries: Vec<EntryShape>) -> bool {
-        let held = |log: &crate::Log, entry: &EntryShape| {
-            entry.position.index <= log.start().index || log.term_at(entry.position.index) == Some(entry.position.term)
-        };
-        let is_kept = |entry: &EntryShape| held(&self.log, entry) && !self.truncates_on_receipt(entry);
-        let new: Vec<_> = entries.into_iter().skip_while(is_kept).collect();
+        let held = |entry: &EntryShape| entry.position.index <= self.log.start().index || self.holds(entry.position);
+        let is_kept = |entry: &EntryShape| held(entry) && !self.truncates_on_receipt(entry);
+        let mut new: Vec<_> = entries.into_iter().skip_while(is_kept).collect();
+        if new.first().is_some_and(|entry| self.is_unknown(entry.position.index)) {
+            // One entry behind the range that is the same in both logs makes all before it the same (§3.5).
+            let proven = new.iter().rposition(|entry| is_kept(entry) && !self.is_unknown(entry.position.index));
+            new.drain(..proven.map_or(0, |at| at + 1));
+        }
         let Some(Position { index: first, term }) = new.first().map(|entry| entry.position) else { return true };
         if self.log.term_at(first.prev()).is_some_and(|before| term < before) {
             // Only possible across the start of this log, where `prev` could not be compared.
             self.alarm_leader("sent entries of an older term than what is committed before them");
+            return false;
+        }
+        if self.is_unknown(first.prev()) {
+            // The log could not go on behind what cannot be read: it is repaired first.
             return false;
         }
         let truncate_from = (first <= self.log.last().index).then_some(first);
@@ -142,7 +158,9 @@ impl Raft {
             self.alarm_leader("sent a configuration that does not follow from the one before it");
             return false;
         }
+        let mut bar = None;
         if let Some(from) = truncate_from {
+            bar = self.cut_damage(from);
             self.log.truncate(from);
             if !mutant!(ConfigurationNotReverted) {
                 self.configurations.revert(from);
@@ -154,7 +172,10 @@ impl Raft {
                 self.configurations.append(position.index, configuration.clone());
             }
         }
-        self.persist(None, truncate_from, new);
+        match truncate_from {
+            Some(from) => self.persist_cut(from, new, bar),
+            None => self.persist(None, new),
+        };
         true
     }
 
@@ -173,7 +194,9 @@ impl Raft {
     /// Is each configuration among these entries one step from the one before it (§4.3)? Else a majority of one could
     /// decide without any member of another.
     fn is_legal_chain(&self, first: LogIndex, entries: &[EntryShape]) -> bool {
-        let mut before = self.configurations.before(first);
+        // One that cannot be read may stand between them.
+        let is_known = self.unreadable.first().is_none_or(|(unreadable, _)| *unreadable >= first);
+        let mut before = self.configurations.before(first).filter(|_| is_known);
         entries.iter().all(|entry| match &entry.kind {
             EntryKind::Configuration(next) => before.replace(next).is_none_or(|before| before.may_precede(next)),
             EntryKind::Normal | EntryKind::Noop => true,

@@ -167,7 +167,16 @@ impl Liar {
             10 => match self.below(5) {
                 0 => Input::Room(self.below(2) == 0),
                 1 => Input::StepDown,
-                2 | 3 => Input::Damaged(self.below(3) == 0),
+                2 | 3 if self.below(4) == 0 => {
+                    let first = LogIndex(1 + self.below(20));
+                    let runs = vec![Run { first, term: Term(1 + self.below(4)) }];
+                    Input::Reread { runs, last: LogIndex(first.0 + self.below(6)) }
+                }
+                2 | 3 => {
+                    let first = LogIndex(1 + self.below(20));
+                    let last = LogIndex(first.0 + self.below(6));
+                    Input::Damaged((0..self.below(2)).map(|_| (first, last)).collect())
+                }
                 _ if self.below(2) == 0 => {
                     let [planned, first, last] = [(); 3].map(|()| LogIndex(self.number()));
                     Input::Carried { to: node(1 + self.below(4)), planned, first, last, bytes: self.number() }

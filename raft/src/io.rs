@@ -161,9 +161,10 @@ pub enum Input {
     /// From now on this node stands for election only if nobody else has for a while, or at once again: its clock or its
     /// disk is sick, and any other leader is better. It still votes, and still stands in the end.
     Reluctant(bool),
-    /// Are there entries inside this node's log that it cannot read? Then it stands for no election, and a leader should
-    /// hand over. It still votes: where its log ends it knows.
-    Damaged(bool),
+    /// The entries inside this node's log that it cannot read, each range by its first and last one, ascending; none if it
+    /// can read all. While there are some it stands for no election, and a leader should hand over. It still votes: where
+    /// its log ends it knows.
+    Damaged(Vec<(LogIndex, LogIndex)>),
     /// From now on the disk takes no entries but those that the group itself needs (no-ops and configurations), or takes
     /// all again. The leader is told with every answer and sends accordingly; heartbeats, votes and reads go on.
     Room(bool),
@@ -180,13 +181,21 @@ pub enum Input {
         /// The entry.
         index: LogIndex,
     },
-    /// This entry of the log could not be read at the start, and holds a configuration. It comes before the `Damaged(false)`
-    /// that ends the damage, so whoever leads knows all of them.
+    /// This entry of the log could not be read at the start, and holds a configuration. It comes before the `Damaged` that
+    /// ends the damage, so whoever leads knows all of them.
     Learned {
         /// The index of the entry.
         index: LogIndex,
         /// What it holds.
         configuration: Configuration,
+    },
+    /// Entries that could not be read at the start can be read again, and these are their terms, from the first run on up to
+    /// `last`; a start may have had to guess. It comes before the `Damaged` that ends the damage, as [`Input::Learned`] does.
+    Reread {
+        /// The runs, ascending.
+        runs: Vec<Run>,
+        /// The last of these entries.
+        last: LogIndex,
     },
     /// Everything up to this write is durable.
     Persisted {

@@ -40,7 +40,7 @@ impl Raft {
         if self.outbox.join_newest_write(&entry) {
             self.frontier.extend(position.index);
         } else {
-            self.persist(None, None, alloc::vec![entry]);
+            self.persist(None, alloc::vec![entry]);
         }
         position
     }

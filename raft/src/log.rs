@@ -90,6 +90,31 @@ impl Log {
         self.runs.truncate(keep);
     }
 
+    /// Replaces the terms from the first of these `runs` up to `last`, if a log can have them: they must fit between the
+    /// terms before and after, and the last entry keeps its own.
+    pub(crate) fn correct(&mut self, runs: &[Run], last: LogIndex) {
+        let (Some(head), Some(tail)) = (runs.first(), runs.last()) else { return };
+        let ascend = runs.windows(2).all(|pair| pair[0].first < pair[1].first && pair[0].term < pair[1].term);
+        let inside = head.first > self.start.index && tail.first <= last && last <= self.last;
+        let before = self.term_at(head.first.prev()).is_some_and(|before| before <= head.term);
+        let next = if last == self.last { Some(tail.term) } else { self.term_at(last.next()) };
+        let keeps_end = last < self.last || tail.term == self.last().term;
+        let Some(next) = next.filter(|next| ascend && inside && before && keeps_end && tail.term <= *next) else {
+            return;
+        };
+        let mut all: Vec<Run> = Vec::with_capacity(self.runs.len() + runs.len() + 1);
+        let behind = Run { first: last.next(), term: next };
+        let kept_before = self.runs.iter().copied().filter(|run| run.first < head.first);
+        let kept_behind = self.runs.iter().copied().filter(|run| run.first > last.next());
+        let behind = (last < self.last).then_some(behind);
+        for run in kept_before.chain(runs.iter().copied()).chain(behind).chain(kept_behind) {
+            if all.last().is_none_or(|known| known.term != run.term) {
+                all.push(run);
+            }
+        }
+        self.runs = all;
+    }
+
     /// The sum of bytes in `after + 1 ..= to`.
     pub(crate) fn bytes(&self, after: LogIndex, to: LogIndex) -> u64 {
         let to = to.min(self.last);

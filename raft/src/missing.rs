@@ -17,6 +17,26 @@
 //! A member that is damaged *inside* its log is another matter: where its log ends it knows, so its votes are as good as
 //! ever. It only does not lead, since it could not send what it cannot read.
 //!
+//! # What cannot be read is not compared
+//!
+//! Of an entry that it cannot read a node may not even know the term: a start that finds a damaged range over a change of
+//! term may have to guess. So there it neither agrees with a leader nor contradicts one, and follows three rules.
+//!
+//! 1. What is known to equal the leader's log is held, whatever stands there: what is committed, what was verified in this
+//!    term, and all before an entry behind the range that the leader sends and that is the same here.
+//! 2. An append whose previous entry lies elsewhere in such a range is refused as if the log ended before the range. The
+//!    leader goes back until it finds an entry that both can read: each refusal names a lower index, so that ends.
+//! 3. If the leader then sends entries of the range, all from its first one on is dropped and the leader's taken. That may
+//!    drop entries that this node acknowledged and that equal the leader's: the bar rises to where the log ended, in the same
+//!    write. Its votes are thereby as strict as if nothing had been dropped, and the bar falls as it always does: the leader
+//!    that caused the cut holds all that is committed, and its next entry of its own term, or the same log up to there in the
+//!    same term, reaches it.
+//!
+//! By rule 3 a cut never begins behind an entry that cannot be read, which the log on disk could not follow. Left is a range
+//! that reaches over what is verified, with a tail behind it that the leader contradicts: it can neither be cut in the middle
+//! nor dropped as a whole, and nothing is taken until it is repaired. A range that nobody needs (the uncommitted tail of
+//! another leader, that no other member holds) goes by rule 3, or with a cut before it.
+//!
 //! # What stays blocked
 //!
 //! If so many voters have lost the ends of their logs that no candidate reaches the bars of a majority, nobody is elected:
@@ -26,9 +46,11 @@
 //! certifying voters are a majority without the suspects. Two voters of which one is suspect are therefore the one common
 //! case that waits for people: for the disk that is whole to be recovered by hand.
 
+use alloc::vec::Vec;
+
 use crate::message::Body;
 use crate::role::RoleState;
-use crate::{Configuration, LogIndex, NodeId, Output, PersistTicket, Position, Raft, Suspect, mutant};
+use crate::{Configuration, LogIndex, NodeId, Output, PersistTicket, Position, Raft, Run, Suspect, mutant};
 
 /// The end of what this disk may have acknowledged and has lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,10 +121,12 @@ impl Raft {
         self.lost.map(|bar| bar.at)
     }
 
-    /// The caller found entries in the log that cannot be read, or has repaired them all.
-    pub(crate) fn set_damaged(&mut self, damaged: bool) {
-        self.damaged = damaged;
-        if damaged && matches!(self.role, RoleState::PreCandidate(_) | RoleState::Candidate(_)) {
+    /// The caller found entries in the log that cannot be read, or has repaired some.
+    pub(crate) fn set_damaged(&mut self, mut ranges: Vec<(LogIndex, LogIndex)>) {
+        ranges.retain(|(first, last)| first <= last && *first <= self.log.last().index);
+        ranges.sort_unstable();
+        self.unreadable = ranges;
+        if self.is_damaged() && matches!(self.role, RoleState::PreCandidate(_) | RoleState::Candidate(_)) {
             self.become_follower(None);
             self.reset_election_timer();
         }
@@ -118,9 +142,53 @@ impl Raft {
         self.configurations.forget_before(self.committed);
     }
 
+    /// What a start had to guess of the terms inside a damaged range is known now.
+    pub(crate) fn reread(&mut self, runs: &[Run], last: LogIndex) {
+        let Some(first) = runs.first().map(|run| run.first) else { return };
+        let holds = |range: &&(LogIndex, LogIndex)| range.0 <= first && last <= range.1;
+        if first <= last && self.unreadable.iter().any(|range| holds(&range)) {
+            self.log.correct(runs, last);
+        }
+    }
+
+    /// Are there entries in the log that cannot be read?
+    pub(crate) fn is_damaged(&self) -> bool {
+        !self.unreadable.is_empty()
+    }
+
+    /// Can nobody here say what stands at `index`? The very last entry is known, however damaged it is.
+    pub(crate) fn is_unknown(&self, index: LogIndex) -> bool {
+        self.unreadable_from(index).is_some()
+    }
+
+    /// The first entry of the unreadable range around this one.
+    pub(crate) fn unreadable_from(&self, index: LogIndex) -> Option<LogIndex> {
+        let at = self.unreadable.partition_point(|(_, last)| *last < index);
+        let (first, _) = self.unreadable.get(at).filter(|_| !mutant!(UnreadableCompared))?;
+        (*first <= index && index < self.log.last().index).then_some(*first)
+    }
+
+    /// The log is about to be cut at `from`: what that takes of the damage is no longer a concern. If it begins with an entry
+    /// that cannot be read, nobody knows that it takes no acknowledged one: then a bar stands from now on, and is to be
+    /// written with the cut.
+    pub(crate) fn cut_damage(&mut self, from: LogIndex) -> Option<Suspect> {
+        let last = self.log.last();
+        let blind = self.is_unknown(from) && !mutant!(BlindCutWithoutBar);
+        self.unreadable.retain(|(first, _)| *first < from);
+        if let Some((_, end)) = self.unreadable.last_mut() {
+            *end = (*end).min(from.prev());
+        }
+        if !blind {
+            return None;
+        }
+        let at = self.missing().filter(|known| known.is_at_least_as_up_to_date_as(last)).unwrap_or(last);
+        self.lost = Some(Bar::saved(at));
+        Some(Suspect::At(at))
+    }
+
     /// Does this node hold all that it may have acknowledged, and can it read all of it? Only then may it lead.
     pub(crate) fn is_whole(&self) -> bool {
-        self.lost.is_none() && (!self.damaged || mutant!(DamagedLeads))
+        self.lost.is_none() && (!self.is_damaged() || mutant!(DamagedLeads))
     }
 
     /// The log that a candidate must match to get this node's vote: the one it has, or the one it should have. The votes

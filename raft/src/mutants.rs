@@ -112,6 +112,12 @@ mutants! {
     SuspectIgnoredByVotes,
     /// Who cannot read its log leads all the same.
     DamagedLeads,
+    /// Entries that cannot be read are compared by the terms that a start guessed.
+    UnreadableCompared,
+    /// Entries that cannot be read are dropped for a leader's without a word of what may have been acknowledged.
+    BlindCutWithoutBar,
+    /// A repair takes well-formed entries that the intact one behind them does not follow.
+    RepairUnchained,
 
     // Configurations.
     /// The newest committed configuration is in force, not the newest one.

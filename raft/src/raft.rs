@@ -54,8 +54,8 @@ pub struct Raft {
     pub(crate) halted: Option<Halt>,
     /// What this disk has lost of what it may have acknowledged.
     pub(crate) lost: Option<Bar>,
-    /// Entries inside the log cannot be read.
-    pub(crate) damaged: bool,
+    /// Entries inside the log that cannot be read: the first and the last one of each range, ascending.
+    pub(crate) unreadable: Vec<(LogIndex, LogIndex)>,
     /// A member that, as a leader, contradicted what is committed here, and the term in which it did. One member can lie;
     /// the second one that says the same makes it this node's own state that cannot be trusted.
     pub(crate) contradicted: Option<(NodeId, Term)>,
@@ -105,12 +105,13 @@ impl Raft {
             Input::Persisted { ticket } => self.on_persisted(ticket),
             Input::Carried { to, planned, first, last, bytes } => self.on_carried(to, planned, first, last, bytes),
             Input::Reluctant(reluctant) => self.set_reluctant(reluctant),
-            Input::Damaged(damaged) => self.set_damaged(damaged),
+            Input::Damaged(ranges) => self.set_damaged(ranges),
             Input::Room(has_room) => self.set_room(has_room),
             Input::StepDown => self.step_down(),
             Input::HardStatePersisted { ticket } => self.on_hard_state_persisted(ticket),
             Input::Outvoted { index } => self.halt(Halt::Outvoted { index }),
             Input::Learned { index, configuration } => self.learn(index, configuration),
+            Input::Reread { runs, last } => self.reread(&runs, last),
             Input::PeerUp { peer, boot } => self.on_peer_up(peer, boot),
             Input::PeerDown { peer } => self.on_peer_down(peer),
         }
@@ -369,20 +370,28 @@ impl Raft {
     pub(crate) fn set_hard_state(&mut self, hard_state: HardState) -> PersistTicket {
         assert!(hard_state.term >= self.hard_state.term, "terms never decrease");
         self.hard_state = hard_state;
-        self.persist(Some(hard_state), None, alloc::vec![])
+        self.persist(Some(hard_state), alloc::vec![])
     }
 
     /// One more write of the ordered stream; the log has its new shape already.
     pub(crate) fn persist(
         &mut self,
         hard_state: Option<HardState>,
-        truncate_from: Option<LogIndex>,
         append: alloc::vec::Vec<EntryShape>,
     ) -> PersistTicket {
-        if let Some(from) = truncate_from {
-            self.frontier.truncate(from);
-        }
-        self.issue(Persist { ticket: PersistTicket::ZERO, hard_state, truncate_from, append, suspect: None })
+        self.issue(Persist { ticket: PersistTicket::ZERO, hard_state, truncate_from: None, append, suspect: None })
+    }
+
+    /// The same where entries are dropped; a bar stands in the same write.
+    pub(crate) fn persist_cut(
+        &mut self,
+        from: LogIndex,
+        append: alloc::vec::Vec<EntryShape>,
+        suspect: Option<Suspect>,
+    ) -> PersistTicket {
+        self.frontier.truncate(from);
+        let truncate_from = Some(from);
+        self.issue(Persist { ticket: PersistTicket::ZERO, hard_state: None, truncate_from, append, suspect })
     }
 
     /// The same for the bar.
@@ -492,6 +501,7 @@ impl Raft {
             | Input::StepDown
             | Input::HardStatePersisted { .. }
             | Input::Learned { .. }
+            | Input::Reread { .. }
             | Input::Outvoted { .. }
             | Input::Persisted { .. }
             | Input::PeerUp { .. }

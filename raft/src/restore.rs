@@ -58,7 +58,7 @@ impl Raft {
             pre_vote_round: 0,
             halted: None,
             lost: saved.suspect.map(Bar::saved),
-            damaged: false,
+            unreadable: alloc::vec![],
             contradicted: None,
             led_at: now.mono,
             taught: BTreeMap::new(),
@@ -202,7 +202,7 @@ impl Raft {
                 .collect(),
             pending: self.proposals.len() + self.forwards.len() + leader.map_or(0, |leader| leader.rounds.len()),
             missing: self.missing().map(|lost| lost.index),
-            damaged: self.damaged,
+            damaged: self.is_damaged(),
             contradicted_by: self.contradicted.map(|(member, _)| member),
             halted: self.halted.clone(),
         }

@@ -80,7 +80,7 @@ impl Cluster {
             let disk = Disk {
                 hard_state: HardState { term: Term(1), vote: None },
                 log: vec![founding.clone()],
-                suspect: None,
+                ..Disk::default()
             };
             c.add_with(i, disk);
         }

@@ -13,6 +13,11 @@ fn rot(c: &mut Cluster, victim: NodeId, first: LogIndex) {
     machine.log = machine.disk.log.clone();
 }
 
+/// A range that cannot be read.
+fn somewhere() -> Vec<(LogIndex, LogIndex)> {
+    vec![(LogIndex(1), LogIndex(1))]
+}
+
 /// Committed by the leader and one follower, while the third voter was away: the shape in which one vote decides.
 fn acked_by_two(seed: u64) -> (Cluster, NodeId, NodeId, NodeId, LogIndex) {
     let mut c = Cluster::of(3).seed(seed);
@@ -177,7 +182,7 @@ fn a_node_that_cannot_read_its_log_votes_and_does_not_lead() {
         let old = c.elect();
         c.settle();
         let (damaged, whole) = (c.others(old)[0], c.others(old)[1]);
-        c.input(damaged, Input::Damaged(true));
+        c.input(damaged, Input::Damaged(somewhere()));
         c.crash(old);
         let new = c.elect();
         assert_eq!(new, whole, "{}", c.picture());
@@ -187,7 +192,7 @@ fn a_node_that_cannot_read_its_log_votes_and_does_not_lead() {
         let handed = c.transfer(new, Some(damaged));
         c.until("refused", |c| c.outcome(handed).is_some());
         assert!(!c.raft(damaged).is_leader() && c.raft(damaged).status().damaged);
-        c.input(damaged, Input::Damaged(false));
+        c.input(damaged, Input::Damaged(vec![]));
         c.restart(old);
         c.settle();
         let again = c.transfer(new, Some(damaged));
@@ -207,18 +212,136 @@ fn when_all_are_damaged_the_first_whole_one_leads() {
     }
     for id in &all {
         c.restart(*id);
-        c.input(*id, Input::Damaged(true));
+        c.input(*id, Input::Damaged(somewhere()));
     }
     let term = c.term(all[0]);
     c.run(5_000 * MS);
     assert_eq!((c.leader(), c.term(all[0])), (None, term), "nobody stands, and no term moves");
-    c.input(all[1], Input::Damaged(false));
+    c.input(all[1], Input::Damaged(vec![]));
     assert_eq!(c.elect(), all[1]);
     // A leader that finds damage leads on until somebody takes over: it is the caller that hands over.
-    c.input(all[2], Input::Damaged(false));
-    c.input(all[1], Input::Damaged(true));
+    c.input(all[2], Input::Damaged(vec![]));
+    c.input(all[1], Input::Damaged(somewhere()));
     let ticket = c.propose(all[1]);
     c.until("served meanwhile", |c| c.is_committed(ticket));
     c.transfer(all[1], Some(all[2]));
     c.until("handed over", |c| c.stable_leader() == Some(all[2]));
+}
+
+/// A group of three whose third voter is down. The logs are of these terms behind the founding configuration.
+fn logs(first: &[u64], second: &[u64], third: &[u64]) -> (Cluster, NodeId, NodeId, NodeId) {
+    let mut c = Cluster::empty();
+    let term = [first, second, third].into_iter().flatten().max().copied().unwrap_or(1);
+    let [a, b, victim] = [(1, first), (2, second), (3, third)].map(|(n, terms)| c.with_log(n, term, &[1, 2, 3], terms));
+    let founding = c.machines[&a].disk.log[0].clone();
+    c.witness.truth(&founding);
+    (c, a, b, victim)
+}
+
+/// Everybody but the victim is one of two; the victim is down before anything happens.
+fn leads(c: &mut Cluster, leader: NodeId, victim: NodeId) {
+    c.crash(victim);
+    c.time_out(leader);
+    c.until("it leads", |c| c.stable_leader() == Some(leader));
+}
+
+/// A hole over a change of term, whose terms a start guessed: the guess is the term of the leader's entry, while what stands
+/// there is of a later one. Nothing behind such an entry is called the same as the leader's.
+#[test]
+fn a_guessed_term_is_no_agreement() {
+    // The victim led term 3 alone from entry 3 on; what it cannot read it takes for entries of term 2.
+    let (mut c, a, _, victim) = logs(&[2, 2, 2], &[2, 2, 2], &[2, 3, 3, 3]);
+    leads(&mut c, a, victim);
+    c.lose(victim, 3, 4);
+    c.restart(victim);
+    assert_eq!(c.raft(victim).term_at(LogIndex(3)), Some(Term(2)), "guessed");
+    c.settle();
+    assert_eq!(c.terms(victim), c.terms(a));
+    assert_eq!(c.machines[&victim].disk.holes, [], "it went with what nobody else had");
+    c.until("its bar has fallen", |c| c.raft(victim).status().missing.is_none());
+}
+
+/// What is dropped unread may have been acknowledged, and counted: the votes stay as strict as if it still stood there, over
+/// a restart too, until it is there again.
+#[test]
+fn what_is_dropped_unread_still_binds_the_vote() {
+    for seed in 1..10 {
+        let mut c = Cluster::of(3).seed(seed);
+        c.options.append_entries_max = 1;
+        c = c.seed(seed);
+        let leader = c.elect();
+        let (stale, victim) = (c.others(leader)[0], c.others(leader)[1]);
+        c.propose(leader);
+        c.settle();
+        let first = c.raft(leader).last().index;
+        c.isolate(stale);
+        let acked = c.propose(leader);
+        c.until("committed by two", |c| c.is_committed(acked));
+        c.hold_back(victim, leader, "append-reply");
+        c.propose(leader);
+        c.until("durable", |c| c.raft(victim).durable() == c.raft(leader).last().index);
+        let bar = c.raft(victim).last();
+        c.captured.clear();
+        c.capture.clear();
+        // The leader knows of the second of these two, and probes there.
+        c.lose(victim, first.0, first.0 + 1);
+        c.restart(victim);
+        c.until("dropped, for the first of the leader's", |c| c.machines[&victim].log.len() as u64 == first.0);
+        c.crash(leader);
+        c.until("on disk", |c| c.machines[&victim].disk.log.len() as u64 == first.0);
+        assert_eq!(c.machines[&victim].disk.suspect, Some(bar), "in the same write");
+        c.crash(victim);
+        c.heal();
+        c.restart(victim);
+        c.run(5_000 * MS);
+        assert_eq!(c.leader(), None, "{}", c.picture());
+        c.restart(leader);
+        c.settle();
+        c.until("its bar has fallen", |c| c.machines[&victim].disk.suspect.is_none());
+        assert!(c.committed(stale).contains(&acked));
+    }
+}
+
+/// An entry behind the range that is the same in both logs proves the range: nothing is dropped, though the leader probed
+/// inside it.
+#[test]
+fn what_stands_behind_a_range_proves_it() {
+    let mut c = Cluster::of(3).seed(4);
+    let leader = c.elect();
+    let victim = c.others(leader)[1];
+    c.settle();
+    let first = c.raft(leader).last().index.next();
+    let one = c.propose(leader);
+    c.until("committed", |c| c.is_committed(one) && c.raft(victim).committed() >= first);
+    c.hold_back(victim, leader, "append-reply");
+    c.propose_burst(leader, 3);
+    c.until("durable", |c| c.raft(victim).durable() == c.raft(leader).last().index);
+    c.captured.clear();
+    c.capture.clear();
+    let (before, refused) = (c.truncations, c.sent("conflict"));
+    c.lose(victim, first.0, first.0 + 1);
+    c.restart(victim);
+    c.settle();
+    assert_eq!(c.truncations, before);
+    assert!(c.sent("conflict") > refused, "it was asked about what it cannot read");
+    assert!(c.raft(victim).status().damaged && c.raft(victim).status().missing.is_none());
+    assert!(c.repair(victim) && !c.raft(victim).status().damaged);
+}
+
+/// What a start guessed is put right by the repair, before the node may lead by it.
+#[test]
+fn a_repair_puts_guessed_terms_right() {
+    let (mut c, a, b, victim) = logs(&[2, 3, 3, 4], &[2, 3, 3, 4], &[2, 3, 3, 4]);
+    c.lose(victim, 3, 4);
+    c.restart(victim);
+    assert_eq!(c.raft(victim).term_at(LogIndex(4)), Some(Term(2)), "guessed");
+    assert!(c.repair(victim));
+    let terms: Vec<_> = (1..=5).map(|at| c.raft(victim).term_at(LogIndex(at)).map_or(0, |term| term.0)).collect();
+    assert_eq!(terms, c.terms(a));
+    c.crash(a);
+    c.time_out(victim);
+    c.until("it leads by them", |c| c.stable_leader() == Some(victim));
+    c.restart(a);
+    c.settle();
+    assert_eq!(c.terms(a), c.terms(b));
 }

@@ -25,6 +25,8 @@ pub(crate) struct Disk {
     pub(crate) log: Vec<Entry>,
     /// The bar, as it was last written.
     pub(crate) suspect: Option<Position>,
+    /// Entries that cannot be read: the first and the last one of each range, ascending.
+    pub(crate) holes: Vec<(LogIndex, LogIndex)>,
 }
 
 impl Disk {
@@ -34,7 +36,14 @@ impl Disk {
             self.hard_state = hard_state;
         }
         if let Some(from) = write.truncate_from {
-            self.log.truncate(from.0 as usize - 1);
+            let before = from.prev();
+            let is_known = !self.is_hole(before) || before.0 as usize == self.log.len();
+            assert!(is_known, "the log would go on behind entry {before}, which cannot be read");
+            self.log.truncate(before.0 as usize);
+            self.holes.retain(|(first, _)| *first < from);
+            if let Some((_, last)) = self.holes.last_mut() {
+                *last = (*last).min(before);
+            }
         }
         self.log.extend_from_slice(entries);
         match write.suspect {
@@ -53,13 +62,28 @@ impl Disk {
         self.suspect = self.suspect.filter(|bar| bar.is_at_least_as_up_to_date_as(last)).or(Some(last));
     }
 
+    pub(crate) fn is_hole(&self, index: LogIndex) -> bool {
+        self.holes.iter().any(|(first, last)| (*first..=*last).contains(&index))
+    }
+
+    /// What a start finds. Of entries that it cannot read it guesses that they are of the term before them, but for the
+    /// very last one, and it misses their configurations.
     pub(crate) fn saved(&self, committed: LogIndex) -> Saved {
         let mut saved = Saved { hard_state: self.hard_state, committed, suspect: self.suspect, ..Saved::default() };
         for (i, entry) in (1..).zip(&self.log) {
+            let is_last = i as usize == self.log.len();
+            if self.is_hole(LogIndex(i)) && !is_last {
+                if saved.runs.is_empty() {
+                    saved.runs.push(Run { first: LogIndex(i), term: Term(1) });
+                }
+                continue;
+            }
             if saved.runs.last().is_none_or(|run| run.term != entry.term) {
                 saved.runs.push(Run { first: LogIndex(i), term: entry.term });
             }
-            if let EntryKind::Configuration(c) = &entry.kind {
+            if let EntryKind::Configuration(c) = &entry.kind
+                && !self.is_hole(LogIndex(i))
+            {
                 saved.configurations.push((LogIndex(i), c.clone()));
             }
         }

@@ -134,7 +134,7 @@ fn a_leader_that_cannot_read_an_entry_sends_nothing_false_and_hands_over() {
     c.run(2_000 * MS);
     assert!(c.is_committed(ticket) && c.leader() == Some(leader), "the others go on");
     assert!(c.raft(lagging).last().index < broken && c.machines[&lagging].alarms.is_empty());
-    c.input(leader, Input::Damaged(true));
+    c.input(leader, Input::Damaged(vec![(broken, broken)]));
     c.transfer(leader, None);
     c.until("one that can read it leads", |c| c.stable_leader() == Some(heir));
     c.settle();

@@ -36,7 +36,8 @@ impl Cluster {
                 bytes: 100,
             });
         }
-        self.add_with(n, Disk { hard_state: HardState { term: Term(term), vote: None }, log, suspect: None })
+        let hard_state = HardState { term: Term(term), vote: None };
+        self.add_with(n, Disk { hard_state, log, ..Disk::default() })
     }
 
     pub(crate) fn term(&self, id: NodeId) -> u64 {
@@ -72,6 +73,49 @@ impl Cluster {
         let raft = Raft::restore(options, id, machine.boot, machine.disk.saved(LogIndex::ZERO), seed, now);
         machine.raft = Some(raft);
         self.drain(id, &[]);
+        if !self.machines[&id].disk.holes.is_empty() {
+            self.tell_damage(id);
+        }
+    }
+
+    /// Says which entries of its log this node cannot read.
+    pub(crate) fn tell_damage(&mut self, id: NodeId) {
+        let holes = self.machines[&id].disk.holes.clone();
+        self.input(id, Input::Damaged(holes));
+    }
+
+    /// While it is down, the disk of this node loses these entries inside its log.
+    pub(crate) fn lose(&mut self, id: NodeId, first: u64, last: u64) {
+        self.crash(id);
+        self.machine(id).disk.holes.push((LogIndex(first), LogIndex(last)));
+    }
+
+    /// Gives one range back, if another disk holds all of it. Says whether it did.
+    pub(crate) fn repair(&mut self, id: NodeId) -> bool {
+        let disk = &self.machines[&id].disk;
+        let entries = |disk: &Disk, (first, last): (LogIndex, LogIndex)| {
+            let whole = (first.0..=last.0).all(|index| !disk.is_hole(LogIndex(index)));
+            let entries = disk.log.get(first.0 as usize - 1..last.0 as usize).map(<[Entry]>::to_vec);
+            entries.filter(|_| whole)
+        };
+        let stood = |hole: &(LogIndex, LogIndex)| disk.log[hole.0.0 as usize - 1..hole.1.0 as usize].to_vec();
+        let others = || self.machines.iter().filter(|(other, _)| **other != id);
+        let given = |hole: &(LogIndex, LogIndex)| others().any(|(_, m)| entries(&m.disk, *hole) == Some(stood(hole)));
+        let Some(at) = disk.holes.iter().position(given) else { return false };
+        let (first, last) = self.machine(id).disk.holes.remove(at);
+        let entries = self.machines[&id].disk.log[first.0 as usize - 1..last.0 as usize].to_vec();
+        let mut runs: Vec<Run> = Vec::new();
+        for (index, entry) in (first.0..).zip(entries) {
+            if runs.last().is_none_or(|run| run.term != entry.term) {
+                runs.push(Run { first: LogIndex(index), term: entry.term });
+            }
+            if let EntryKind::Configuration(configuration) = entry.kind {
+                self.input(id, Input::Learned { index: LogIndex(index), configuration });
+            }
+        }
+        self.input(id, Input::Reread { runs, last });
+        self.tell_damage(id);
+        true
     }
 
     pub(crate) fn raft(&self, id: NodeId) -> &Raft {
@@ -265,6 +309,9 @@ impl Cluster {
             match &machine.raft {
                 None => out += &format!("{id:?} down, disk {:?} {}\n", machine.disk.hard_state, machine.disk.log.len()),
                 Some(raft) => out += &format!("{:?}\n  terms {:?}\n", raft.status(), self.terms(*id)),
+            }
+            if !machine.disk.holes.is_empty() || machine.disk.suspect.is_some() {
+                out += &format!("  unreadable {:?}, lost up to {:?}\n", machine.disk.holes, machine.disk.suspect);
             }
         }
         out

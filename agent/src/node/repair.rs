@@ -13,7 +13,7 @@ use super::options::configuration_of;
 use super::{Class, Level, Node, Output, PeerMessage, RepairFailed, Spare};
 use crate::api::DamagedEntries;
 use quorate_raft::wal::{DamagedRange, Entry, Repaired};
-use quorate_raft::{LogIndex, Mono, NodeId, Now};
+use quorate_raft::{LogIndex, Mono, NodeId, Now, Run};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ const SERVED_MAX: usize = 8;
 const SICK_FOR: Duration = Duration::from_secs(10);
 /// Control entries kept while a range is given back: more than any segment of honest use holds.
 const CONTROL_MAX: usize = 65_536;
+/// Changes of term in a range that is given back: more than a log has that elected a leader each second for ten days.
+const RUNS_MAX: usize = 1 << 20;
 /// Damaged ranges that `status` names one by one.
 pub(super) const NAMED_MAX: usize = 32;
 
@@ -44,6 +46,9 @@ pub(super) const NAMED_MAX: usize = 32;
 pub(super) struct Repair {
     /// All damage that is known, ascending.
     damaged: Vec<DamagedRange>,
+    /// What the disk said of it since, while it gave back the range that is gone from this: whether that was repaired is
+    /// told by the answer, and what it held is to be learned first.
+    held: Option<Vec<DamagedRange>>,
     current: Option<Current>,
     /// What members said of the range whose turn it is.
     vain: BTreeMap<u64, Vain>,
@@ -90,6 +95,8 @@ struct Current {
     bytes: u64,
     /// Entries that a start would have remembered.
     control: Vec<Entry>,
+    /// The terms of all that was given.
+    runs: Vec<Run>,
 }
 
 impl Repair {
@@ -128,11 +135,22 @@ impl Repair {
 impl Node {
     /// The disk says what it cannot read.
     pub(super) fn damage_found(&mut self, now: Now, ranges: Vec<DamagedRange>) {
+        let answers = |current: &Current| current.writing > 0 && ranges.iter().all(|r| r.first != current.first);
+        if self.repair.current.as_ref().is_some_and(answers) {
+            self.repair.held = Some(ranges);
+            return;
+        }
         let before = std::mem::replace(&mut self.repair.damaged, ranges);
         if self.repair.damaged == before {
             return;
         }
         let known = |range: &&DamagedRange| before.iter().any(|old| old.first <= range.first && range.last <= old.last);
+        if let Some(current) = &mut self.repair.current
+            && let Some(range) = self.repair.damaged.iter().find(|range| range.first == current.first)
+        {
+            // More damage that touches it belongs to it.
+            current.last = range.last;
+        }
         let news: Vec<String> = self
             .repair
             .damaged
@@ -153,13 +171,12 @@ impl Node {
         let lost = self.repair.lost.iter().copied().filter(still).collect();
         self.repair.lost = lost;
         let is_damaged = self.repair.is_damaged();
-        if is_damaged == before.is_empty() {
-            if !is_damaged {
-                self.note(Level::Info, "all of this log can be read again");
-                self.repair.no_room = None;
-            }
-            self.raft.handle(now, quorate_raft::Input::Damaged(is_damaged));
+        if !is_damaged {
+            self.note(Level::Info, "all of this log can be read again");
+            self.repair.no_room = None;
         }
+        let unreadable = self.repair.damaged.iter().map(|range| (range.first, range.last)).collect();
+        self.raft.handle(now, quorate_raft::Input::Damaged(unreadable));
         self.hurry(now);
     }
 
@@ -198,6 +215,7 @@ impl Node {
                     entries: 0,
                     bytes: 0,
                     control: Vec::new(),
+                    runs: Vec::new(),
                 });
                 self.ask_for_piece(now);
             }
@@ -321,6 +339,20 @@ impl Node {
         current.bytes += entries.iter().map(|e| e.bytes().len() as u64).sum::<u64>();
         let room = CONTROL_MAX.saturating_sub(current.control.len());
         current.control.extend(entries.iter().filter(|e| e.header().kind.is_remembered()).take(room).cloned());
+        // Asked again from an earlier entry on, it is told again.
+        if let Some(first) = entries.first().map(|entry| entry.header().index) {
+            current.runs.retain(|run| run.first < first);
+        }
+        for header in entries.iter().map(Entry::header) {
+            if current.runs.last().is_none_or(|run| run.term != header.term) {
+                current.runs.push(Run { first: header.index, term: header.term });
+            }
+        }
+        if current.runs.len() > RUNS_MAX {
+            self.pass_over(Vain::Later);
+            self.repair.current = None;
+            return self.note_about(now, node, "what it gave for a repair has more terms than any log");
+        }
         current.writing += 1;
         self.emit(Output::Repair { id, entries });
         self.ask_for_piece(now);
@@ -328,6 +360,13 @@ impl Node {
 
     /// The disk says how far the range has come.
     pub(super) fn repaired(&mut self, now: Now, id: u64, result: Result<Repaired, RepairFailed>) {
+        self.repair_answer(now, id, result);
+        if let Some(ranges) = self.repair.held.take() {
+            self.damage_found(now, ranges);
+        }
+    }
+
+    fn repair_answer(&mut self, now: Now, id: u64, result: Result<Repaired, RepairFailed>) {
         let Some(current) = self.repair.current.as_mut().filter(|current| current.id == id) else { return };
         current.writing = current.writing.saturating_sub(1);
         match result {
@@ -373,6 +412,7 @@ impl Node {
                 self.raft.handle(now, quorate_raft::Input::Learned { index, configuration });
             }
         }
+        self.raft.handle(now, quorate_raft::Input::Reread { runs: current.runs, last });
         self.applied.read_again();
         self.hurry(now);
     }

@@ -22,6 +22,9 @@ const GROUP_MAX: usize = 1024;
 const IDLE: Duration = Duration::from_millis(100);
 /// Between two tries of a write that found no room.
 const FULL_PAUSE: Duration = Duration::from_millis(200);
+/// A write that cannot go on behind an entry that cannot be read waits so long for its repair; then the agent aborts, and its
+/// next start, which reads all that a truncation can reach, knows of the damage before it follows anybody.
+const REPAIR_PATIENCE: Duration = Duration::from_secs(60);
 /// An idle disk is asked for its room this often: somebody else may fill it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A busy one is not asked more often than this; what the fastest disk takes meanwhile fits into the reserve.
@@ -118,7 +121,8 @@ impl Disk {
         let body = move || {
             let (damage, syncs, done) = (&*written, &*syncs, told);
             let queue = Queue::default();
-            let writing = Writing { writer, queue, damage, syncs, done, retry_at: None, told: None, looked: None };
+            let writing =
+                Writing { writer, queue, damage, syncs, done, retry_at: None, stuck: None, told: None, looked: None };
             write_loop(writing, &job_queue, &stop);
         };
         threads.push(thread::Builder::new().name("disk".into()).spawn(body)?);
@@ -204,6 +208,8 @@ struct Writing<'a> {
     done: async_mpsc::UnboundedSender<Done>,
     /// The first write waits for room, and is tried again then.
     retry_at: Option<Instant>,
+    /// It waits for a repair instead, since then.
+    stuck: Option<Instant>,
     /// What the loop was told last, and when the system was asked last.
     told: Option<(Space, bool)>,
     looked: Option<Instant>,
@@ -280,11 +286,23 @@ impl Writing<'_> {
 
     fn write(&mut self) -> Result<(), String> {
         let waited = self.retry_at.take().is_some();
-        let mut newest = None;
-        let mut refused = None;
+        let (mut newest, mut refused, mut truncated) = (None, None, false);
+        let stuck = self.stuck.take();
         while let Some(written) = self.queue.write_next(&mut self.writer) {
             match written {
-                Ok((ticket, _)) => newest = Some(ticket),
+                Ok((ticket, batch)) => {
+                    newest = Some(ticket);
+                    truncated |= batch.truncate_from.is_some();
+                }
+                // Nothing of it was written: the entry before the truncation is read again once it is repaired.
+                Err(Error::Corrupt { entries: Some(_), .. })
+                    if stuck.is_none_or(|since| since.elapsed() < REPAIR_PATIENCE) =>
+                {
+                    truncated = true;
+                    self.stuck = stuck.or(Some(Instant::now()));
+                    self.retry_at = Some(Instant::now() + FULL_PAUSE);
+                    break;
+                }
                 // Nothing of it was written: it can be tried again once there is room.
                 Err(error) if error.is_retriable() => {
                     if !waited {
@@ -302,6 +320,10 @@ impl Writing<'_> {
         }
         // What is written before one that waits or is refused is not made to wait along.
         self.make_durable(newest);
+        if truncated {
+            // What cannot be read may have been found, or dropped.
+            self.damage.look();
+        }
         refused.map_or(Ok(()), Err)
     }
 
@@ -319,7 +341,7 @@ impl Writing<'_> {
 
     /// Tells the loop what room there is, if that is news.
     fn look(&mut self) {
-        let waits = self.retry_at.is_some();
+        let waits = self.retry_at.is_some() && self.stuck.is_none();
         let changed = self.told.is_none_or(|(_, told)| told != waits);
         if !changed && self.looked.is_some_and(|at| at.elapsed() < LOOK_AGAIN) {
             return;

@@ -103,6 +103,10 @@ pub(super) struct Group {
     pub(super) syncs: bool,
     /// The rest waits for room, and what the disk said to that.
     pub(super) waits: Option<wal::Error>,
+    /// The rest waits for a repair: the entry before a truncation cannot be read.
+    pub(super) unreadable: bool,
+    /// What cannot be read may have been dropped.
+    pub(super) truncated: bool,
     /// Term and vote of everything up to this write are durable, though entries wait.
     pub(super) overtook: Option<PersistTicket>,
 }
@@ -490,8 +494,13 @@ impl Machine {
                     }
                     break;
                 }
+                Some(Err(wal::Error::Corrupt { entries: Some(_), .. })) => {
+                    group.unreadable = true;
+                    break;
+                }
                 Some(Err(error)) => return Err(Dead::Log(error)),
                 Some(Ok((ticket, batch))) => {
+                    group.truncated |= batch.truncate_from.is_some();
                     if let Some(hard_state) = batch.hard_state {
                         self.durable.hard_state = hard_state;
                     }

@@ -346,17 +346,23 @@ impl World {
                     Some(error) if self.tearing.contains_key(&machine) => {
                         return self.died(machine, super::machine::Dead::Log(error));
                     }
-                    Some(_) => self.retry_write(machine, life),
+                    Some(_) => {
+                        self.counters.count("disk full");
+                        self.retry_write(machine, life);
+                    }
+                    None if group.unreadable => self.retry_write(machine, life),
                     None => {}
                 }
                 self.tell_space(machine);
+                if group.truncated || group.unreadable {
+                    self.look_for_damage(machine);
+                }
             }
             Err(dead) => self.died(machine, dead),
         }
     }
 
     fn retry_write(&mut self, machine: usize, life: u64) {
-        self.counters.count("disk full");
         let Some(process) = &mut self.machines[machine].process else { return };
         if !std::mem::replace(&mut process.retries, true) {
             self.push_to(self.at + RETRY_US, machine, life, Happening::RetryWrite);

@@ -50,6 +50,9 @@ pub(super) struct World {
     pub(super) harms: u64,
     /// How often a step has looked for a moment at which this agent may be harmed.
     pub(super) waits: BTreeMap<usize, u64>,
+    /// Its disk gives other entries than those that stood there, well-formed.
+    #[cfg(test)]
+    pub(super) forger: Option<usize>,
     /// Gossip of these is lost until then.
     pub(super) gossip_lost: BTreeMap<usize, u64>,
     /// When, which of those of this moment, and where it lies in `pending`.
@@ -88,6 +91,8 @@ impl World {
             tearing: BTreeMap::new(),
             harms: 0,
             waits: BTreeMap::new(),
+            #[cfg(test)]
+            forger: None,
             gossip_lost: BTreeMap::new(),
             line: BinaryHeap::new(),
             pending: Vec::new(),
@@ -277,6 +282,8 @@ impl World {
             }
             Happening::Fetched { token, from, to, bytes_max } => {
                 let entries = process.reader.read(from, to, bytes_max).unwrap_or_default();
+                #[cfg(test)]
+                let entries = self.forge(machine, entries);
                 self.counters.count("fetches");
                 self.look_for_damage(machine);
                 self.feed(machine, Input::Fetched { token, entries });

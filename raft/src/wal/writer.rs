@@ -154,7 +154,9 @@ impl Writer {
     ///
     /// # Errors
     /// [`Error::Refused`] and [`Error::RefusedEntry`]: the batch contradicts the log. [`Error::NotPrepared`]: no
-    /// space. In these cases no entry was written and the writer lives. After any other error it is dead: abort.
+    /// space. [`Error::Corrupt`] with a range of entries: the one before the truncation cannot be read, and is to be
+    /// [repaired](Self::repair) first. In these cases no entry was written and the writer lives. After any other error it
+    /// is dead: abort.
     pub fn write(&mut self, batch: &Batch) -> Result<(), Error> {
         self.check_alive()?;
         let plan = self.check(batch)?;

@@ -7,21 +7,21 @@ use quorate_raft::wal::ScrubCursor;
 
 impl World {
     /// Appends so many records, one after another.
-    fn fill(&mut self, agent: usize, records: usize) {
+    pub(super) fn fill(&mut self, agent: usize, records: usize) {
         for _ in 0..records {
             self.appends(agent);
         }
     }
 
     /// All stop at once, for a while; what was written stays.
-    fn all_down(&mut self, down_us: u64) {
+    pub(super) fn all_down(&mut self, down_us: u64) {
         for agent in 0..self.machines.len() {
             self.act(&Action::Kill { agent, down_us });
         }
     }
 
     /// Flips a bit in the middle of what this stopped agent has written in its segment number `at`.
-    fn rot(&mut self, agent: usize, at: usize) {
+    pub(super) fn rot(&mut self, agent: usize, at: usize) {
         let disk = &self.machines[agent].disk;
         let segments: Vec<String> = disk.names().into_iter().filter(|name| name.ends_with(".wal")).collect();
         let name = &segments[at % segments.len()];
@@ -31,7 +31,7 @@ impl World {
     }
 
     /// Reads all of this log, as the scrubber of an agent does: a start reads no more than it must.
-    fn scrub(&mut self, agent: usize) {
+    pub(super) fn scrub(&mut self, agent: usize) {
         let reader = self.machines[agent].process.as_ref().unwrap().reader.clone();
         let mut cursor = Some(ScrubCursor::default());
         while let Some(from) = cursor {
@@ -40,13 +40,13 @@ impl World {
         self.look_for_damage(agent);
     }
 
-    fn whole(&mut self) -> bool {
+    pub(super) fn whole(&mut self) -> bool {
         let clean =
             |m: &crate::sim::machine::Machine| m.process.as_ref().is_some_and(|p| p.reader.damaged().is_empty());
         self.machines.iter().all(clean)
     }
 
-    fn repaired(&mut self) -> u64 {
+    pub(super) fn repaired(&mut self) -> u64 {
         (0..self.machines.len()).map(|agent| self.status(agent).map_or(0, |s| s.disk.repaired_entries)).sum()
     }
 }

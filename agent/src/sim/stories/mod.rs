@@ -7,6 +7,7 @@ mod disks;
 mod forgetting;
 mod formation;
 mod handing;
+mod holes;
 mod leaving;
 mod lying;
 mod pausing;
