@@ -7,6 +7,7 @@ mod crash;
 mod damage;
 mod decode;
 mod faults;
+mod formats;
 mod full;
 mod heal;
 mod model;

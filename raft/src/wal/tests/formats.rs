@@ -1,0 +1,498 @@
+//! Every field of every format, alone: what is good is read back whole, and each wrong field is met by its own answer.
+
+use std::io;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::*;
+use crate::wal::frame::{FRAME_HEADER_BYTES, Place, Window};
+use crate::wal::segment::{self, Name, Previous, SegmentHeader};
+use crate::wal::sim::SimDisk;
+use crate::{HardState, Position};
+
+/// Bytes in memory, of which some cannot be read.
+#[derive(Default)]
+struct Bad {
+    bytes: Vec<u8>,
+    bad: std::ops::Range<u64>,
+    reads: AtomicU64,
+    forgotten: Mutex<Vec<(u64, u64)>>,
+}
+
+impl File for Bad {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        let end = offset + buf.len() as u64;
+        if offset < self.bad.end && self.bad.start < end {
+            return Err(io::ErrorKind::Other.into());
+        }
+        // As the system does: no byte can be read anywhere.
+        if !buf.is_empty() {
+            let from = self.bytes.get(offset as usize..end as usize).ok_or(io::ErrorKind::UnexpectedEof)?;
+            buf.copy_from_slice(from);
+        }
+        Ok(())
+    }
+
+    fn write_at(&self, _bytes: &[u8], _offset: u64) -> io::Result<()> {
+        unreachable!("a window only reads")
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        unreachable!("a window only reads")
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        unreachable!("a window only reads")
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.bytes.len() as u64)
+    }
+
+    fn forget_cached(&self, offset: u64, len: u64) {
+        self.forgotten.lock().unwrap().push((offset, len));
+    }
+
+    fn set_len(&self, _len: u64) -> io::Result<()> {
+        unreachable!("a window only reads")
+    }
+}
+
+fn of(bytes: &[u8]) -> Arc<Bad> {
+    Arc::new(Bad { bytes: bytes.to_vec(), ..Bad::default() })
+}
+
+/// Bytes none of which is zero, nor like a neighbour.
+fn noise(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at % 251) as u8 + 1).collect()
+}
+
+fn crc_at(bytes: &mut [u8], at: usize) {
+    let crc = crc32c::crc32c(&bytes[..at]).to_le_bytes();
+    bytes[at..at + 4].copy_from_slice(&crc);
+}
+
+#[test]
+fn a_window_is_the_file() {
+    let bytes = noise(10_000);
+    let file = of(&bytes);
+    let mut window = Window::new(file.clone(), 9_990, 1_000);
+    assert_eq!(window.end(), 9_990);
+    for at in (0..9_990).step_by(8) {
+        assert_eq!(window.get(at as u64, 8).unwrap(), &bytes[at..(at + 8).min(9_990)], "{at}");
+    }
+    assert_eq!(file.reads.load(Ordering::Relaxed), 10, "a step at a time, and none twice");
+    // Back and forth, more than a step, over the end and beyond it.
+    for (at, len) in [(500, 10), (480, 30), (8_000, 1_500), (8_100, 1_400), (7_999, 2), (0, 9_990), (9_000, 2_000)] {
+        assert_eq!(window.get(at as u64, len).unwrap(), &bytes[at..(at + len).min(9_990)], "{at} {len}");
+    }
+    assert!(window.get(9_990, 8).unwrap().is_empty() && window.get(20_000, 8).unwrap().is_empty());
+    assert!(file.forgotten.lock().unwrap().is_empty());
+    let mut cold = Window::new(file.clone(), 9_990, 1_000).cold();
+    cold.get(2_000, 8).unwrap();
+    assert_eq!(*file.forgotten.lock().unwrap(), [(2_000, 1_000)]);
+}
+
+/// What cannot be read is an error, or where that is asked for, damage of no more bytes than a disk remaps.
+#[test]
+fn an_unreadable_place_is_an_error_or_damage() {
+    let bytes = noise(40_000);
+    let file = Arc::new(Bad { bytes: bytes.clone(), bad: 20_000..20_512, ..Bad::default() });
+    let end = 50_000;
+    assert!(Window::new(file.clone(), 40_000, 30_000).get(0, 100).is_err());
+    let mut window = Window::new(file, end, 60_000).lenient();
+    let got = window.get(0, 50_000).unwrap();
+    let mut expected = bytes;
+    expected[16_384..20_480].fill(0xff);
+    expected[20_480..24_576].fill(0xff);
+    expected.resize(50_000, 0xff);
+    assert_eq!(got, expected);
+    let mut window = window;
+    assert_eq!(window.get(100, 10).unwrap(), &expected[100..110]);
+}
+
+fn header() -> SegmentHeader {
+    let previous = Previous { uid: 5, len: 6_000, base: 3 };
+    let node = NodeId::new(42).unwrap();
+    SegmentHeader { cluster: [7; 16], node, log_id: LOG_ID, uid: 0xabc, seq: 0x1f, base_index: 42, previous }
+}
+
+#[test]
+fn each_field_of_a_header_block_is_checked() {
+    let good = header();
+    let (block, name) = (good.encode(), good.name());
+    assert_eq!(name, "000000000000001f-00000000000000000042-0000000000000abc.wal");
+    assert_eq!(block.len(), SEGMENT_HEADER_BYTES);
+    assert_eq!(SegmentHeader::decode(&block, &name).unwrap(), good);
+    assert_eq!(SegmentHeader::decode(&[&block[..], &[1; 9]].concat(), &name).unwrap(), good);
+    let edited = |edits: &[(usize, u8)]| {
+        let mut block = block.clone();
+        edits.iter().for_each(|(at, value)| block[*at] = *value);
+        crc_at(&mut block, SEGMENT_HEADER_BYTES - 4);
+        SegmentHeader::decode(&block, &name)
+    };
+    let is_corrupt = |found: Result<SegmentHeader, Error>| matches!(found, Err(Error::Corrupt { .. }));
+    assert!(is_corrupt(SegmentHeader::decode(&block[..SEGMENT_HEADER_BYTES - 1], &name)));
+    let mut flipped = block.clone();
+    flipped[30] ^= 1;
+    assert!(is_corrupt(SegmentHeader::decode(&flipped, &name)), "the checksum");
+    assert!(is_corrupt(edited(&[(0, b'X')])), "the magic");
+    assert!(is_corrupt(edited(&[(40, 0)])), "a node of zero");
+    assert!(is_corrupt(edited(&[(20, 1)])), "the length of the block");
+    for at in [112, 500, SEGMENT_HEADER_BYTES - 5] {
+        assert!(is_corrupt(edited(&[(at, 1)])), "something at {at}");
+    }
+    assert!(is_corrupt(SegmentHeader::decode(&block, "000000000000001f-00000000000000000042-0000000000000abd.wal")));
+    for zero in [SegmentHeader { seq: 0, ..good }, SegmentHeader { base_index: 0, ..good }] {
+        assert!(is_corrupt(SegmentHeader::decode(&zero.encode(), &zero.name())), "{zero:?}");
+    }
+    for (at, value) in [(8, 0), (8, 3), (16, 1), (19, 128)] {
+        assert!(matches!(edited(&[(at, value)]), Err(Error::Newer { .. })), "{value} at {at}");
+    }
+    assert_eq!(edited(&[(12, 1)]).unwrap(), good, "an unknown compatible feature");
+    // Version 1 knows no base of the segment before.
+    assert!(is_corrupt(edited(&[(8, 1)])));
+    let previous = Previous { base: 0, ..good.previous };
+    assert_eq!(edited(&[(8, 1), (104, 0)]).unwrap(), SegmentHeader { previous, ..good });
+}
+
+#[test]
+fn each_name_is_what_it_is() {
+    let name = header().name();
+    let stem = name.strip_suffix(".wal").unwrap();
+    assert_eq!(segment::parse(&name), Some((0x1f, 42, 0xabc)));
+    for strange in ["x.wal", &format!("{stem}-1.wal"), &format!("{stem}.idx"), "1-x-1.wal", "x-1-1.wal", "1-1-x.wal"] {
+        assert_eq!(segment::parse(strange), None, "{strange}");
+    }
+    let classes = [
+        (name.clone(), Name::Segment(0x1f)),
+        (format!("{name}.tmp"), Name::Leftover),
+        (format!("{stem}.idx"), Name::Sidecar),
+        (format!("{stem}.idx.tmp"), Name::Leftover),
+        ("meta.a.tmp".to_owned(), Name::Leftover),
+        ("meta.b.tmp".to_owned(), Name::Leftover),
+        ("notes.tmp".to_owned(), Name::Foreign),
+        ("meta.a".to_owned(), Name::Foreign),
+        ("lock".to_owned(), Name::Foreign),
+        ("notes.idx".to_owned(), Name::Foreign),
+        ("notes.wal".to_owned(), Name::Strange),
+        (format!("{stem}-1.wal"), Name::Strange),
+        (name.replacen("0000", "000", 1), Name::Strange),
+        (name.replace("-0000", "-000"), Name::Strange),
+        (name.replace("42", "042"), Name::Strange),
+        (name.replace("0abc", "00abc"), Name::Strange),
+        (name.replace("1f-", "1x-"), Name::Strange),
+    ];
+    for (name, class) in classes {
+        assert_eq!(segment::classify(&name), class, "{name}");
+    }
+    assert_eq!(segment::SEGMENT_BYTES_MAX, 1_073_741_824);
+}
+
+fn full_meta() -> Meta {
+    let last = *after(None, 6, b"last").header();
+    let start = Start { position: Position { index: LogIndex(3), term: Term(2) }, chain: 77, next_offset: 9 };
+    let tail = Tail { seq: 4, uid: 8, base: 2, durable: 5_000, last: Some(last), ends: true };
+    Meta {
+        log_id: Some(LOG_ID),
+        boot_epoch: 11,
+        hard_state: HardState { term: Term(12), vote: NodeId::new(13) },
+        start,
+        tail: Some(tail),
+        suspect: Some(Position { index: LogIndex(14), term: Term(15) }),
+        ..meta()
+    }
+}
+
+fn copy_of(meta: &Meta) -> Vec<u8> {
+    let disk = SimDisk::new(1);
+    MetaFiles::create(disk.attach().as_ref(), meta).unwrap();
+    assert_eq!(disk.contents("meta.a"), disk.contents("meta.b"));
+    disk.contents("meta.a").unwrap()
+}
+
+/// Whatever is there and not there: it comes back so.
+#[test]
+fn a_meta_comes_back_whole() {
+    let full = full_meta();
+    let tail = full.tail.unwrap();
+    for bits in 0..32_u32 {
+        let is = |bit: u32| bits & (1 << bit) != 0;
+        let tail = Tail { last: tail.last.filter(|_| is(2)), ends: is(3), ..tail };
+        let meta = Meta {
+            log_id: full.log_id.filter(|_| is(0)),
+            suspect: full.suspect.filter(|_| is(1)),
+            tail: is(4).then_some(tail),
+            ..full
+        };
+        let bytes = copy_of(&meta);
+        assert_eq!(bytes.len(), META_BYTES);
+        assert_eq!(meta::decode(&bytes, "meta.a").unwrap(), (1, meta));
+        assert_eq!(meta.seed(), is(0).then(seed));
+    }
+}
+
+#[test]
+fn each_field_of_a_meta_is_checked() {
+    let full = full_meta();
+    let bytes = copy_of(&full);
+    let edited = |edits: &[(usize, u8)]| {
+        let mut bytes = bytes.clone();
+        edits.iter().for_each(|(at, value)| bytes[*at] = *value);
+        crc_at(&mut bytes, 508);
+        meta::decode(&bytes, "meta.a").map(|(_, meta)| meta)
+    };
+    assert_eq!(edited(&[]).unwrap(), full);
+    let is_corrupt = |found: Result<Meta, Error>| matches!(found, Err(Error::Corrupt { .. }));
+    for len in [0, 511, 513] {
+        let mut other = bytes.clone();
+        other.resize(len, 0);
+        assert!(is_corrupt(meta::decode(&other, "meta.a").map(|(_, meta)| meta)), "{len} bytes");
+    }
+    assert!(is_corrupt(edited(&[(0, b'X')])), "the magic");
+    assert!(is_corrupt(edited(&[(48, 0)])), "a node of zero");
+    assert!(is_corrupt(edited(&[(20, 31)])), "a flag that nobody knows");
+    for at in [176, 280, 507] {
+        assert!(is_corrupt(edited(&[(at, 1)])), "something at {at}");
+    }
+    assert!(is_corrupt(edited(&[(190, 99)])), "the header of the last entry");
+    for (at, value) in [(8, 0), (8, 3), (16, 1), (19, 128)] {
+        assert!(matches!(edited(&[(at, value)]), Err(Error::Newer { .. })), "{value} at {at}");
+    }
+    assert_eq!(edited(&[(12, 1)]).unwrap(), full, "an unknown compatible feature");
+    // Version 1 knows the log id alone, and ends before the base.
+    let first: Vec<(usize, u8)> = (152..280).map(|at| (at, 0)).chain([(8, 1), (20, 1)]).collect();
+    let tail = Tail { base: 0, last: None, ends: false, ..full.tail.unwrap() };
+    assert_eq!(edited(&first).unwrap(), Meta { suspect: None, tail: Some(tail), ..full });
+    for (at, value) in [(20, 3), (20, 5), (20, 9), (152, 1), (279, 1)] {
+        assert!(is_corrupt(edited(&[&first[..], &[(at, value)]].concat())), "{value} at {at}");
+    }
+}
+
+/// The first entry of a log that begins after a checkpoint: each of its keys must be the next one.
+#[test]
+fn only_the_first_entry_is_the_first() {
+    let start = Start { position: Position { index: LogIndex(6), term: Term(3) }, chain: 99, next_offset: 20 };
+    let meta = Meta { log_id: Some(LOG_ID), start, ..meta() };
+    let fields = |index, term, base_offset| EntryFields {
+        seed: seed(),
+        index: LogIndex(index),
+        term: Term(term),
+        kind: EntryKind::Normal,
+        base_offset,
+        count: 1,
+        time: Wall(5),
+        lamport: 1,
+        shard: 0,
+        session: 0,
+        seq: 0,
+    };
+    for (index, term, offset, chain, is_next) in [
+        (7, 3, 20, 99, true),
+        (7, 4, 20, 99, true),
+        (7, 2, 20, 99, false),
+        (6, 3, 20, 99, false),
+        (8, 3, 20, 99, false),
+        (7, 3, 19, 99, false),
+        (7, 3, 21, 99, false),
+        (7, 3, 20, 98, false),
+    ] {
+        let entry = Entry::seal(fields(index, term, offset), chain, b"x");
+        assert_eq!(meta.check_next(&entry, None).is_ok(), is_next, "{index} {term} {offset} {chain}");
+    }
+    let entry = Entry::seal(EntryFields { seed: 1, ..fields(7, 3, 20) }, 99, b"x");
+    assert!(meta.check_next(&entry, None).is_err());
+    assert!(Meta { log_id: None, ..meta }.check_next(&entry, None).is_err());
+}
+
+/// Each change is a new generation in both copies; a copy that grew is cut, and what was wrong is told once.
+#[test]
+fn each_change_of_a_meta_is_a_generation() {
+    let disk = SimDisk::new(1);
+    create(&disk.attach(), meta()).unwrap();
+    let generation = || meta::decode(&disk.contents("meta.a").unwrap(), "meta.a").unwrap().0;
+    assert_eq!(generation(), 1);
+    let mut log = open(disk.attach(), small(1)).unwrap();
+    assert_eq!((generation(), log.recovered.mended.len()), (2, 0));
+    for term in 1..4 {
+        let hard_state = Some(HardState { term: Term(term), vote: None });
+        log.writer.write(&Batch { hard_state, ..Batch::default() }).unwrap();
+        assert_eq!(generation(), 2 + term);
+        assert_eq!(disk.contents("meta.a"), disk.contents("meta.b"));
+    }
+    drop(log);
+    disk.attach().open("meta.b").unwrap().write_at(&[7; 600], 0).unwrap();
+    let log = open(disk.attach(), small(2)).unwrap();
+    let mended = &log.recovered.mended;
+    assert_eq!((mended.len(), mended[0].0.as_str()), (1, "meta.b"));
+    assert!(mended[0].1.contains("length"), "{mended:?}");
+    assert_eq!(disk.contents("meta.a"), disk.contents("meta.b"));
+    drop(log);
+    assert_eq!(open(disk.attach(), small(3)).unwrap().recovered.mended, []);
+}
+
+const UID: u64 = 5;
+
+/// The frame of `entry` at `at`, with some bytes of its header changed and its own checksum right.
+fn framed(at: u64, entry: &Entry, edits: &[(usize, &[u8])]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    frame::encode(&mut frame, UID, at, 0, entry);
+    for (at, bytes) in edits {
+        frame[*at..*at + bytes.len()].copy_from_slice(bytes);
+    }
+    let seed = crc32c::crc32c(&[UID.to_le_bytes(), at.to_le_bytes()].concat());
+    let crc = crc32c::crc32c_append(seed, &frame[..52]).to_le_bytes();
+    frame[52..56].copy_from_slice(&crc);
+    frame
+}
+
+fn place(at: u64, frame: &[u8]) -> Place {
+    let bytes = [&vec![9; at as usize][..], frame].concat();
+    let mut window = Window::new(of(&bytes), bytes.len() as u64, 1 << 20);
+    frame::read(&mut window, UID, at).unwrap()
+}
+
+#[test]
+fn each_field_of_a_frame_header_is_checked() {
+    let entry = after(None, 3, b"payload");
+    let at = 4096;
+    let len = |len: usize| (len as u32).to_le_bytes();
+    let decode = |edits: &[(usize, &[u8])]| frame::decode_header(&framed(at, &entry, edits), UID, at);
+    let good = decode(&[]).unwrap();
+    assert_eq!((good.index, u64::from(good.body_len)), (1, entry.bytes().len() as u64));
+    assert_eq!(good.total_len(), frame::framed_len(entry.bytes().len()));
+    assert_eq!(frame::decode_header(&framed(at, &entry, &[])[..FRAME_HEADER_BYTES], UID, at), Some(good));
+    assert_eq!(frame::decode_header(&framed(at, &entry, &[])[..FRAME_HEADER_BYTES - 1], UID, at), None);
+    assert_eq!(decode(&[(0, b"X")]), None, "the magic");
+    assert_eq!(decode(&[(44, &[1])]), None, "the zero");
+    for (bytes, is_good) in [
+        (ENTRY_HEADER_BYTES - 1, false),
+        (ENTRY_HEADER_BYTES, true),
+        (ENTRY_BYTES_MAX, true),
+        (ENTRY_BYTES_MAX + 1, false),
+    ] {
+        assert_eq!(decode(&[(4, &len(bytes))]).is_some(), is_good, "a body of {bytes}");
+    }
+    for (frontier, is_good) in [(4095, true), (4096, true), (4097, false)] {
+        assert_eq!(decode(&[(12, &len(frontier))]).is_some(), is_good, "durable up to {frontier}");
+    }
+    let mut flipped = framed(at, &entry, &[]);
+    flipped[16] ^= 1;
+    assert_eq!(frame::decode_header(&flipped, UID, at), None, "the checksum");
+    assert_eq!([0, 1, 7, 8, 9].map(|body| frame::framed_len(body)), [56, 64, 64, 64, 72]);
+}
+
+#[test]
+fn each_part_of_a_frame_is_checked() {
+    // The header reaches over a boundary of sectors.
+    let at = 4096 + 480;
+    let entry = after(None, 3, &noise(1_001));
+    let good = framed(at, &entry, &[]);
+    assert!(matches!(place(at, &good), Place::Frame(f) if f.entry == entry && f.header.index == 1));
+    assert!(matches!(place(at, &[&good[..], &[3; 8]].concat()), Place::Frame(_)));
+    assert!(matches!(place(at, &[]), Place::End));
+    let bad_header = |bytes: &[u8]| match place(at, bytes) {
+        Place::BadHeader { unwritten } => unwritten,
+        other => panic!("{other:?}"),
+    };
+    let bad_body = |bytes: &[u8]| match place(at, bytes) {
+        Place::BadBody { header, unwritten } if header.index == 1 => unwritten,
+        other => panic!("{other:?}"),
+    };
+    let changed = |range: std::ops::Range<usize>, value: u8| {
+        let mut bytes = good.clone();
+        bytes[range].fill(value);
+        bytes
+    };
+    assert!(bad_header(&good[..55]), "the file ends in the header");
+    assert!(bad_header(&changed(0..32, 0)), "its first sector was never written");
+    assert!(bad_header(&changed(32..600, 0)), "its second one");
+    assert!(!bad_header(&changed(1..32, 0)), "a byte of it was");
+    assert!(!bad_header(&noise(56)), "all of it was, right up to the end of the file");
+    assert!(bad_body(&good[..good.len() - 1]), "the file ends in the padding");
+    assert!(bad_body(&good[..57]), "or in the body");
+    assert!(bad_body(&changed(544..1056, 0)), "a sector of the body was never written");
+    assert!(!bad_body(&changed(545..1056, 0)), "a byte of it was");
+    assert!(!bad_body(&changed(700..701, 0)), "rot");
+    assert_eq!(good.len() % 8, 0);
+    assert!(56 + entry.bytes().len() < good.len(), "there is padding");
+    assert!(!bad_body(&changed(good.len() - 1..good.len(), 1)), "rot in the padding");
+}
+
+/// A body that is good by itself and not the one of its frame.
+#[test]
+fn a_frame_holds_the_entry_that_it_describes() {
+    let at = 4096;
+    let entry = after(None, 3, b"one payload");
+    let body_crc = |body: &[u8]| crc32c::crc32c(body).to_le_bytes();
+    // Another history, of the same length and keys, where only its sectors were misdirected.
+    let twin = after(None, 3, b"two payload");
+    let mut swapped = framed(at, &entry, &[]);
+    swapped[FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + twin.bytes().len()].copy_from_slice(twin.bytes());
+    assert!(matches!(place(at, &swapped), Place::BadBody { unwritten: false, .. }));
+    // Each key of the frame header, wrong alone.
+    for key in [8, 16, 24, 32] {
+        let wrong = framed(at, &entry, &[(key, &[77])]);
+        assert!(matches!(place(at, &wrong), Place::Unreadable(EntryError::Contradiction(_))), "byte {key}");
+        let header = frame::decode_header(&wrong, UID, at).unwrap();
+        assert_eq!(header.of_entry(entry.bytes()), None, "byte {key}");
+    }
+    let header = frame::decode_header(&framed(at, &entry, &[]), UID, at).unwrap();
+    assert_eq!(header.of_entry(entry.bytes()), Some(*entry.header()));
+    assert_eq!(header.of_entry(&entry.bytes()[..ENTRY_HEADER_BYTES]), Some(*entry.header()), "whatever the payload is");
+    assert_eq!(header.of_entry(after(None, 3, b"longer than that").bytes()), None);
+    // Written whole by a version that nobody knows here.
+    let mut newer = entry.bytes().to_vec();
+    newer[0] = 99;
+    crc_at(&mut newer, 92);
+    let mut frame = framed(at, &entry, &[(48, &body_crc(&newer))]);
+    frame[FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + newer.len()].copy_from_slice(&newer);
+    let found = place(at, &frame);
+    assert!(matches!(found, Place::Unreadable(_)), "{found:?}");
+}
+
+/// Good frame headers are found wherever they stand behind damage, also on the boundary of two steps.
+#[test]
+fn a_survey_sees_all_that_follows() {
+    let mut entries = chain_of(None, 3, [100, 0, 300, 5]);
+    let places = [4096, 4096 + (64 << 10) - 8, 4096 + (64 << 10) + 400, 200_000_u64];
+    let mut bytes = vec![0; 300_000];
+    let frontiers = [100_u32, 4_000, 3_000, 50];
+    for ((entry, at), frontier) in entries.iter().zip(places).zip(frontiers) {
+        let frame = framed(at, entry, &[(12, &frontier.to_le_bytes())]);
+        bytes[at as usize..at as usize + frame.len()].copy_from_slice(&frame);
+    }
+    let survey = |bytes: &[u8], from| {
+        let mut window = Window::new(of(bytes), bytes.len() as u64, 1 << 12);
+        frame::survey(&mut window, UID, from).unwrap()
+    };
+    let next = |bytes: &[u8], from| {
+        let mut window = Window::new(of(bytes), bytes.len() as u64, 1 << 12);
+        frame::next(&mut window, UID, from).unwrap().map(|(at, header)| (at, header.index))
+    };
+    let mut from = 8;
+    for (at, index) in places.iter().zip(1..) {
+        assert_eq!(next(&bytes, from), Some((*at, index)));
+        assert_eq!(next(&bytes, *at), Some((*at, index)));
+        from = at + 8;
+    }
+    assert_eq!(next(&bytes, from), None);
+    let last = entries.pop().unwrap();
+    let end = 200_000 + frame::framed_len(last.bytes().len());
+    let seen = survey(&bytes, 8);
+    // The last body ends with a byte that is not zero, and its padding with zeros.
+    let written = bytes.iter().rposition(|b| *b != 0).unwrap() as u64 + 1;
+    assert_eq!((seen.frontier, seen.written_end), (4_000, written));
+    let found = seen.last.unwrap();
+    assert_eq!((found.index, found.end, found.entry), (4, end, Some(*last.header())));
+    assert_eq!(survey(&bytes, places[2]).frontier, 3_000);
+    // Its entry is damaged, but the header of the frame is not.
+    bytes[200_000 + FRAME_HEADER_BYTES + 20] ^= 1;
+    bytes[299_990] = 1;
+    let seen = survey(&bytes, 8);
+    let found = seen.last.unwrap();
+    assert_eq!((found.index, found.end, found.entry, seen.written_end), (4, end, None, 299_991));
+    let nothing = survey(&vec![0; 200_000], 5_000);
+    assert_eq!((nothing.frontier, nothing.written_end, nothing.last.is_none()), (0, 5_000, true));
+}
