@@ -83,6 +83,9 @@ fn a_window_is_the_file() {
         assert_eq!(window.get(at as u64, 8).unwrap(), &bytes[at..(at + 8).min(9_990)], "{at}");
     }
     assert_eq!(file.reads.load(Ordering::Relaxed), 10, "a step at a time, and none twice");
+    window.get(2_000, 8).unwrap();
+    window.get(2_000, 1_000).unwrap();
+    assert_eq!(file.reads.load(Ordering::Relaxed), 11, "nor where it stands already");
     // Back and forth, more than a step, over the end and beyond it.
     for (at, len) in [(500, 10), (480, 30), (8_000, 1_500), (8_100, 1_400), (7_999, 2), (0, 9_990), (9_000, 2_000)] {
         assert_eq!(window.get(at as u64, len).unwrap(), &bytes[at..(at + len).min(9_990)], "{at} {len}");
@@ -380,7 +383,7 @@ fn each_field_of_a_frame_header_is_checked() {
     let mut flipped = framed(at, &entry, &[]);
     flipped[16] ^= 1;
     assert_eq!(frame::decode_header(&flipped, UID, at), None, "the checksum");
-    assert_eq!([0, 1, 7, 8, 9].map(|body| frame::framed_len(body)), [56, 64, 64, 64, 72]);
+    assert_eq!([0, 1, 7, 8, 9].map(frame::framed_len), [56, 64, 64, 64, 72]);
 }
 
 #[test]

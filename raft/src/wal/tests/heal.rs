@@ -120,6 +120,7 @@ fn verdict_of(log: &Opened, truth: &Truth) -> Verdict {
 pub(super) fn repair_all(log: &mut Opened, truth: &Truth, piece: usize) -> u64 {
     let mut repaired = 0;
     while let Some(range) = log.reader.damaged().first().cloned() {
+        assert!(repaired < 1_000, "{range:?} stays damaged");
         let mut next = range.first;
         loop {
             let from = next.0 as usize - 1;

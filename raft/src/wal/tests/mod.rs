@@ -6,6 +6,7 @@ mod bounds;
 mod crash;
 mod damage;
 mod decode;
+mod exact;
 mod faults;
 mod formats;
 mod full;

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::HardState;
 use crate::wal::sim::SimDisk;
+use crate::wal::view;
 
 /// What a log may look like after a crash.
 #[derive(Clone, Debug, Default)]
@@ -84,6 +85,18 @@ pub(super) fn check_summary(opened: &Opened) {
     }
     assert_eq!(recovered.runs.iter().map(|r| (r.first, r.term)).collect::<Vec<_>>(), runs);
     assert_eq!(recovered.control, control);
+    let remembered: Vec<&Entry> = log.iter().filter(|entry| entry.header().kind.is_remembered()).collect();
+    assert_eq!(recovered.remembered.iter().collect::<Vec<_>>(), remembered);
+    // The index tells of entries in force alone, and nothing wrong of them.
+    for extent in &opened.reader.shared.view().extents {
+        let points = &extent.points;
+        assert!(points.first().map(|p| p.index) == (extent.first < extent.next).then_some(extent.first));
+        assert!(points.is_sorted_by(|a, b| a.index < b.index));
+        for point in points {
+            assert!((extent.first..extent.next).contains(&point.index));
+            assert_eq!(*point, view::Point::of(log[point.index as usize - 1].header(), point.at));
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
