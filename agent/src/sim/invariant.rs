@@ -95,6 +95,8 @@ invariants! {
     Serves = "serves",
     /// In the end all replicas are equal.
     ReplicasEqual = "replicas-equal",
+    /// After healing, no replica is left with entries that it cannot read.
+    Healed = "healed",
     /// A checkpoint never exceeds what is durable on the disk beside it.
     CheckpointDurable = "checkpoint-durable",
     /// A checkpoint equals a replay of the log from its beginning.

@@ -70,6 +70,8 @@ pub(super) struct Machine {
     pub(super) hangs_us: Option<u64>,
     /// Something that was durable here was destroyed, and is not known to be whole again.
     pub(super) harmed: bool,
+    /// That ever was so, here or on a copy of this disk.
+    pub(super) was_harmed: bool,
     /// What is left is known only once it has been started so often.
     pub(super) seen_at_life: u64,
     /// Why it does not start: its damage, named.
@@ -218,6 +220,7 @@ impl Machine {
             slow_disk: None,
             hangs_us: None,
             harmed: false,
+            was_harmed: false,
             seen_at_life: 0,
             refuses: None,
             backup: None,
@@ -250,6 +253,7 @@ impl Machine {
             configurations: self.configurations.clone(),
             backup: None,
             refuses: None,
+            was_harmed: true,
             ..Self::new(at, &AgentPlan::default(), &mut Random::new(0))
         }
     }

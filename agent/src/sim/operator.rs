@@ -77,7 +77,6 @@ impl World {
         let original = self.machines.iter().position(|m| m.node == node && m.counts());
         if let Some(original) = original.filter(|_| was_let_in) {
             self.counters.count("copies let in");
-            self.harms += 1;
             self.machines[original].harmed = true;
             self.machines[original].admitted = false;
         }

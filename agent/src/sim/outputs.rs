@@ -97,8 +97,9 @@ impl World {
                 }
             }
             Output::Note { level, text } => {
-                if text.contains("has lost entries that it acknowledged") && self.harms > 0 {
-                    // True: its disk was harmed on purpose.
+                // The disk of this very agent was harmed on purpose, or copied: then that is true.
+                let about = |m: &Machine| m.was_harmed && text.starts_with(&format!("agent {}: ", m.name));
+                if text.contains("has lost entries that it acknowledged") && self.machines.iter().any(about) {
                     self.counters.count("lost entries told");
                 } else if text.contains("alarm of Raft") {
                     let what = format!("{} raises an alarm among the honest: {text}", letter(machine));

@@ -24,6 +24,8 @@ const LOOK_EVERY_US: u64 = 500 * MS;
 /// hold; and some time for what else there is to do.
 const CATCH_UP_PER_SECOND: u64 = 100;
 const CATCH_UP_WITHIN_US: u64 = 5 * SECOND;
+/// And gives back what it could not read within this time: several tries, and some pieces each.
+const REPAIR_WITHIN_US: u64 = 30 * SECOND;
 /// A request in a calm world is answered well within this time.
 const SERVE_WITHIN_US: u64 = 5 * SECOND;
 
@@ -39,6 +41,7 @@ impl World {
         self.catch_up();
         self.serve();
         self.settle();
+        self.be_whole();
     }
 
     fn calm(&mut self) {
@@ -245,5 +248,22 @@ impl World {
         self.counters.add("entries", standing);
         self.counters.add("configurations", self.witness.configurations().count() as u64);
         self.counters.add("terms", self.witness.term().0);
+    }
+
+    /// What could not be read somewhere was given back by those who hold it: each harm left that with every other voter.
+    fn be_whole(&mut self) {
+        let members = self.witness.configuration().map(|c| c.members()).unwrap_or_default();
+        let damaged = move |w: &Self| {
+            let replicas = w.machines.iter().filter(|m| m.counts() && members.contains(&m.node));
+            let mut ranges = replicas.filter_map(|m| Some((m.name.clone(), m.process.as_ref()?.damaged.first()?.clone())));
+            ranges.next()
+        };
+        if self.witness.violation().is_none()
+            && !self.run_until(REPAIR_WITHIN_US, |w| damaged(w).is_none())
+            && let Some((name, range)) = damaged(self)
+        {
+            let what = format!("{name} still cannot read entries {} to {}: {}", range.first, range.last, range.what);
+            self.witness.blame(Invariant::Healed, what);
+        }
     }
 }

@@ -46,8 +46,6 @@ pub(super) struct World {
     pub(super) next_token: u64,
     /// Machines whose calls of the disk end in a power loss, and how long they are down.
     pub(super) tearing: BTreeMap<usize, u64>,
-    /// How often something that was durable was destroyed.
-    pub(super) harms: u64,
     /// How often a step has looked for a moment at which this agent may be harmed.
     pub(super) waits: BTreeMap<usize, u64>,
     /// Its disk gives other entries than those that stood there, well-formed.
@@ -89,7 +87,6 @@ impl World {
             exchanges: BTreeMap::new(),
             next_token: 0,
             tearing: BTreeMap::new(),
-            harms: 0,
             waits: BTreeMap::new(),
             #[cfg(test)]
             forger: None,

@@ -66,7 +66,7 @@ impl World {
         let copy = machine.copy(place);
         copy.disk.crash();
         self.hit("copies started", agent);
-        self.harms += 1;
+        self.machines[agent].was_harmed = true;
         self.machines[agent].admitted = false;
         self.machines[agent].copied = true;
         self.machines.push(copy);

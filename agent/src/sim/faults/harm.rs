@@ -29,7 +29,7 @@ impl World {
             let before = std::mem::replace(&mut self.machines[agent].harmed, true);
             let done = harm(self);
             self.machines[agent].harmed = before || done;
-            self.harms += u64::from(done);
+            self.machines[agent].was_harmed |= done;
             return done;
         }
         let waited = self.waits.entry(agent).or_insert(0);

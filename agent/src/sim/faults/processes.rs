@@ -37,8 +37,8 @@ impl World {
         if up && torn && self.machines.iter().all(|m| !m.harmed) && self.may_wipe(agent) {
             // What it may have acknowledged and cannot prove must be with the others.
             self.machines[agent].disk.set_torn_sectors(true);
-            self.harms += 1;
             self.machines[agent].harmed = true;
+            self.machines[agent].was_harmed = true;
             self.machines[agent].seen_at_life = self.machines[agent].lives + 1;
         }
         if up {
