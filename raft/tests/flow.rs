@@ -26,6 +26,28 @@ fn a_window_lost_as_a_whole_is_found_by_heartbeat() {
     c.settle();
 }
 
+/// Appends of one small entry each never fill a window in bytes. All the same only a few are on their way: whoever reads
+/// old entries from disk for them has a bound, and what is dropped for that comes back as a gap.
+#[test]
+fn many_small_appends_are_not_sent_all_at_once() {
+    let mut c = Cluster::of(3);
+    c.options.append_entries_max = 1;
+    c.options.append_bytes_max = 100;
+    c = c.seed(1);
+    let leader = c.elect();
+    c.settle();
+    let sent = c.sent("append");
+    c.censored.insert("append");
+    for _ in 0..100 {
+        c.propose(leader);
+    }
+    c.run(MS);
+    assert_eq!(c.sent("append") - sent, 2 * 8);
+    c.heal();
+    c.until("all committed", |c| c.raft(leader).committed() == c.raft(leader).last().index);
+    c.settle();
+}
+
 /// R9. A follower that is probed, and has everything, streams again.
 #[test]
 fn a_probed_follower_returns_to_streaming() {

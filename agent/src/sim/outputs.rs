@@ -5,7 +5,7 @@
 use super::client::End as OpEnd;
 use super::event::{Dial, Event, Happening};
 use super::invariant::Invariant;
-use super::machine::{Dead, host};
+use super::machine::{Dead, Machine, host};
 use super::plan::{MS, letter};
 use super::replayed::configuration;
 use super::world::World;
