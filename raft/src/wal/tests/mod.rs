@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod believed;
 mod bounds;
 mod crash;
 mod damage;
@@ -9,6 +10,7 @@ mod decode;
 mod exact;
 mod faults;
 mod formats;
+mod frames;
 mod full;
 mod heal;
 mod model;
