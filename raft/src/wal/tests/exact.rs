@@ -268,6 +268,38 @@ fn a_last_entry_that_nobody_knows_is_suspect() {
     assert_eq!((log.recovered.suspect, log.recovered.last, log.reader.last_index().0), (Some(up_to), None, 0));
 }
 
+/// Damage at the very beginning, of which nothing remembers the term: the lowest that it can have had.
+#[test]
+fn damage_at_the_beginning_has_a_term() {
+    let runs = |five: &Five| five.open().recovered.runs.iter().map(|run| (run.first.0, run.term.0)).collect::<Vec<_>>();
+    let five = Five::closed();
+    assert_eq!(runs(&five), [(1, 3), (3, 4)]);
+    five.forget_sidecar();
+    five.spoil_payload(1);
+    assert_eq!(runs(&five), [(1, 3), (3, 4)], "the entry tells");
+    five.spoil_entry(1);
+    assert_eq!(runs(&five), [(1, 1), (2, 3), (3, 4)]);
+    five.spoil_entry(2);
+    assert_eq!(runs(&five), [(1, 1), (3, 4)]);
+    // A log that begins after a checkpoint of the same term, of a lower one, and in the middle of a term.
+    for (start, expected) in [(3, vec![(21, 3), (23, 4)]), (2, vec![(21, 2), (22, 3), (23, 4)])] {
+        let before = chain_of(None, start, [10; 20]);
+        let head = before[19].header();
+        let start = Start { position: head.position(), chain: head.chain, next_offset: head.next_offset() };
+        let disk = SimDisk::new(1);
+        create(&disk.attach(), Meta { log_id: Some(LOG_ID), start, ..meta() }).unwrap();
+        let mut log = open(disk.attach(), small(1)).unwrap();
+        let mut entries = chain_of(Some(*head), 3, [300, 310]);
+        entries.extend(chain_of(entries.last().map(|e| *e.header()), 4, [320, 330, 340]));
+        log.writer.write(&append(entries.clone())).unwrap();
+        log.writer.close().unwrap();
+        let five = Five::of(disk, entries);
+        five.forget_sidecar();
+        five.spoil_entry(1);
+        assert_eq!(runs(&five), expected);
+    }
+}
+
 /// The newest of meta and sidecar tells how far the log was durable.
 #[test]
 fn the_later_mark_counts() {
