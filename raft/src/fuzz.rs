@@ -166,6 +166,7 @@ impl Liar {
             0..=9 => self.message(),
             10 => match self.below(5) {
                 0 => Input::Room(self.below(2) == 0),
+                1 if self.below(2) == 0 => Input::Irreparable(self.below(2) == 0),
                 1 => Input::StepDown,
                 2 | 3 if self.below(4) == 0 => {
                     let first = LogIndex(1 + self.below(20));

@@ -165,6 +165,9 @@ pub enum Input {
     /// can read all. While there are some it stands for no election, and a leader should hand over. It still votes: where
     /// its log ends it knows.
     Damaged(Vec<(LogIndex, LogIndex)>),
+    /// Of the entries that this node cannot read, most voters can read none either, or some can. If so, and if all of them
+    /// are known to be committed, this node may stand for election again: who waits for a better one waits for nobody.
+    Irreparable(bool),
     /// From now on the disk takes no entries but those that the group itself needs (no-ops and configurations), or takes
     /// all again. The leader is told with every answer and sends accordingly; heartbeats, votes and reads go on.
     Room(bool),

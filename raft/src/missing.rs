@@ -37,6 +37,12 @@
 //! nor dropped as a whole, and nothing is taken until it is repaired. A range that nobody needs (the uncommitted tail of
 //! another leader, that no other member holds) goes by rule 3, or with a cut before it.
 //!
+//! # What nobody can read
+//!
+//! If the same entries cannot be read by most voters, waiting for a whole leader is waiting for ever. Then a node leads with
+//! them, if all of them are committed as far as it knows: nobody whom it needs lacks them. It says nothing of them to anybody:
+//! a peer that lacks some of them gets heartbeats that claim no more than the start of the log.
+//!
 //! # What stays blocked
 //!
 //! If so many voters have lost the ends of their logs that no candidate reaches the bars of a majority, nobody is elected:
@@ -135,7 +141,7 @@ impl Raft {
     /// A configuration in the log that could not be read at the start.
     pub(crate) fn learn(&mut self, index: LogIndex, configuration: Configuration) {
         let is_inside = index > self.log.start().index && index <= self.log.last().index;
-        if self.is_whole() || !is_inside || !configuration.is_legal() {
+        if !self.is_damaged() || !is_inside || !configuration.is_legal() {
             return;
         }
         self.configurations.learn(index, configuration);
@@ -163,9 +169,7 @@ impl Raft {
 
     /// The first entry of the unreadable range around this one.
     pub(crate) fn unreadable_from(&self, index: LogIndex) -> Option<LogIndex> {
-        let at = self.unreadable.partition_point(|(_, last)| *last < index);
-        let (first, _) = self.unreadable.get(at).filter(|_| !mutant!(UnreadableCompared))?;
-        (*first <= index && index < self.log.last().index).then_some(*first)
+        unreadable_from(&self.unreadable, self.log.last().index, index)
     }
 
     /// The log is about to be cut at `from`: what that takes of the damage is no longer a concern. If it begins with an entry
@@ -188,7 +192,12 @@ impl Raft {
 
     /// Does this node hold all that it may have acknowledged, and can it read all of it? Only then may it lead.
     pub(crate) fn is_whole(&self) -> bool {
-        self.lost.is_none() && (!self.is_damaged() || mutant!(DamagedLeads))
+        self.lost.is_none() && (!self.is_damaged() || self.is_no_worse() || mutant!(DamagedLeads))
+    }
+
+    /// Would nobody lead better, and is nobody misled?
+    fn is_no_worse(&self) -> bool {
+        self.irreparable && self.unreadable.last().is_none_or(|(_, last)| *last <= self.committed)
     }
 
     /// The log that a candidate must match to get this node's vote: the one it has, or the one it should have. The votes
@@ -204,4 +213,11 @@ impl Raft {
     fn durable_position(&self) -> Position {
         self.log.position(self.frontier.last()).unwrap_or_else(|| self.log.start())
     }
+}
+
+/// The first entry of the range around `index`, of these ranges in a log that ends at `last`.
+pub(crate) fn unreadable_from(ranges: &[(LogIndex, LogIndex)], last: LogIndex, index: LogIndex) -> Option<LogIndex> {
+    let at = ranges.partition_point(|(_, last)| *last < index);
+    let (first, _) = ranges.get(at).filter(|_| !mutant!(UnreadableCompared))?;
+    (*first <= index && index < last).then_some(*first)
 }

@@ -116,6 +116,8 @@ mutants! {
     UnreadableCompared,
     /// Entries that cannot be read are dropped for a leader's without a word of what may have been acknowledged.
     BlindCutWithoutBar,
+    /// A leader speaks of entries that it cannot read by the terms that a start guessed.
+    UnreadableTold,
     /// A repair takes well-formed entries that the intact one behind them does not follow.
     RepairUnchained,
 

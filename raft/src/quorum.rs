@@ -22,6 +22,12 @@ pub(crate) fn majority<T: Ord + Copy>(voters: &BTreeSet<NodeId>, reached: impl F
 }
 
 impl Configuration {
+    /// Is this so of a quorum, in a joint phase of both?
+    #[must_use]
+    pub fn is_true_of_a_quorum(&self, is_so: impl Fn(NodeId) -> bool) -> bool {
+        self.agreed(is_so) == Some(true)
+    }
+
     /// The greatest value that a quorum has reached. In a joint phase both majorities must have reached it (§4.3).
     pub(crate) fn agreed<T: Ord + Copy>(&self, reached: impl Fn(NodeId) -> T) -> Option<T> {
         let incoming = majority(&self.voters, &reached)?;

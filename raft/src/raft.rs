@@ -55,7 +55,9 @@ pub struct Raft {
     /// What this disk has lost of what it may have acknowledged.
     pub(crate) lost: Option<Bar>,
     /// Entries inside the log that cannot be read: the first and the last one of each range, ascending.
-    pub(crate) unreadable: alloc::vec::Vec<(LogIndex, LogIndex)>,
+    pub(crate) unreadable: Vec<(LogIndex, LogIndex)>,
+    /// No better member is to be had for these.
+    pub(crate) irreparable: bool,
     /// A member that, as a leader, contradicted what is committed here, and the term in which it did. One member can lie;
     /// the second one that says the same makes it this node's own state that cannot be trusted.
     pub(crate) contradicted: Option<(NodeId, Term)>,
@@ -106,6 +108,7 @@ impl Raft {
             Input::Carried { to, planned, first, last, bytes } => self.on_carried(to, planned, first, last, bytes),
             Input::Reluctant(reluctant) => self.set_reluctant(reluctant),
             Input::Damaged(ranges) => self.set_damaged(ranges),
+            Input::Irreparable(irreparable) => self.irreparable = irreparable,
             Input::Room(has_room) => self.set_room(has_room),
             Input::StepDown => self.step_down(),
             Input::HardStatePersisted { ticket } => self.on_hard_state_persisted(ticket),
@@ -497,6 +500,7 @@ impl Raft {
             | Input::Carried { .. }
             | Input::Reluctant(_)
             | Input::Damaged(_)
+            | Input::Irreparable(_)
             | Input::Room(_)
             | Input::StepDown
             | Input::HardStatePersisted { .. }

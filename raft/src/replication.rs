@@ -4,9 +4,10 @@
 //! it never waits for this node's own disk.
 
 use crate::message::{Body, Fence, Message};
+use crate::missing::unreadable_from;
 use crate::progress::{BATCHES_MAX, BATCHES_ON_WAY_MAX, Mode, Progress};
 use crate::role::RoleState;
-use crate::{BootId, Log, LogIndex, Mono, NodeId, Options, Output, Position, Raft, Term};
+use crate::{BootId, Log, LogIndex, Mono, NodeId, Options, Output, Position, Raft, Term, mutant};
 
 /// Bytes of entries that a heartbeat to a peer without room carries at most: a configuration of many members fits, and
 /// twenty in vain a second cost nothing.
@@ -18,6 +19,8 @@ const ESSENTIAL_ENTRIES_MAX: u32 = 16;
 struct Plan<'a> {
     options: &'a Options,
     log: &'a Log,
+    /// What of it cannot be read.
+    unreadable: &'a [(LogIndex, LogIndex)],
     term: Term,
     boot: BootId,
     commit: LogIndex,
@@ -43,6 +46,7 @@ impl Raft {
         let plan = Plan {
             options: &self.options,
             log: &self.log,
+            unreadable: &self.unreadable,
             term: self.hard_state.term,
             boot: self.boot,
             commit: self.committed,
@@ -62,6 +66,15 @@ impl Plan<'_> {
         if progress.full {
             if beat {
                 self.essentials(progress, to_boot, send);
+            }
+            return;
+        }
+        let is_unknown = unreadable_from(self.unreadable, self.log.last().index, progress.next.prev()).is_some();
+        if is_unknown && !mutant!(UnreadableTold) {
+            // It lacks entries that nobody here can read, nor vouch for: it hears of this leader, and no more.
+            if beat {
+                let start = self.log.start().index;
+                send(self.append(progress, to_boot, start, start, false));
             }
             return;
         }

@@ -59,6 +59,7 @@ impl Raft {
             halted: None,
             lost: saved.suspect.map(Bar::saved),
             unreadable: alloc::vec![],
+            irreparable: false,
             contradicted: None,
             led_at: now.mono,
             taught: BTreeMap::new(),

@@ -345,3 +345,55 @@ fn a_repair_puts_guessed_terms_right() {
     c.settle();
     assert_eq!(c.terms(a), c.terms(b));
 }
+
+/// Most voters cannot read the same committed entries: nobody can lead better, so one of them does. Of what it cannot read it
+/// tells nobody anything, least of all by a term that it guessed.
+#[test]
+fn what_most_cannot_read_is_led_over_and_not_told() {
+    // The third voter has an entry that was never committed, of the very term that the others guess.
+    let (mut c, a, b, lagging) = logs(&[2, 3, 3, 3], &[2, 3, 3, 3], &[2, 2]);
+    for id in [a, b] {
+        c.lose(id, 3, 4);
+        c.machine(id).disk.applied = LogIndex(5);
+        c.unreadable.extend([(id, LogIndex(3)), (id, LogIndex(4))]);
+    }
+    c.restart(a);
+    c.restart(b);
+    c.run(3_000 * MS);
+    assert_eq!(c.leader(), None, "somebody may still be able to read them");
+    c.input(a, Input::Irreparable(true));
+    c.input(b, Input::Irreparable(true));
+    let leader = c.elect();
+    assert!([a, b].contains(&leader));
+    let ticket = c.propose(leader);
+    c.until("it serves", |c| c.is_committed(ticket));
+    c.run(3_000 * MS);
+    assert_eq!(c.stable_leader(), Some(leader));
+    assert!(c.raft(lagging).committed() < LogIndex(3) && c.raft(lagging).leader() == Some(leader), "{}", c.picture());
+    // Somebody finds a copy after all.
+    for id in [a, b] {
+        let holes = std::mem::take(&mut c.machine(id).disk.holes);
+        let runs = vec![Run { first: holes[0].0, term: Term(3) }];
+        c.input(id, Input::Reread { runs, last: holes[0].1 });
+        c.tell_damage(id);
+    }
+    c.unreadable.clear();
+    c.settle();
+    assert_eq!(c.terms(lagging), c.terms(leader));
+}
+
+/// What is not known to be committed may be on nobody's disk but this one: with that unread, nobody stands.
+#[test]
+fn what_may_not_be_committed_is_not_led_over() {
+    let (mut c, a, b, _) = logs(&[2, 3, 3, 3], &[2, 3, 3, 3], &[2]);
+    for id in [a, b] {
+        c.lose(id, 3, 4);
+        c.machine(id).disk.applied = LogIndex(3);
+    }
+    c.restart(a);
+    c.restart(b);
+    c.input(a, Input::Irreparable(true));
+    c.input(b, Input::Irreparable(true));
+    c.run(3_000 * MS);
+    assert_eq!(c.leader(), None, "{}", c.picture());
+}

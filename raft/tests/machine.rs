@@ -27,6 +27,8 @@ pub(crate) struct Disk {
     pub(crate) suspect: Option<Position>,
     /// Entries that cannot be read: the first and the last one of each range, ascending.
     pub(crate) holes: Vec<(LogIndex, LogIndex)>,
+    /// Known to be committed: a checkpoint says so.
+    pub(crate) applied: LogIndex,
 }
 
 impl Disk {

@@ -70,7 +70,8 @@ impl Cluster {
         let machine = self.machine(id);
         machine.boot = BootId(lives);
         machine.fsync = Some(fsync);
-        let raft = Raft::restore(options, id, machine.boot, machine.disk.saved(LogIndex::ZERO), seed, now);
+        let saved = machine.disk.saved(machine.disk.applied);
+        let raft = Raft::restore(options, id, machine.boot, saved, seed, now);
         machine.raft = Some(raft);
         self.drain(id, &[]);
         if !self.machines[&id].disk.holes.is_empty() {

@@ -62,7 +62,7 @@ impl Node {
     pub(super) fn why_unfit(&self) -> Option<Why> {
         if self.applied.halted().is_some() {
             Some(Why::Machine)
-        } else if self.repair.is_damaged() {
+        } else if self.repair.is_unfit() {
             Some(Why::Damaged)
         } else if self.fitness.disk_behind {
             Some(Why::Disk)

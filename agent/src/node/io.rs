@@ -363,6 +363,9 @@ pub struct Published {
     pub current: bool,
     /// Agents that hold the log, the leader first: for those that do not.
     pub replicas: Arc<[SocketAddr]>,
+    /// Entries that no member of this log can read: the first and the last one of each range, at most those that `status`
+    /// names.
+    pub lost: Vec<(LogIndex, LogIndex)>,
     /// The gate.
     pub gate: super::admission::Gate,
     /// This node is about to stop and takes nothing new.

@@ -382,7 +382,8 @@ impl Node {
         let without = |v: &&View| !v.voters.contains(&me) && !v.learners.contains(&me);
         let view = self.view.as_ref().filter(|view| Some(view.log_id) == self.log_id).filter(without);
         let index = self.raft.configuration_index();
-        self.raft.leader().is_none() && view.is_some_and(|view| view.committed >= index.0 && index > self.raft.committed())
+        self.raft.leader().is_none()
+            && view.is_some_and(|view| view.committed >= index.0 && index > self.raft.committed())
     }
 
     /// The node that leads, as far as this one knows, and the term of that knowledge.

@@ -6,7 +6,7 @@ use crate::checkpoint::Loaded;
 use crate::codec;
 use crate::machine::registry::Registration;
 use quorate_raft::wal::{Entry, EntryKind, Meta, Recovered};
-use quorate_raft::{BootId, Configuration, LogIndex, NodeId};
+use quorate_raft::{BootId, Configuration, HardState, LogIndex, NodeId, Term};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -103,12 +103,14 @@ impl Boot {
     }
 
     /// Did this node decide to found a log, and die before its first entry was durable? Log id, term and vote are on
-    /// disk before the entry is. Only a founder votes with an empty log: without a configuration nobody can stand.
+    /// disk before the entry is. Only a founder votes with an empty log: without a configuration nobody can stand. And it
+    /// founds in the first term: whoever voted in a later one had a log.
     pub(super) fn is_interrupted_founding(&self) -> bool {
         let empty = self.recovered.last.is_none() && self.recovered.start.index == LogIndex::ZERO;
         // A disk that lost its first entries is something else.
-        let lost = self.recovered.suspect.is_some();
-        empty && !lost && self.meta.log_id.is_some() && self.meta.hard_state.vote == Some(self.meta.node)
+        let lost = self.recovered.suspect.is_some() || !self.recovered.damaged.is_empty();
+        let own = HardState { term: Term(1), vote: Some(self.meta.node) };
+        empty && !lost && self.meta.log_id.is_some() && self.meta.hard_state == own
     }
 }
 
@@ -144,4 +146,33 @@ pub fn others_in(begun: Option<&Configuration>, control: &[Entry], me: NodeId) -
     let newest = control.iter().rev().find_map(configuration_of).or_else(|| begun.cloned())?;
     let voters = newest.voters.union(&newest.outgoing).filter(|node| **node != me).count();
     Some((newest.members().iter().filter(|node| **node != me).count(), voters))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_raft::Position;
+
+    /// Only the traces of a founding that was cut short are taken for one: everything else is a disk that has lost its log, and
+    /// must not found another one under the same id.
+    #[test]
+    fn an_empty_log_is_an_interrupted_founding_in_the_first_term_only() {
+        let me = NodeId::new(7).expect("not zero");
+        let boot = |term: u64, vote: u64, suspect: Option<Position>| Boot {
+            meta: Meta {
+                log_id: Some([1; 16]),
+                hard_state: HardState { term: Term(term), vote: NodeId::new(vote) },
+                ..Meta::new([2; 16], me)
+            },
+            recovered: Recovered { suspect, ..Recovered::default() },
+            checkpoints: Loaded::default(),
+            control: Vec::new(),
+            known: Vec::new(),
+        };
+        assert!(boot(1, 7, None).is_interrupted_founding());
+        assert!(!boot(2, 7, None).is_interrupted_founding(), "it has stood for election, so it had a log");
+        assert!(!boot(1, 8, None).is_interrupted_founding());
+        let lost = Position { index: LogIndex(9), term: Term(1) };
+        assert!(!boot(1, 7, Some(lost)).is_interrupted_founding());
+    }
 }

@@ -56,6 +56,9 @@ pub(super) struct Repair {
     turn: usize,
     /// Ranges (by their first entry) that no member has.
     lost: BTreeSet<LogIndex>,
+    /// And those that most voters have not, this agent among them.
+    common: BTreeSet<LogIndex>,
+    irreparable: bool,
     rounds: u32,
     not_before: Mono,
     /// Reads for others: by token, who asked and how it names it.
@@ -102,6 +105,17 @@ struct Current {
 impl Repair {
     pub(super) fn is_damaged(&self) -> bool {
         !self.damaged.is_empty()
+    }
+
+    /// Is there, or may there be, somebody who can read what this agent cannot?
+    pub(super) fn is_unfit(&self) -> bool {
+        self.is_damaged() && !self.irreparable
+    }
+
+    /// The entries that no member has: at most the first ranges that `status` names.
+    pub(super) fn lost(&self) -> Vec<(LogIndex, LogIndex)> {
+        let lost = self.damaged.iter().filter(|range| self.lost.contains(&range.first));
+        lost.take(NAMED_MAX).map(|range| (range.first, range.last)).collect()
     }
 
     /// Has this member asked for entries of its own log of late?
@@ -169,7 +183,8 @@ impl Node {
         }
         let still = |first: &LogIndex| self.repair.damaged.iter().any(|range| range.first == *first);
         let lost = self.repair.lost.iter().copied().filter(still).collect();
-        self.repair.lost = lost;
+        let common = self.repair.common.iter().copied().filter(still).collect();
+        (self.repair.lost, self.repair.common) = (lost, common);
         let is_damaged = self.repair.is_damaged();
         if !is_damaged {
             self.note(Level::Info, "all of this log can be read again");
@@ -177,6 +192,7 @@ impl Node {
         }
         let unreadable = self.repair.damaged.iter().map(|range| (range.first, range.last)).collect();
         self.raft.handle(now, quorate_raft::Input::Damaged(unreadable));
+        self.weigh_damage(now);
         self.hurry(now);
     }
 
@@ -248,7 +264,15 @@ impl Node {
     fn all_in_vain(&mut self, now: Now, first: LogIndex, last: LogIndex) {
         let members = self.repair_members();
         let hopeless = |node: &u64| self.repair.vain.get(node) == Some(&Vain::Hopeless);
-        if !members.is_empty() && members.iter().all(hopeless) && self.repair.lost.insert(first) {
+        let is_lost = !members.is_empty() && members.iter().all(hopeless);
+        let has_not = |node: NodeId| node == self.me || hopeless(&node.get());
+        let is_common = self.raft.configuration().is_true_of_a_quorum(has_not);
+        if is_common {
+            self.repair.common.insert(first)
+        } else {
+            self.repair.common.remove(&first)
+        };
+        if is_lost && self.repair.lost.insert(first) {
             self.note(
                 Level::Error,
                 format!(
@@ -257,12 +281,22 @@ impl Node {
                 ),
             );
         }
+        self.weigh_damage(now);
         self.repair.vain.clear();
         self.repair.turn = self.repair.turn.wrapping_add(1);
         if self.repair.turn.is_multiple_of(self.repair.damaged.len().max(1)) {
             let wait = ASK_AGAIN_MIN.saturating_mul(1 << self.repair.rounds.min(5)).min(ASK_AGAIN_MAX);
             self.repair.rounds = self.repair.rounds.saturating_add(1);
             self.repair.not_before = now.mono.after(wait);
+        }
+    }
+
+    /// Would another leader be better? Not if most voters cannot read these entries either.
+    fn weigh_damage(&mut self, now: Now) {
+        let damaged = &self.repair.damaged;
+        let irreparable = !damaged.is_empty() && damaged.iter().all(|range| self.repair.common.contains(&range.first));
+        if std::mem::replace(&mut self.repair.irreparable, irreparable) != irreparable {
+            self.raft.handle(now, quorate_raft::Input::Irreparable(irreparable));
         }
     }
 

@@ -257,6 +257,7 @@ impl Node {
             next.record_bytes_max = self.record_bytes_max;
             next.stopping = self.leave.is_under_way() || self.stopping.is_under_way();
             next.replicas = self.replica_addrs().into();
+            next.lost = self.repair.lost();
             let held = |holder| self.name_is_held(now, holder).map(|left| Held { holder, left });
             let own = (self.options.name.clone(), self.me.get());
             next.gate = super::Gate::draw(own, &self.boots, &self.registry, held);

@@ -419,3 +419,78 @@ fn read_loop(reader: &Reader, reads: &mpsc::Receiver<Read>, done: &async_mpsc::U
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_raft::wal::{self, CHAIN_GENESIS, EntryFields, EntryHeader, EntryKind, Meta, OsDisk};
+    use quorate_raft::{NodeId, Position, Term, Wall};
+
+    fn entry(last: Option<&EntryHeader>, term: u64) -> Entry {
+        let fields = EntryFields {
+            seed: crate::node::log_seed(&[3; 16]),
+            index: last.map_or(LogIndex(1), |last| last.index.next()),
+            term: Term(term),
+            kind: EntryKind::Normal,
+            base_offset: last.map_or(0, EntryHeader::next_offset),
+            count: 1,
+            time: Wall(1),
+            lamport: 1,
+            shard: 0,
+            session: 0,
+            seq: 0,
+        };
+        Entry::seal(fields, last.map_or(CHAIN_GENESIS, |last| last.chain), &[7; 200])
+    }
+
+    fn heard(done: &mut async_mpsc::UnboundedReceiver<Done>, mut is_it: impl FnMut(&Done) -> bool) -> Done {
+        loop {
+            let news = done.blocking_recv().expect("the threads live");
+            assert!(!matches!(news, Done::Space { waits: true, .. }), "no room is missing");
+            if is_it(&news) {
+                return news;
+            }
+        }
+    }
+
+    /// The entry before a truncation has rotted: the agent neither aborts nor calls its disk full. The damage is told, and
+    /// the write ends when the repair has given the entry back.
+    #[test]
+    fn a_write_behind_damage_waits_for_the_repair() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let os: Arc<dyn wal::Disk> = Arc::new(OsDisk::open(directory.path()).expect("it opens"));
+        wal::create(&os, Meta::new([1; 16], NodeId::new(9).expect("not zero"))).expect("a log");
+        let mut opened = wal::open(Arc::clone(&os), wal::Options::default()).expect("it opens");
+        let mut entries: Vec<Entry> = Vec::new();
+        for _ in 0..4 {
+            entries.push(entry(entries.last().map(Entry::header), 1));
+        }
+        let first = Batch { log_id: Some([3; 16]), append: entries.clone(), ..Batch::default() };
+        opened.writer.write(&first).and_then(|()| opened.writer.sync()).expect("written");
+        let names = std::fs::read_dir(directory.path()).expect("a directory").map(|file| file.expect("a file").path());
+        let segment = names.into_iter().find(|path| path.extension().is_some_and(|e| e == "wal")).expect("one");
+        let mut bytes = std::fs::read(&segment).expect("it reads");
+        let second = entries[1].bytes();
+        let at = bytes.windows(second.len()).position(|window| window == &second[..]).expect("it is there");
+        bytes[at + 150] ^= 1;
+        std::fs::write(&segment, bytes).expect("written");
+        let (tell, mut done) = async_mpsc::unbounded_channel();
+        let none = Err("no checkpoints here".into());
+        let (disk, threads) = Disk::start(opened.writer, opened.reader, 0, none, tell).expect("threads");
+        let other = entry(Some(entries[1].header()), 2);
+        let batch = Batch { truncate_from: Some(LogIndex(3)), append: vec![other], ..Batch::default() };
+        disk.write(Job { ticket: PersistTicket(1), batch });
+        let damaged = heard(&mut done, |done| matches!(done, Done::Damaged { .. }));
+        let is_second =
+            |ranges: &[DamagedRange]| ranges.iter().all(|r| (r.first, r.last) == (LogIndex(2), LogIndex(2)));
+        assert!(matches!(damaged, Done::Damaged { ranges } if is_second(&ranges)));
+        disk.repair(5, vec![entries[1].clone()]);
+        heard(&mut done, |done| matches!(done, Done::Repaired { id: 5, result: Ok(Repaired::Whole { .. }) }));
+        heard(&mut done, |done| matches!(done, Done::Written(PersistTicket(1))));
+        drop(disk);
+        threads.into_iter().for_each(|thread| thread.join().expect("it ends"));
+        let opened = wal::open(os, wal::Options::default()).expect("it opens");
+        let last = opened.recovered.last.map(|last| last.position());
+        assert_eq!(last, Some(Position { index: LogIndex(3), term: Term(2) }));
+    }
+}

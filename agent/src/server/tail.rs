@@ -8,8 +8,8 @@ use crate::node::{Published, What};
 use crate::record;
 use crate::wire::rpc::{Request, Response};
 use bytes::{Bytes, BytesMut};
-use quorate_raft::Wall;
 use quorate_raft::wal::{self, Entry};
+use quorate_raft::{LogIndex, Wall};
 use quorate_transport::rpc::RpcSend;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -164,6 +164,13 @@ async fn damage(context: &Context, error: &wal::Error) -> Failure {
     };
     let (before, behind) = context.disk.query(around).await.unwrap_or((0, None));
     let up_to = behind.map_or_else(|| "the end".to_owned(), |behind| behind.saturating_sub(1).to_string());
+    let touches = |lost: &(LogIndex, LogIndex)| lost.0 <= last && first <= lost.1;
+    if context.published.borrow().lost.iter().any(touches) {
+        let what = format!("offsets {before} to {up_to} are lost: no member of this log can read them");
+        let behind = behind.map_or_else(String::new, |behind| format!("go on behind them with -o {behind}; "));
+        let hint = format!("{behind}restore a member from a backup, or give them up with `quorate recover`");
+        return failure(Code::Corrupt, what, &hint);
+    }
     let what = format!("offsets {before} to {up_to} cannot be read at this agent ({file} is damaged at byte {offset})");
     let hint = match behind {
         Some(behind) => format!(

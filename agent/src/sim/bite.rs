@@ -29,6 +29,7 @@ pub fn harness(mutant: Mutant) -> Harness {
         Mutant::SuspectIgnoredByVotes => Harness::Stories("damage::the_vote_of_a_disk"),
         Mutant::UnreadableCompared => Harness::Stories("damage::a_guessed_term_is_no_agreement"),
         Mutant::BlindCutWithoutBar => Harness::Stories("damage::what_is_dropped_unread"),
+        Mutant::UnreadableTold => Harness::Stories("damage::what_most_cannot_read"),
         Mutant::RepairUnchained => Harness::Stories("repair::only_what_stood_there_is_taken"),
         Mutant::DamagedLeads => Harness::Stories("damage::a_node_that_cannot_read_its_log"),
         // And these a rotten disk, or a peer that gives something else.

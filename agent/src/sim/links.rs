@@ -75,7 +75,8 @@ impl World {
         let is_second = process.epoch < epoch || (process.epoch == epoch && process.boot != boot);
         if is_second && self.at > since + KNOWN_AFTER_US {
             let (who, at, now) = (letter(who), letter(at), process.epoch);
-            let what = format!("{at} has met start {epoch} of a data directory, and lets {who} in with another start {now}");
+            let what =
+                format!("{at} has met start {epoch} of a data directory, and lets {who} in with another start {now}");
             self.witness.blame(Invariant::OneLife, what);
         }
     }

@@ -213,3 +213,43 @@ fn a_bit_flips_under_a_running_agent() {
     wait_until("the cycle ends", || (cluster.status(&victim).ok()?.disk.scrub.cycles == 1).then_some(()));
     all_equal_and_clean(&mut cluster, PER_LIFE as u64);
 }
+
+/// The same records rot at all three: all name them as lost, readers of them are told so, and what stands before and behind
+/// them is read and grows.
+#[test]
+fn what_no_agent_can_read_is_named_and_the_rest_goes_on() {
+    let mut cluster = Cluster::of(3);
+    let all = ["n1", "n2", "n3"];
+    append(&cluster, "n1", 0..PER_LIFE);
+    for name in all {
+        wait_whole(&cluster, name, PER_LIFE as u64);
+    }
+    for name in all {
+        cluster.stop(name);
+    }
+    for name in all {
+        let (file, at) = &entries(&cluster, name)[10];
+        flip(file, at + 170, 3);
+    }
+    for name in all {
+        cluster.restart(name, &[]);
+    }
+    for name in all {
+        let status = cluster.wait_status(name, "names what is lost", |s| s.disk.damaged.iter().any(|range| range.lost));
+        assert!(status.problems.iter().any(|problem| problem.contains("no member can read them")), "{status:?}");
+    }
+    cluster.wait_status("n1", "somebody leads", |s| s.leader.is_some());
+    append(&cluster, "n2", PER_LIFE..PER_LIFE + 5);
+    for name in all {
+        cluster.wait_status(name, "what is appended is there", |s| s.next == PER_LIFE as u64 + 5);
+        let said = cluster.ask(name, &["tail"]);
+        assert_eq!(said.code, 11, "{}", said.err);
+        for part in ["offsets 10 to 10 are lost", "no member of this log can read them", "-o 11"] {
+            assert!(said.err.contains(part), "{part:?} in {}", said.err);
+        }
+        assert_eq!(
+            cluster.ask(name, &["tail", "-o", "11", "--format", "json"]).ok().lines().count(),
+            PER_LIFE + 5 - 11
+        );
+    }
+}

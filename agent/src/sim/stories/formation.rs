@@ -2,7 +2,7 @@
 
 use super::plan;
 use crate::sim::client::End;
-use crate::sim::plan::{MS, SECOND};
+use crate::sim::plan::{Action, MS, SECOND};
 use crate::sim::world::World;
 
 /// Behaviour 1: three fresh agents are three voters and take an append within five seconds.
@@ -48,6 +48,32 @@ fn a_founder_that_dies_in_the_middle_founds_after_all() {
         w.tearing.clear();
         w.machines[0].disk.heal();
         w.appends(0);
+    }
+}
+
+/// The founder loses every file of its log but the meta, in the term in which it founded: that is no founding that was cut
+/// short. It founds nothing under the old id, and gets all of it back.
+#[test]
+fn a_founder_that_lost_its_log_founds_no_other_one_under_its_id() {
+    for agents in [2, 3] {
+        let mut w = World::formed(agents);
+        w.appends(0);
+        w.converges(10 * SECOND);
+        assert_eq!(w.machines[0].durable.hard_state.term.0, 1, "nobody else has led");
+        let log_id = w.machines[0].process.as_ref().unwrap().log_id;
+        w.act(&Action::Kill { agent: 0, down_us: SECOND });
+        let disk = &w.machines[0].disk;
+        let files = disk.names().into_iter().filter(|name| !name.starts_with("meta") && name != "lock");
+        assert!(files.map(|name| disk.vanish(&name)).filter(|gone| *gone).count() > 1);
+        w.machines[0].harmed = true;
+        w.run_to(w.at + 5 * SECOND);
+        w.keeps_promises();
+        let process = w.machines[0].process.as_ref().expect("it starts");
+        assert_eq!(process.log_id, log_id);
+        if agents == 3 {
+            w.converges(20 * SECOND);
+            w.appends(0);
+        }
     }
 }
 

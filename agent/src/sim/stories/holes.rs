@@ -141,6 +141,65 @@ fn a_member_that_gives_other_entries_repairs_nothing() {
     w.reads(victim);
 }
 
+/// The same entry rots on all disks, and nobody can give it back: all say so, and name it. Everything else is read, appends go
+/// on, and after the leader's death, and after that of all, somebody leads again.
+#[test]
+fn what_no_member_can_read_is_named_and_the_rest_goes_on() {
+    let mut w = World::formed(3);
+    w.fill(0, 60);
+    w.converges(10 * SECOND);
+    let index = 7;
+    for agent in 0..3 {
+        w.act(&Action::Stop { agent, down_us: 2 * SECOND });
+    }
+    w.run_to(w.at + SECOND);
+    for agent in 0..3 {
+        w.forget_entry(agent, index);
+    }
+    w.must("all are up", 5 * SECOND, |w| w.machines.iter().all(|m| m.is_up()));
+    for agent in 0..3 {
+        w.scrub(agent);
+        assert_eq!(w.unreadable(agent), [(index, index)]);
+    }
+    let is_named = |w: &mut World, agent: usize| {
+        w.status(agent).is_some_and(|s| {
+            let named =
+                s.disk.damaged.iter().any(|range| (range.first, range.last, range.lost) == (index, index, true));
+            named && s.problems.iter().any(|p| p.contains("entries 7 to 7") && p.contains("no member can read them"))
+        })
+    };
+    w.must("all name it as lost", 60 * SECOND, |w| (0..3).all(|agent| is_named(w, agent)));
+    w.must("somebody leads", 10 * SECOND, |w| w.leader().is_some());
+    let serves = |w: &mut World| {
+        for agent in 0..3 {
+            w.appends(agent);
+            w.reads(agent);
+        }
+    };
+    serves(&mut w);
+    let terms = |w: &World| w.machines[0].durable.hard_state.term;
+    let before = terms(&w);
+    w.run_to(w.at + 60 * SECOND);
+    assert_eq!(terms(&w), before, "leadership goes nowhere: nobody leads better");
+    let reader = w.machines[1].process.as_ref().unwrap().reader.clone();
+    let error = reader.read(LogIndex(index), LogIndex(index), 0).unwrap_err();
+    assert!(
+        matches!(error, quorate_raft::wal::Error::Corrupt { entries: Some((first, last)), .. } if first == last),
+        "{error}"
+    );
+    assert_eq!(reader.read(LogIndex(index + 1), LogIndex(index + 3), 1 << 20).unwrap().len(), 3);
+    let old = w.leader().unwrap();
+    w.act(&Action::Kill { agent: old, down_us: 3 * SECOND });
+    w.must("another one leads", 10 * SECOND, |w| w.leader().is_some_and(|leader| leader != old));
+    w.must("it is back", 10 * SECOND, |w| w.machines[old].is_up());
+    serves(&mut w);
+    w.all_down(SECOND);
+    w.run_to(w.at + 2 * SECOND);
+    w.must("somebody leads again", 60 * SECOND, |w| w.leader().is_some());
+    serves(&mut w);
+    assert!(!w.whole() && w.repaired() == 0);
+}
+
 /// Another entry of the same shape behind the same one before it.
 fn another(entry: &Entry, before: u64) -> Entry {
     let h = entry.header();

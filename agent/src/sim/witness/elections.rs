@@ -139,7 +139,8 @@ impl Witness {
         let Some(last) = machines[by].process.as_ref().and_then(|p| p.ordered.last()) else { return };
         let (index, chain) = (last.header().index.0, last.header().chain);
         let mut heirs = machines.iter().filter(|m| m.node.get() == to).peekable();
-        let whole = heirs.peek().is_none() || heirs.any(|heir| heir.durable.holds(index, chain) || heir.harmed && !is_there);
+        let whole =
+            heirs.peek().is_none() || heirs.any(|heir| heir.durable.holds(index, chain) || heir.harmed && !is_there);
         self.claim(whole, Invariant::HeirIsWhole, || {
             format!("{} hands over to {to:016x}, whose disk does not hold entry {index}", machines[by].name)
         });

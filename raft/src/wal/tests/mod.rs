@@ -2,15 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod believed;
 mod bounds;
 mod crash;
+mod cut;
 mod damage;
 mod decode;
 mod exact;
 mod faults;
 mod formats;
-mod frames;
 mod full;
 mod heal;
 mod model;
