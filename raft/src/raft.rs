@@ -55,7 +55,7 @@ pub struct Raft {
     /// What this disk has lost of what it may have acknowledged.
     pub(crate) lost: Option<Bar>,
     /// Entries inside the log that cannot be read: the first and the last one of each range, ascending.
-    pub(crate) unreadable: Vec<(LogIndex, LogIndex)>,
+    pub(crate) unreadable: alloc::vec::Vec<(LogIndex, LogIndex)>,
     /// No better member is to be had for these.
     pub(crate) irreparable: bool,
     /// A member that, as a leader, contradicted what is committed here, and the term in which it did. One member can lie;

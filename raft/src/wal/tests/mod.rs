@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod believed;
 mod bounds;
 mod crash;
 mod cut;
@@ -10,6 +11,7 @@ mod decode;
 mod exact;
 mod faults;
 mod formats;
+mod frames;
 mod full;
 mod heal;
 mod model;

@@ -60,6 +60,15 @@ fn a_log_comes_back() {
     assert_eq!(log.recovered.runs.iter().map(|r| r.first.0).collect::<Vec<_>>(), [1, 51, 61]);
 }
 
+/// Tells the readers to end, also where the writer fails: else nobody would hear of it.
+struct Stop<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
 /// Readers on other threads, while entries are appended, replaced and segments are sealed: each read is a piece of a
 /// history that was once in force, and after the last write it is the log.
 #[test]
@@ -70,6 +79,7 @@ fn readers_read_while_the_writer_writes() {
     let stop = std::sync::atomic::AtomicBool::new(false);
     let mut model: Vec<Entry> = Vec::new();
     std::thread::scope(|scope| {
+        let stopping = Stop(&stop);
         let readers: Vec<_> = (0..3_u64)
             .map(|id| {
                 let (reader, stop) = (log.reader.clone(), &stop);
@@ -104,7 +114,7 @@ fn readers_read_while_the_writer_writes() {
             }
             model.extend(entries);
         }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        drop(stopping);
         for reader in readers {
             assert!(reader.join().unwrap() > 0);
         }
