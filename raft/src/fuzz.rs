@@ -170,7 +170,7 @@ impl Liar {
                 1 => Input::StepDown,
                 2 | 3 if self.below(4) == 0 => {
                     let first = LogIndex(1 + self.below(20));
-                    let runs = vec![Run { first, term: Term(1 + self.below(4)) }];
+                    let runs = alloc::vec![Run { first, term: Term(1 + self.below(4)) }];
                     Input::Reread { runs, last: LogIndex(first.0 + self.below(6)) }
                 }
                 2 | 3 => {
