@@ -169,7 +169,7 @@ impl Node {
         let Some(peer) = status.peers.get(&node).filter(|_| self.is_healthy(now.mono, status, node)) else {
             return Some("has not answered within an election timeout".into());
         };
-        if self.repair.is_sick(now.mono, node.get()) {
+        if self.spares.is_sick(now.mono, node.get()) {
             return Some("cannot read all of its log".into());
         }
         let lacks = status.committed.0.saturating_sub(peer.matched.0);

@@ -31,6 +31,7 @@ mod questions;
 mod repair;
 mod replication;
 mod room;
+mod spares;
 mod stages;
 mod stopping;
 mod strangers;
@@ -116,6 +117,7 @@ pub struct Node {
     room: room::Room,
     stopping: stopping::Stopping,
     repair: repair::Repair,
+    spares: spares::Spares,
     compare: compare::Compare,
 
     view: Option<View>,
@@ -193,6 +195,7 @@ impl Node {
             room: room::Room::default(),
             stopping: stopping::Stopping::default(),
             repair: repair::Repair::default(),
+            spares: spares::Spares::default(),
             compare: compare::Compare::default(),
             view: None,
             next_reconcile: now.mono,

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 /// Bytes of one piece, if it holds more than one entry: large enough that a round trip is a small part of its time, and so
 /// small that it delays nothing else on its connection for long.
-const PIECE_BYTES: usize = 4 << 20;
+pub(super) const PIECE_BYTES: usize = 4 << 20;
 /// Pieces that are with the disk before the next one is asked for.
 const PIECES_WRITING_MAX: usize = 1;
 /// A member that has not answered for so long is passed over: a read of a busy disk, and a megabyte on a slow line.
@@ -29,11 +29,6 @@ const ASK_AGAIN_MIN: Duration = Duration::from_secs(1);
 const ASK_AGAIN_MAX: Duration = Duration::from_secs(30);
 /// Until a full disk is asked again to take a copy of a segment.
 const ROOM_AGAIN: Duration = Duration::from_secs(5);
-/// Reads for members that repair themselves: for one, and for all.
-const SERVED_PER_NODE_MAX: usize = 2;
-const SERVED_MAX: usize = 8;
-/// Who asked for entries so lately cannot read its log.
-const SICK_FOR: Duration = Duration::from_secs(10);
 /// Control entries kept while a range is given back: more than any segment of honest use holds.
 const CONTROL_MAX: usize = 65_536;
 /// Changes of term in a range that is given back: more than a log has that elected a leader each second for ten days.
@@ -61,9 +56,6 @@ pub(super) struct Repair {
     irreparable: bool,
     rounds: u32,
     not_before: Mono,
-    /// Reads for others: by token, who asked and how it names it.
-    serving: BTreeMap<u64, (u64, u64, LogIndex, LogIndex)>,
-    sick: BTreeMap<u64, Mono>,
     no_room: Option<String>,
     repaired_entries: u64,
     repaired_bytes: u64,
@@ -118,11 +110,6 @@ impl Repair {
         lost.take(NAMED_MAX).map(|range| (range.first, range.last)).collect()
     }
 
-    /// Has this member asked for entries of its own log of late?
-    pub(super) fn is_sick(&self, now: Mono, node: u64) -> bool {
-        self.sick.get(&node).is_some_and(|at| now.since(*at) < SICK_FOR)
-    }
-
     /// Entries and bytes given back in this life.
     pub(super) fn repaired(&self) -> (u64, u64) {
         (self.repaired_entries, self.repaired_bytes)
@@ -141,7 +128,7 @@ impl Repair {
         (named.collect(), self.damaged.len())
     }
 
-    fn touches(&self, first: LogIndex, last: LogIndex) -> bool {
+    pub(super) fn touches(&self, first: LogIndex, last: LogIndex) -> bool {
         self.damaged.iter().any(|range| range.first <= last && first <= range.last)
     }
 }
@@ -181,7 +168,12 @@ impl Node {
         for text in news {
             self.note(Level::Error, text);
         }
-        let still = |first: &LogIndex| self.repair.damaged.iter().any(|range| range.first == *first);
+        // What has grown may be had from somebody.
+        let is_as_before =
+            |range: &&DamagedRange| before.iter().any(|b| (b.first, b.last) == (range.first, range.last));
+        let known: BTreeSet<LogIndex> =
+            self.repair.damaged.iter().filter(is_as_before).map(|range| range.first).collect();
+        let still = |first: &LogIndex| known.contains(first);
         let lost = self.repair.lost.iter().copied().filter(still).collect();
         let common = self.repair.common.iter().copied().filter(still).collect();
         (self.repair.lost, self.repair.common) = (lost, common);
@@ -198,7 +190,7 @@ impl Node {
 
     /// One turn: somebody is asked for what is missing.
     pub(super) fn keep_repairing(&mut self, now: Now) {
-        self.repair.sick.retain(|_, at| now.mono.since(*at) < SICK_FOR);
+        self.spares.forget_the_well(now.mono);
         if let Some(current) = &self.repair.current {
             let stands = self.repair.damaged.iter().any(|range| range.first == current.first);
             if !stands && current.writing == 0 {
@@ -326,7 +318,7 @@ impl Node {
 
     /// The link to this member broke: what it was asked will not be answered.
     pub(super) fn repair_lost(&mut self, node: u64) {
-        self.repair.serving.retain(|_, (asker, ..)| *asker != node);
+        self.spares.forget(node);
         if self.repair.current.as_ref().is_some_and(|c| c.helper == node && c.asked.is_some()) {
             self.pass_over(Vain::Later);
         }
@@ -449,53 +441,6 @@ impl Node {
         self.raft.handle(now, quorate_raft::Input::Reread { runs: current.runs, last });
         self.applied.read_again();
         self.hurry(now);
-    }
-
-    // ---- for others ----
-
-    /// A member cannot read its own log, and asks for entries of this one.
-    pub(super) fn repair_asked(
-        &mut self,
-        now: Now,
-        node: u64,
-        id: u64,
-        seed: u64,
-        (first, last): (LogIndex, LogIndex),
-    ) {
-        if self.log_seed() != Some(seed) {
-            return self.note_about(now, node, "it asked for entries of another log; refused");
-        }
-        if self.is_member_or_unsure(node) {
-            self.repair.sick.insert(node, now.mono);
-        }
-        let of_this_one = self.repair.serving.values().filter(|(asker, ..)| *asker == node).count();
-        if of_this_one >= SERVED_PER_NODE_MAX || self.repair.serving.len() >= SERVED_MAX {
-            return self.send(node, Class::Bulk, PeerMessage::RepairReply { id, has: Spare::Busy });
-        }
-        if first > self.raft.durable() {
-            return self.send(node, Class::Bulk, PeerMessage::RepairReply { id, has: Spare::Absent });
-        }
-        let token = self.token();
-        let to = last.min(self.raft.durable());
-        self.repair.serving.insert(token, (node, id, first, to));
-        self.emit(Output::Fetch { token, from: first, to, bytes_max: PIECE_BYTES });
-    }
-
-    fn is_member_or_unsure(&self, node: u64) -> bool {
-        let configuration = self.raft.configuration();
-        configuration.voters.is_empty() || NodeId::new(node).is_some_and(|node| configuration.members().contains(&node))
-    }
-
-    /// What was read for a member goes to it; gives back what was read for somebody else.
-    pub(super) fn fetched_for_repair(&mut self, token: u64, entries: Vec<Entry>) -> Option<Vec<Entry>> {
-        let Some((node, id, first, last)) = self.repair.serving.remove(&token) else { return Some(entries) };
-        let has = match entries.first() {
-            Some(entry) if entry.header().index == first => Spare::Entries(entries),
-            _ if self.repair.touches(first, last) => Spare::Damaged,
-            _ => Spare::Absent,
-        };
-        self.send(node, Class::Bulk, PeerMessage::RepairReply { id, has });
-        None
     }
 
     /// What an operator should know of it.

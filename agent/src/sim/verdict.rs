@@ -255,7 +255,8 @@ impl World {
         let members = self.witness.configuration().map(|c| c.members()).unwrap_or_default();
         let damaged = move |w: &Self| {
             let replicas = w.machines.iter().filter(|m| m.counts() && members.contains(&m.node));
-            let mut ranges = replicas.filter_map(|m| Some((m.name.clone(), m.process.as_ref()?.damaged.first()?.clone())));
+            let mut ranges =
+                replicas.filter_map(|m| Some((m.name.clone(), m.process.as_ref()?.damaged.first()?.clone())));
             ranges.next()
         };
         if self.witness.violation().is_none()
