@@ -135,9 +135,9 @@ impl Configurations {
         &self.kept[self.kept.len() - 1]
     }
 
-    /// The one in force just before `index`, if it is still known.
-    pub(crate) fn before(&self, index: LogIndex) -> Option<&Configuration> {
-        self.kept.iter().rev().find(|c| c.index < index).map(|c| &c.configuration)
+    /// The one in force just before `index`, if it is still known, and where it stands.
+    pub(crate) fn before(&self, index: LogIndex) -> Option<(LogIndex, &Configuration)> {
+        self.kept.iter().rev().find(|c| c.index < index).map(|c| (c.index, &c.configuration))
     }
 
     /// In force from the moment it is appended (§4.1).
@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn the_one_before_an_entry_is_that_of_an_earlier_entry() {
         let all = history();
-        let size = |index| all.before(LogIndex(index)).map(|c| (c.voters.len(), c.is_joint()));
+        let size = |index| all.before(LogIndex(index)).map(|(_, c)| (c.voters.len(), c.is_joint()));
         assert_eq!([size(1), size(2), size(4)], [Some((0, false)), Some((3, false)), Some((3, false))]);
         assert_eq!([size(5), size(6), size(99)], [Some((2, true)), Some((2, false)), Some((2, false))]);
         assert_eq!(all.before(LogIndex::ZERO), None);

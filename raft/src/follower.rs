@@ -195,8 +195,9 @@ impl Raft {
     /// decide without any member of another.
     fn is_legal_chain(&self, first: LogIndex, entries: &[EntryShape]) -> bool {
         // One that cannot be read may stand between them.
-        let is_known = self.unreadable.first().is_none_or(|(unreadable, _)| *unreadable >= first);
-        let mut before = self.configurations.before(first).filter(|_| is_known);
+        let hides_one = |at: LogIndex| self.unreadable.iter().any(|(from, to)| *to > at && *from < first);
+        let before = self.configurations.before(first).filter(|(at, _)| !hides_one(*at));
+        let mut before = before.map(|(_, configuration)| configuration);
         entries.iter().all(|entry| match &entry.kind {
             EntryKind::Configuration(next) => before.replace(next).is_none_or(|before| before.may_precede(next)),
             EntryKind::Normal | EntryKind::Noop => true,

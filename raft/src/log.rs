@@ -333,6 +333,39 @@ mod tests {
         }
     }
 
+    proptest! {
+        /// Whatever a start guessed of a range, the true terms of it make the log what it was; and what no log can have
+        /// changes nothing.
+        #[test]
+        fn guessed_terms_are_put_right(terms in proptest::collection::vec(1u64..6, 1..30), from in 0usize..30, len in 1usize..10, lie in 1u64..9) {
+            let mut terms = terms;
+            terms.sort_unstable();
+            let from = from % terms.len();
+            let to = (from + len).min(terms.len());
+            let mut guess = terms.clone();
+            // The very last entry is always known.
+            let guessed = from..to.min(terms.len() - 1).max(from);
+            let before = from.checked_sub(1).map_or(1, |at| terms[at]);
+            guess[guessed].fill(before);
+            let truth = log_of(&terms);
+            let mut log = log_of(&guess);
+            let mut runs: Vec<Run> = Vec::new();
+            for at in from..to {
+                if runs.last().is_none_or(|run| run.term.0 != terms[at]) {
+                    runs.push(Run { first: LogIndex(at as u64 + 1), term: Term(terms[at]) });
+                }
+            }
+            let mut lies = runs.clone();
+            lies[0].term = Term(lie);
+            let mut misled = log.clone();
+            misled.correct(&lies, LogIndex(to as u64));
+            prop_assert!(misled.runs().windows(2).all(|pair| pair[0].first < pair[1].first && pair[0].term < pair[1].term));
+            prop_assert_eq!(misled.last(), log.last());
+            log.correct(&runs, LogIndex(to as u64));
+            prop_assert_eq!((log.runs(), log.last()), (truth.runs(), truth.last()));
+        }
+    }
+
     /// The sizes of the latest entries are remembered exactly, however many there were; those of older ones and of earlier
     /// lives are guessed, each the same.
     #[test]

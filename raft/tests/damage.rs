@@ -397,3 +397,24 @@ fn what_may_not_be_committed_is_not_led_over() {
     c.run(3_000 * MS);
     assert_eq!(c.leader(), None, "{}", c.picture());
 }
+
+/// A range that begins with what is known to be committed and reaches into a tail that the leader contradicts can neither be cut
+/// in the middle nor dropped: that replica takes nothing more, and the others do not mind.
+#[test]
+fn a_range_that_is_committed_in_part_waits_and_harms_nobody() {
+    let (mut c, a, b, victim) = logs(&[2, 3, 4], &[2, 3, 4], &[2, 3, 3, 3]);
+    leads(&mut c, a, victim);
+    c.lose(victim, 3, 4);
+    c.machine(victim).disk.applied = LogIndex(3);
+    c.restart(victim);
+    let (term, log) = (c.term(a), c.machines[&victim].log.clone());
+    let tickets: Vec<Ticket> = (0..5).map(|_| c.propose(a)).collect();
+    c.until("served by the others", |c| tickets.iter().all(|ticket| c.is_committed(*ticket)));
+    c.run(3_000 * MS);
+    assert_eq!((c.stable_leader(), c.term(a)), (Some(a), term));
+    assert_eq!(c.machines[&victim].log, log, "not a byte of it has changed");
+    assert!(c.machines.values().all(|m| m.halted.is_none()) && c.machines[&victim].alarms.is_empty());
+    // The leader may die: the vote of that replica is as good as ever.
+    c.crash(a);
+    c.until("the other one leads", |c| c.raft(b).is_leader());
+}
