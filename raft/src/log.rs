@@ -217,7 +217,58 @@ mod tests {
         })
     }
 
+    /// The terms of a log that begins behind the entry 5 of term 1.
+    fn later_log(terms: &[u64]) -> Log {
+        let mut log = Log::new(Position { index: LogIndex(5), term: Term(1) }, Vec::new(), LogIndex(5));
+        for &term in terms {
+            log.append(Term(term), 10);
+        }
+        log
+    }
+
     proptest! {
+        /// Terms are put right if a log can have them so, else they stay as they are.
+        #[test]
+        fn corrected_terms_are_those_of_a_log(
+            steps in proptest::collection::vec(0u64..2, 1..9),
+            given in proptest::collection::vec((0u64..4, 0u64..3), 0..4),
+            (first, term, len) in (4u64..15, 0u64..6, 0u64..7),
+        ) {
+            let mut terms = Vec::from([1]);
+            for step in steps {
+                terms.push(terms[terms.len() - 1] + step);
+            }
+            let mut log = later_log(&terms[1..]);
+            let (mut runs, mut next) = (Vec::new(), Run { first: LogIndex(first), term: Term(term) });
+            for (entries, more) in given {
+                runs.push(next);
+                next = Run { first: LogIndex(next.first.0 + entries), term: Term(next.term.0 + more) };
+            }
+            let last = LogIndex(first + len);
+            log.correct(&runs, last);
+
+            let ascend = runs.windows(2).all(|pair| pair[0].first < pair[1].first && pair[0].term < pair[1].term);
+            let end = 4 + terms.len() as u64;
+            let inside = first > 5 && runs.last().is_some_and(|run| run.first <= last) && last.0 <= end;
+            if ascend && inside {
+                let mut wanted = terms.clone();
+                for index in first..=last.0 {
+                    let run = runs.iter().rev().find(|run| run.first.0 <= index);
+                    wanted[index as usize - 5] = run.map_or(0, |run| run.term.0);
+                }
+                // No term is lower than the one before, and the last entry of all is known.
+                if wanted.is_sorted() && wanted.last() == terms.last() {
+                    terms = wanted;
+                }
+            }
+            for index in 0..=end + 1 {
+                let term = index.checked_sub(5).and_then(|at| terms.get(at as usize));
+                prop_assert_eq!(log.term_at(LogIndex(index)), term.map(|term| Term(*term)), "{}", index);
+            }
+            let distinct: Vec<Term> = log.runs().iter().map(|run| run.term).collect();
+            prop_assert!(distinct.is_sorted_by(|a, b| a < b), "{:?}", distinct);
+        }
+
         #[test]
         fn the_match_point_is_found_in_one_step((a, b, at) in two_logs()) {
             let (leader, follower) = (log_of(&a), log_of(&b));

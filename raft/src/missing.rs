@@ -221,3 +221,138 @@ pub(crate) fn unreadable_from(ranges: &[(LogIndex, LogIndex)], last: LogIndex, i
     let (first, _) = ranges.get(at).filter(|_| !mutant!(UnreadableCompared))?;
     (*first <= index && index < last).then_some(*first)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{BootId, HardState, Now, Options, Saved, Term};
+
+    fn at(index: u64) -> LogIndex {
+        LogIndex(index)
+    }
+
+    fn position(index: u64, term: u64) -> Position {
+        Position { index: at(index), term: Term(term) }
+    }
+
+    /// A follower with ten entries of the terms 2 and 3, all of them durable.
+    fn follower(suspect: Option<Position>) -> Raft {
+        let runs = [(1, 2), (6, 3)].map(|(first, term)| Run { first: at(first), term: Term(term) });
+        let saved = Saved {
+            hard_state: HardState { term: Term(3), vote: None },
+            runs: runs.to_vec(),
+            last: at(10),
+            suspect,
+            ..Saved::default()
+        };
+        Raft::restore(Options::default(), NodeId::new(1).expect("not zero"), BootId(1), saved, 1, Now::default())
+    }
+
+    /// The bar falls with the write that says so, not with one before it.
+    #[test]
+    fn a_bar_falls_with_its_own_write() {
+        let bar = position(12, 3);
+        let mut raft = follower(Some(bar));
+        raft.lost = Some(Bar { at: bar, falls: Some(PersistTicket(5)) });
+        raft.on_bar_durable(PersistTicket(4));
+        assert_eq!(raft.missing(), Some(bar));
+        raft.on_bar_durable(PersistTicket(5));
+        assert_eq!(raft.missing(), None);
+        raft.lost = Some(Bar { at: bar, falls: Some(PersistTicket(5)) });
+        raft.on_bar_durable(PersistTicket(6));
+        assert_eq!(raft.missing(), None);
+        raft.lost = Some(Bar::saved(bar));
+        raft.on_bar_durable(PersistTicket(6));
+        assert_eq!(raft.missing(), Some(bar), "it does not fall yet");
+    }
+
+    /// Each entry of a range is unknown, none beside it is, and the last one of the log never is.
+    #[test]
+    fn what_is_unknown_is_what_lies_in_a_range() {
+        let ranges = [(at(3), at(5)), (at(6), at(6)), (at(9), at(10))];
+        for index in 0..12 {
+            let expected = match index {
+                3..=5 => Some(3),
+                6 => Some(6),
+                9 => Some(9),
+                _ => None,
+            };
+            assert_eq!(unreadable_from(&ranges, at(10), at(index)), expected.map(LogIndex), "{index}");
+        }
+        let mut raft = follower(None);
+        assert!(!raft.is_damaged());
+        // Out of order, one that is none, one behind the log, one that reaches over its end.
+        raft.set_damaged(alloc::vec![(at(8), at(12)), (at(5), at(4)), (at(11), at(11)), (at(2), at(3))]);
+        assert_eq!(raft.unreadable, [(at(2), at(3)), (at(8), at(12))]);
+        let unknown: Vec<u64> = (0..13).filter(|index| raft.is_unknown(at(*index))).collect();
+        assert_eq!((raft.is_damaged(), unknown), (true, alloc::vec![2, 3, 8, 9]));
+    }
+
+    /// A cut takes the damage behind it along. Where it begins inside a range, what it took may have been acknowledged.
+    #[test]
+    fn a_cut_inside_damage_raises_the_bar() {
+        let whole = position(10, 3);
+        for (from, left, raised) in [
+            (2, alloc::vec![], None),
+            (3, alloc::vec![], Some(whole)),
+            (5, alloc::vec![(at(3), at(4))], Some(whole)),
+            (6, alloc::vec![(at(3), at(5))], None),
+            (7, alloc::vec![(at(3), at(5))], Some(whole)),
+            (9, alloc::vec![(at(3), at(5)), (at(7), at(8))], None),
+        ] {
+            let mut raft = follower(None);
+            raft.set_damaged(alloc::vec![(at(3), at(5)), (at(7), at(8))]);
+            assert_eq!(raft.cut_damage(at(from)), raised.map(Suspect::At), "from {from}");
+            assert_eq!((raft.unreadable.clone(), raft.missing()), (left, raised), "from {from}");
+        }
+        // A higher bar stays, and one that was about to fall stands again.
+        for (known, stays) in [(position(12, 3), position(12, 3)), (position(4, 2), whole)] {
+            let mut raft = follower(None);
+            raft.lost = Some(Bar { at: known, falls: Some(PersistTicket(5)) });
+            raft.set_damaged(alloc::vec![(at(3), at(5))]);
+            assert_eq!(raft.cut_damage(at(4)), Some(Suspect::At(stays)));
+            assert_eq!(raft.lost, Some(Bar::saved(stays)));
+        }
+    }
+
+    /// Votes are as strict as the higher of what is there and what should be there.
+    #[test]
+    fn candidates_meet_the_higher_of_log_and_bar() {
+        for (bar, expected) in
+            [(None, (10, 3)), (Some((12, 3)), (12, 3)), (Some((2, 4)), (2, 4)), (Some((9, 3)), (10, 3))]
+        {
+            let mut raft = follower(None);
+            raft.lost = bar.map(|(index, term)| Bar::saved(position(index, term)));
+            assert_eq!(raft.bar_for_candidates(), position(expected.0, expected.1));
+            assert_eq!(raft.is_whole(), bar.is_none());
+        }
+        // Damage keeps it from leading, unless nobody is better off and all of it is committed.
+        let mut raft = follower(None);
+        raft.set_damaged(alloc::vec![(at(3), at(5))]);
+        assert!(!raft.is_whole());
+        raft.irreparable = true;
+        for (committed, is_whole) in [(4, false), (5, true), (6, true)] {
+            raft.committed = at(committed);
+            assert_eq!(raft.is_whole(), is_whole, "{committed} committed");
+        }
+    }
+
+    /// Terms that a start had to guess are put right only inside one damaged range.
+    #[test]
+    fn only_what_cannot_be_read_is_read_again() {
+        let runs = [Run { first: at(4), term: Term(2) }, Run { first: at(5), term: Term(3) }];
+        for (range, last, is_taken) in
+            [((4, 5), 5, true), ((3, 6), 5, true), ((5, 5), 5, false), ((4, 4), 5, false), ((4, 5), 3, false)]
+        {
+            let mut raft = follower(None);
+            raft.set_damaged(alloc::vec![(at(range.0), at(range.1))]);
+            raft.reread(&runs, at(last));
+            let term = if is_taken { Term(3) } else { Term(2) };
+            assert_eq!(raft.term_at(at(5)), Some(term), "{range:?} up to {last}");
+        }
+        let mut raft = follower(None);
+        raft.reread(&runs, at(5));
+        raft.reread(&[], at(5));
+        assert_eq!(raft.term_at(at(5)), Some(Term(2)));
+    }
+}

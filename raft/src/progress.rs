@@ -155,6 +155,19 @@ mod tests {
         Progress { matched, mode: Mode::Replicate, batches, beat: false, ..Progress::new(LogIndex(1), next) }
     }
 
+    /// An append that could not be sent whole ends earlier, and those before it are as they were.
+    #[test]
+    fn a_shortened_append_is_the_last_one() {
+        let mut peer = streaming(2, 12);
+        peer.batches = [5, 8, 11].map(LogIndex).into();
+        peer.shorten(LogIndex(10), LogIndex(9));
+        assert_eq!((peer.batches.len(), peer.next), (3, LogIndex(12)), "there is no such append");
+        peer.shorten(LogIndex(11), LogIndex(9));
+        assert_eq!((peer.batches.clone(), peer.next), ([5, 8, 9].map(LogIndex).into(), LogIndex(10)));
+        peer.shorten(LogIndex(5), LogIndex(4));
+        assert_eq!((peer.batches.clone(), peer.next), ([LogIndex(4)].into(), LogIndex(5)));
+    }
+
     /// What was promised in an earlier life is settled by what is durable in this one, and by nothing less.
     #[test]
     fn a_promise_is_settled_by_holding_it_again() {
