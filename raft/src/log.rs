@@ -401,9 +401,9 @@ mod tests {
             let truth = log_of(&terms);
             let mut log = log_of(&guess);
             let mut runs: Vec<Run> = Vec::new();
-            for at in from..to {
-                if runs.last().is_none_or(|run| run.term.0 != terms[at]) {
-                    runs.push(Run { first: LogIndex(at as u64 + 1), term: Term(terms[at]) });
+            for (at, term) in terms.iter().enumerate().take(to).skip(from) {
+                if runs.last().is_none_or(|run| run.term.0 != *term) {
+                    runs.push(Run { first: LogIndex(at as u64 + 1), term: Term(*term) });
                 }
             }
             let mut lies = runs.clone();
