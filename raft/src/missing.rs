@@ -337,6 +337,25 @@ mod tests {
         }
     }
 
+    /// Of a configuration that could not be read at the start, only one inside a damaged log is news.
+    #[test]
+    fn a_configuration_is_learned_inside_damage() {
+        let voters = [1, 2, 3].map(|n| NodeId::new(n).expect("not zero")).into();
+        let legal = Configuration { voters, ..Configuration::default() };
+        for (index, damaged, is_learned) in
+            [(0, true, false), (1, true, true), (5, true, true), (10, true, true), (11, true, false), (5, false, false)]
+        {
+            let mut raft = follower(None);
+            if damaged {
+                raft.set_damaged(alloc::vec![(at(3), at(5))]);
+            }
+            raft.learn(at(index), Configuration::default());
+            raft.learn(at(index), legal.clone());
+            assert_eq!(raft.configuration() == &legal, is_learned, "{index}");
+            assert_eq!(raft.configuration_index() == at(index) && index > 0, is_learned, "{index}");
+        }
+    }
+
     /// Terms that a start had to guess are put right only inside one damaged range.
     #[test]
     fn only_what_cannot_be_read_is_read_again() {

@@ -94,6 +94,10 @@ mod tests {
                 (None, _) => None,
             };
             prop_assert_eq!(configuration.agreed(|n| at[&n]), expected);
+            for least in 0..7 {
+                let is_so = expected.is_some_and(|agreed| agreed >= least);
+                prop_assert_eq!(configuration.is_true_of_a_quorum(|n| at[&n] >= least), is_so, "{} or more", least);
+            }
         }
 
         #[test]

@@ -17,6 +17,23 @@ fn own_term_committed_is_said_by_such_a_leader_only() {
     assert!(!c.raft(node(2)).own_term_committed() && !c.raft(node(2)).status().own_term_committed);
 }
 
+/// The commit index is known to whom a leader told it, and to a leader of whose term an entry is committed; a start knows
+/// only what was once committed.
+#[test]
+fn the_commit_index_is_known_to_whom_it_was_told() {
+    let mut c = Cluster::of(3);
+    let leader = c.elect();
+    c.settle();
+    assert!((1..=3).all(|n| c.raft(node(n)).knows_commit()), "{}", c.picture());
+    let follower = c.others(leader)[0];
+    c.crash(follower);
+    c.isolate(follower);
+    c.restart(follower);
+    assert!(!c.raft(follower).knows_commit());
+    c.heal().settle();
+    assert!(c.raft(follower).knows_commit());
+}
+
 /// A configuration counts as committed exactly when its entry is.
 #[test]
 fn a_configuration_in_flight_is_not_called_committed() {
