@@ -114,6 +114,12 @@ impl Error {
     pub fn is_retriable(&self) -> bool {
         matches!(self, Self::NotPrepared { .. })
     }
+
+    /// Does it say that entries cannot be given back, now or at all, and nothing else?
+    #[must_use]
+    pub fn is_of_repair(&self) -> bool {
+        self.is_retriable() || matches!(self, Self::NotRepaired { .. } | Self::Refused(_) | Self::RefusedEntry { .. })
+    }
 }
 
 /// Turns an `io::Error` into an [`Error`] that says what was tried and where.

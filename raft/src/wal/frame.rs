@@ -323,6 +323,11 @@ impl Window {
         self.end
     }
 
+    /// Are these bytes in memory already?
+    pub(super) fn holds(&self, at: u64, len: u64) -> bool {
+        self.at <= at && at + len <= self.at + self.bytes.len() as u64
+    }
+
     /// `len` bytes from `at`, or fewer where the window ends.
     pub(super) fn get(&mut self, at: u64, len: usize) -> io::Result<Bytes> {
         let left = usize::try_from(self.end.saturating_sub(at)).unwrap_or(usize::MAX);

@@ -14,7 +14,8 @@
 //! | `walk`, `hole` | through the frames of one segment, past all damage |
 //! | `recover` | what a start may believe of all these |
 //! | `damaged` | what the outside hears of damage |
-//! | `repair`, `scrub` | entries of a peer in place of damaged ones; a slow read of all that rests |
+//! | `repair`, `mend` | entries of a peer in place of damaged ones: beside the writer, and the writer's moments of it |
+//! | `scrub` | a slow read of all that rests |
 //! | `verify`, `verifier` | all that is damaged, without changing a byte |
 //! | `view` | which segment holds which entries in force |
 //! | `writer`, `reader` | the two doors |
@@ -39,6 +40,7 @@ mod error;
 mod found;
 mod frame;
 mod hole;
+mod mend;
 mod meta;
 mod names;
 mod options;
@@ -80,6 +82,7 @@ pub use os::OsDisk;
 pub use queue::Queue;
 pub use reader::Reader;
 pub use recover::Recovered;
+pub use repair::{Given, Proven, Repairer};
 pub use segment::{SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES};
 pub use verified::{DAMAGES_MAX, Damage, Seen, TornTail, Verified};
 pub use verify::verify;
@@ -169,7 +172,7 @@ pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Opened, Error> {
     }
     let (mut files, mut meta) = MetaFiles::open(disk.as_ref(), &names)?;
     let view = View::new(meta.start, options.index_every_bytes);
-    let shared = Arc::new(Shared::new(disk.clone(), view));
+    let shared = Arc::new(Shared::new(disk.clone(), view, meta));
     let mut scan = recover::scan(disk.as_ref(), &names, &meta, &shared, &options)?;
     scan.recovered.mended.splice(..0, files.mended());
     for name in names.iter().filter(|n| segment::classify(n) == Name::Leftover) {

@@ -13,6 +13,7 @@ use super::entry::{Entry, EntryHeader};
 use super::error::{Context, Error};
 use super::frame::{self, FRAME_HEADER_BYTES, Place, Window};
 use super::hole::Hole;
+use super::meta::Meta;
 use super::segment::{SEGMENT_HEADER_BYTES, Segment};
 use super::view::{Point, Route, View};
 use crate::{LogIndex, Wall};
@@ -43,11 +44,21 @@ pub(super) struct Shared {
     disk: Arc<dyn Disk>,
     view: RwLock<View>,
     files: Mutex<BTreeMap<u64, Arc<dyn File>>>,
+    /// Which log this is; the rest of it is the writer's to know.
+    meta: Mutex<Meta>,
 }
 
 impl Shared {
-    pub(super) fn new(disk: Arc<dyn Disk>, view: View) -> Self {
-        Self { disk, view: RwLock::new(view), files: Mutex::new(BTreeMap::new()) }
+    pub(super) fn new(disk: Arc<dyn Disk>, view: View, meta: Meta) -> Self {
+        Self { disk, view: RwLock::new(view), files: Mutex::new(BTreeMap::new()), meta: Mutex::new(meta) }
+    }
+
+    pub(super) fn meta(&self) -> Meta {
+        *self.meta.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_meta(&self, meta: Meta) {
+        *self.meta.lock().unwrap_or_else(PoisonError::into_inner) = meta;
     }
 
     // A reader that panicked has changed nothing, and the writer changes the view in steps that cannot panic half-way.

@@ -82,8 +82,9 @@ impl Reader {
         };
         let len = file.len().context("measure", &segment.name)?;
         let mut window = Window::new(file.clone(), len, STEP_BYTES).lenient().cold();
-        let mut is_first = true;
-        while cursor.index < next && (is_first || done.bytes < bytes_max) {
+        // Of entries of one size, none is read twice because only a part of it came with those before.
+        let mut len = 0;
+        while cursor.index < next && (len == 0 || done.bytes < bytes_max && window.holds(cursor.at, len)) {
             let hole = self.shared.view().hole_at(cursor.index).map(|hole| (hole.last, hole.end));
             if let Some((last, end)) = hole {
                 (cursor.index, cursor.at, cursor.before) = (last + 1, end, None);
@@ -100,7 +101,7 @@ impl Reader {
                         cursor.at += frame.header.total_len();
                         cursor.index += 1;
                         cursor.before = Some(*frame.entry.header());
-                        is_first = false;
+                        len = frame.header.total_len();
                         continue;
                     }
                     Err(error) => format!("the entry there is wrong: {error}"),

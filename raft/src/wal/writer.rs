@@ -14,7 +14,7 @@ use super::meta::{Meta, MetaFiles, Tail};
 use super::names::TMP_SUFFIX;
 use super::options::Options;
 use super::reader::{Reader, Shared};
-use super::repair::Staged;
+use super::repair::Repairer;
 use super::segment::{Previous, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, Segment, SegmentHeader};
 use super::sidecar::{self, Facts, Of};
 use crate::mutant;
@@ -54,8 +54,8 @@ pub struct Writer {
     newest_seq: u64,
     /// Where the log ends in the newest segment, if that is not the active one.
     newest_end: u64,
-    /// A repair that waits for more entries.
-    pub(super) staged: Option<Staged>,
+    /// For repairs that nobody prepares elsewhere.
+    pub(super) repairs: Repairer,
     failed: Option<String>,
     _lock: Box<dyn Lock>,
 }
@@ -111,7 +111,9 @@ pub(super) struct Parts {
 
 impl Writer {
     pub(super) fn new(parts: Parts) -> Self {
+        parts.shared.set_meta(parts.meta);
         Self {
+            repairs: Repairer::new(parts.shared.clone(), parts.options.index_every_bytes),
             disk: parts.disk,
             options: parts.options,
             reader: Reader::new(parts.shared.clone()),
@@ -123,7 +125,6 @@ impl Writer {
             newest: parts.newest,
             newest_seq: parts.newest_seq,
             newest_end: parts.newest_end,
-            staged: None,
             failed: None,
             _lock: parts.lock,
         }
@@ -365,6 +366,7 @@ impl Writer {
             meta.tail = self.tail();
             self.files.write(&meta)?;
             self.meta = meta;
+            self.shared.set_meta(meta);
         }
         if let Some(prepared) = prepared {
             self.switch(prepared)?;

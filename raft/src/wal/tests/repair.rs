@@ -81,6 +81,70 @@ fn the_active_segment_is_repaired() {
     assert_eq!(all(&open(disk.attach(), small(2)).unwrap().reader), [entries, more].concat());
 }
 
+/// Copies are made beside the writer, which goes on meanwhile: what it wrote stays. Where it dropped what was being repaired,
+/// or what follows, or more was found to be damaged, the copies are thrown away, and a new beginning passes.
+#[test]
+fn what_changes_while_copies_are_made_counts() {
+    let place = |log: &mut Opened, repairer: &mut Repairer, entries: &[Entry], between: &dyn Fn(&mut Opened)| {
+        let Ok(Given::Proven(proven)) = repairer.give(entries) else { panic!("they fit") };
+        between(log);
+        log.writer.put_in_place(proven)
+    };
+    let cut = |log: &mut Opened, from: usize, truth: &Truth| {
+        let next = chain_of(from.checked_sub(2).map(|at| *truth.entries[at].header()), 9, [30]);
+        let batch = Batch { truncate_from: Some(LogIndex(from as u64)), ..append(next) };
+        log.writer.write(&batch).unwrap();
+        log.writer.sync().unwrap();
+    };
+    let (disk, truth) = damaged();
+    let frame = frame::framed_len(ENTRY_HEADER_BYTES + 200);
+    let opened = |disk: &SimDisk| {
+        let log = open(disk.attach(), small(9)).unwrap();
+        let repairer = log.writer.repairer();
+        (log, repairer)
+    };
+
+    // Appends do not disturb it.
+    let run = disk.fork();
+    let (mut log, mut repairer) = opened(&run);
+    let more = chain_of(log.writer.last().copied(), 9, [10, 700, 700, 700]);
+    let appended = |log: &mut Opened| {
+        log.writer.write(&append(more.clone())).unwrap();
+        log.writer.sync().unwrap();
+    };
+    let whole = Repaired::Whole { first: LogIndex(3), last: LogIndex(3) };
+    assert_eq!(place(&mut log, &mut repairer, &truth.entries[2..3], &appended).unwrap(), whole);
+    assert_eq!(log.reader.read(LogIndex(1), LogIndex(4), usize::MAX).unwrap(), truth.entries[..4]);
+    assert_eq!(log.reader.last_index().0, truth.entries.len() as u64 + 4);
+
+    // The range is dropped, the entry behind it is, a part of it is, and more of the neighbourhood is found to be damaged.
+    let rot = |log: &mut Opened, disk: &SimDisk| {
+        disk.flip_bit(&segments(disk)[0], 4096 + 6 * frame + 100, 1);
+        assert!(log.reader.read(LogIndex(7), LogIndex(7), 0).is_err());
+    };
+    type Change<'a> = &'a dyn Fn(&mut Opened, &SimDisk);
+    let changes: [(&str, Change<'_>); 3] = [
+        ("the range is dropped", &|log, _| cut(log, 3, &truth)),
+        ("more is damaged", &|log, disk| rot(log, disk)),
+        ("what came before is dropped", &|log, _| cut(log, 2, &truth)),
+    ];
+    for (what, change) in changes {
+        let run = disk.fork();
+        let (mut log, mut repairer) = opened(&run);
+        let refused = place(&mut log, &mut repairer, &truth.entries[4..6], &|log| change(log, &run));
+        assert!(matches!(refused, Err(Error::NotRepaired { .. })), "{what}: {refused:?}");
+        assert!(run.names().iter().all(|name| !name.ends_with(".tmp")), "{what}: a copy is left");
+        while let Some(range) = log.reader.damaged().first().cloned() {
+            let entries = &truth.entries[range.first.0 as usize - 1..range.last.0 as usize];
+            let Ok(Given::Proven(proven)) = repairer.give(entries) else { panic!("{what}: they fit") };
+            log.writer.put_in_place(proven).unwrap();
+        }
+        let there = all(&log.reader);
+        let kept = there.iter().zip(&truth.entries).take_while(|(a, b)| a == b).count();
+        assert_eq!(there.len(), if what == "more is damaged" { truth.entries.len() } else { kept + 1 }, "{what}");
+    }
+}
+
 /// No room for the copy: nothing changes, and later it passes.
 #[test]
 fn a_full_disk_delays_a_repair() {
