@@ -21,8 +21,9 @@ pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
 pub const SEEDS_MAX: usize = 64;
 /// Most voters that `voters_target` may ask for; more cost every append a wider quorum.
 pub const VOTERS_TARGET_MAX: u32 = 7;
-/// Read to look for damage, in MiB a second: a log of 100 GiB in half an hour, a fraction of what any disk can.
-const SCRUB_MIB_PER_SECOND_DEFAULT: u32 = 64;
+/// Read to look for damage, in MiB a second: a log of 100 GiB in seven minutes, a fraction of what any disk can, and less
+/// while writes suffer.
+const SCRUB_MIB_PER_SECOND_DEFAULT: u32 = 256;
 /// Faster than any disk today.
 const SCRUB_MIB_PER_SECOND_MAX: u32 = 4096;
 /// Most bytes that `disk_reserve_bytes` may keep free: a TiB. A tenth of the file system is never exceeded anyway.

@@ -4,7 +4,7 @@
 
 use super::checkpoints::configures;
 use super::options::{Founding, configuration_of};
-use super::{Level, Node, Output};
+use super::{FetchFor, Level, Node, Output};
 use crate::codec;
 use crate::machine::registry::Command;
 use quorate_raft::wal::{Entry, EntryKind};
@@ -158,7 +158,7 @@ impl Node {
         let token = self.token();
         self.applied.fetching = Some(token);
         let to = self.raft.committed();
-        self.emit(Output::Fetch { token, from, to, bytes_max: FETCH_BYTES });
+        self.emit(Output::Fetch { token, from, to, bytes_max: FETCH_BYTES, whom: FetchFor::Itself });
     }
 
     /// While one piece of the log is applied, the next is read: at most two are in memory.

@@ -146,6 +146,17 @@ pub enum Input {
     Stop,
 }
 
+/// For whom entries are read from the log: for others at a rate, so that commits do not suffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FetchFor {
+    /// This agent's own machines.
+    Itself,
+    /// A member that is far behind.
+    CatchUp,
+    /// A member that repairs its log.
+    Repair,
+}
+
 /// Why entries did not repair a log. Nothing changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RepairFailed {
@@ -299,6 +310,8 @@ pub enum Output {
         to: LogIndex,
         /// Stop after this many bytes, but read at least one entry.
         bytes_max: usize,
+        /// Whose need it is.
+        whom: FetchFor,
     },
     /// Give these entries back to a damaged range of the log; answer `Repaired`.
     Repair {

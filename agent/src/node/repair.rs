@@ -5,8 +5,8 @@
 //! everybody is damaged, each elsewhere, repairs itself before it has a leader.
 //!
 //! One range at a time, in pieces, in order, from one member; the next piece is asked for while the one before is being
-//! written. Members are asked one after another, the leader first; when all were asked in vain it begins anew, later each
-//! time. Pieces that were given survive the loss of a connection (another member goes on) but not a restart: then the
+//! written, and was read by then. Members are asked one after another, the leader last; when all were asked in vain it
+//! begins anew, later each time. Pieces that were given survive the loss of a connection (another member goes on) but not a restart: then the
 //! range, at most a segment, begins anew.
 
 use super::options::configuration_of;
@@ -231,12 +231,12 @@ impl Node {
         }
     }
 
-    /// Whom to ask next for the range whose turn it is: the leader, then the other members.
+    /// Whom to ask next for the range whose turn it is: the leader last, since all commits pass through it.
     fn next_helper(&self) -> Option<u64> {
-        let leader = self.leader();
-        let members = self.repair_members();
+        let leader = self.leader().filter(|l| *l != self.me.get());
+        let others = self.repair_members().into_iter().filter(|node| Some(*node) != leader);
         let can = |node: &u64| self.peers.is_up(*node) && !self.repair.vain.contains_key(node);
-        leader.filter(|l| *l != self.me.get()).into_iter().chain(members).find(can)
+        others.chain(leader).find(can)
     }
 
     /// Everybody else who should hold this log. A node that cannot read who that is asks whoever is here of its log.

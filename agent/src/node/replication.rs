@@ -3,7 +3,7 @@
 //! The core names entries by index; this file holds that the bytes under a name are those the core means.
 
 use super::options::{Founding, configuration_of};
-use super::{Class, Level, Node, Output, PeerMessage, RaftMessage, log_seed};
+use super::{Class, FetchFor, Level, Node, Output, PeerMessage, RaftMessage, log_seed};
 use crate::codec;
 use crate::machine::registry::Registration;
 use bytes::Bytes;
@@ -364,7 +364,7 @@ impl Node {
         *reads += 1;
         let token = self.token();
         self.replication.fetching.insert(token, (to, Some(message)));
-        self.emit(Output::Fetch { token, from, to: last, bytes_max: FETCH_BYTES });
+        self.emit(Output::Fetch { token, from, to: last, bytes_max: FETCH_BYTES, whom: FetchFor::CatchUp });
     }
 
     pub(super) fn fetched(&mut self, now: Now, token: u64, entries: Vec<Entry>) {

@@ -1,14 +1,18 @@
-//! The disk threads: one writes and syncs in groups, one reads what is no longer in memory, one looks for damage, one saves
-//! checkpoints.
+//! The disk threads: one writes and syncs in groups, two read what is no longer in memory (for this agent and its clients, and
+//! for members that need much), one writes damaged segments anew, one looks for damage, one saves checkpoints.
 //!
 //! They decide nothing. A failed write or sync of a file in use ends the process: after it nobody knows what the disk
 //! holds, and only a restart reads what is really there.
 
+use super::fatal::fatal;
+use super::mend::{self, Piece};
+use super::priority;
+use super::reads::{self, Fetch, Read};
 use super::scrub::Scrub;
 use crate::api::ScrubState;
 use crate::checkpoint::{Checkpoint, Store};
-use crate::node::RepairFailed;
-use quorate_raft::wal::{Batch, DamagedRange, Entry, Error, Queue, Reader, Repaired, Space, Writer};
+use crate::node::{FetchFor, RepairFailed};
+use quorate_raft::wal::{Batch, DamagedRange, Entry, Error, Proven, Queue, Reader, Repaired, Space, Writer};
 use quorate_raft::{LogIndex, PersistTicket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -64,15 +68,15 @@ pub(super) struct Job {
 #[derive(Debug)]
 enum Order {
     Write(Job),
-    Repair { id: u64, entries: Vec<Entry> },
-}
-
-/// A read.
-pub(super) enum Read {
-    /// For the node.
-    Fetch { token: u64, from: LogIndex, to: LogIndex, bytes_max: usize },
-    /// For a tail: any question to the reader.
-    Query(Box<dyn FnOnce(&Reader) + Send>),
+    /// So that the segment which takes frames can be repaired.
+    EndSegment {
+        done: mpsc::Sender<Result<(), RepairFailed>>,
+    },
+    /// A repair is proven.
+    Mend {
+        id: u64,
+        proven: Proven,
+    },
 }
 
 /// The way to the disk threads.
@@ -81,14 +85,11 @@ pub(super) struct Disk {
     jobs: mpsc::Sender<Order>,
     checkpoints: mpsc::Sender<Box<Checkpoint>>,
     reads: mpsc::Sender<Read>,
+    /// For members that need much.
+    bulk_reads: mpsc::Sender<Read>,
+    pieces: mpsc::Sender<Piece>,
     stopping: Arc<AtomicBool>,
     scrub: Arc<Scrub>,
-}
-
-impl std::fmt::Debug for Read {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Read")
-    }
 }
 
 impl Disk {
@@ -103,19 +104,25 @@ impl Disk {
     ) -> std::io::Result<(Self, Vec<thread::JoinHandle<()>>)> {
         let (jobs, job_queue) = mpsc::channel();
         let (reads, read_queue) = mpsc::channel();
+        let (bulk_reads, bulk_queue) = mpsc::channel();
+        let (pieces, piece_queue) = mpsc::channel();
         let (checkpoints, checkpoint_queue) = mpsc::channel();
-        let (told, saved) = (done.clone(), done.clone());
+        let (told, saved, mended) = (done.clone(), done.clone(), done.clone());
         let stopping = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&stopping);
         let damage = Arc::new(Damage::new(reader.clone(), done.clone()));
         let scrub = Arc::new(Scrub::new(scrub_rate));
         let (written, seen) = (Arc::clone(&damage), Arc::clone(&damage));
         let syncs = Arc::clone(&scrub);
-        let mut threads = Vec::with_capacity(4);
+        let repairer = writer.repairer();
+        let mut threads = Vec::with_capacity(6);
         if scrub_rate > 0 {
             // It holds nothing that keeps the agent alive.
             let (state, alive, reader) = (Arc::clone(&scrub), Arc::downgrade(&stopping), reader.clone());
-            let body = move || state.run(&reader, &alive, || damage.look());
+            let body = move || {
+                priority::give_way();
+                state.run(&reader, &alive, || damage.look());
+            };
             threads.push(thread::Builder::new().name("scrub".into()).spawn(body)?);
         }
         let body = move || {
@@ -126,11 +133,28 @@ impl Disk {
             write_loop(writing, &job_queue, &stop);
         };
         threads.push(thread::Builder::new().name("disk".into()).spawn(body)?);
-        let body = move || read_loop(&reader, &read_queue, &done, &seen);
-        threads.push(thread::Builder::new().name("reader".into()).spawn(body)?);
+        for (name, queue) in [("reader", read_queue), ("bulk", bulk_queue)] {
+            let (reader, seen, done) = (reader.clone(), Arc::clone(&seen), done.clone());
+            let fetched = move |token, entries| done.send(Done::Fetched { token, entries }).is_ok();
+            let body = move || {
+                if name == "bulk" {
+                    priority::give_way();
+                }
+                reads::serve(&reader, &queue, || seen.look(), fetched);
+            };
+            threads.push(thread::Builder::new().name(name.into()).spawn(body)?);
+        }
+        let writing = Mending(jobs.clone());
+        let body = move || {
+            priority::give_way();
+            mend::serve(repairer, &piece_queue, &writing, |id, result| {
+                let _ = mended.send(Done::Repaired { id, result: result.map(Repaired::Wants) });
+            });
+        };
+        threads.push(thread::Builder::new().name("repair".into()).spawn(body)?);
         let body = move || save_loop(&store, &checkpoint_queue, &saved);
         threads.push(thread::Builder::new().name("checkpoint".into()).spawn(body)?);
-        Ok((Self { jobs, checkpoints, reads, stopping, scrub }, threads))
+        Ok((Self { jobs, checkpoints, reads, bulk_reads, pieces, stopping, scrub }, threads))
     }
 
     /// How the scrubber gets on.
@@ -140,7 +164,7 @@ impl Disk {
 
     /// Queues a repair.
     pub(super) fn repair(&self, id: u64, entries: Vec<Entry>) {
-        let _ = self.jobs.send(Order::Repair { id, entries });
+        let _ = self.pieces.send(Piece { id, entries });
     }
 
     /// The agent stops: a write that waits for room is given up. It was never acknowledged.
@@ -161,7 +185,8 @@ impl Disk {
 
     /// Queues a read.
     pub(super) fn read(&self, read: Read) {
-        let _ = self.reads.send(read);
+        let is_bulk = matches!(&read, Read::Fetch(Fetch { whom: FetchFor::CatchUp | FetchFor::Repair, .. }));
+        let _ = if is_bulk { &self.bulk_reads } else { &self.reads }.send(read);
     }
 
     /// Asks the reader something and waits for the answer.
@@ -237,13 +262,13 @@ fn write_loop(mut writing: Writing<'_>, orders: &mpsc::Receiver<Order>, stopping
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
         };
         idle = false;
-        let mut repair = None;
+        let mut aside = None;
         // Whatever came while the last sync ran shares the next one.
         for order in first.into_iter().chain(orders.try_iter().take(GROUP_MAX)) {
             match order {
                 Order::Write(Job { ticket, batch }) => writing.queue.push(ticket, batch),
-                Order::Repair { id, entries } => {
-                    repair = Some((id, entries));
+                other => {
+                    aside = Some(other);
                     break;
                 }
             }
@@ -253,10 +278,8 @@ fn write_loop(mut writing: Writing<'_>, orders: &mpsc::Receiver<Order>, stopping
             let _ = writing.done.send(Done::Refused { why });
             return;
         }
-        if let Some((id, entries)) = repair {
-            let result = give_back(&mut writing.writer, &entries);
-            writing.damage.look();
-            let _ = writing.done.send(Done::Repaired { id, result });
+        if let Some(order) = aside {
+            writing.help_to_repair(order);
         }
         if writing.retry_at.is_some() && stopping.load(Ordering::Relaxed) {
             break;
@@ -339,6 +362,22 @@ impl Writing<'_> {
         let _ = self.done.send(Done::Written(newest));
     }
 
+    /// Between two groups of writes.
+    fn help_to_repair(&mut self, order: Order) {
+        match order {
+            Order::Write(Job { ticket, batch }) => self.queue.push(ticket, batch),
+            Order::EndSegment { done } => {
+                let ended = self.writer.end_segment();
+                let _ = done.send(ended.map_err(|error| mend::unrepaired(&error)));
+            }
+            Order::Mend { id, proven } => {
+                let result = self.writer.put_in_place(proven).map_err(|error| mend::unrepaired(&error));
+                self.damage.look();
+                let _ = self.done.send(Done::Repaired { id, result });
+            }
+        }
+    }
+
     /// Tells the loop what room there is, if that is news.
     fn look(&mut self) {
         let waits = self.retry_at.is_some() && self.stuck.is_none();
@@ -358,24 +397,20 @@ impl Writing<'_> {
     }
 }
 
-/// Entries for a damaged range: what stands on disk changes only when the whole range is proven.
-fn give_back(writer: &mut Writer, entries: &[Entry]) -> Result<Repaired, RepairFailed> {
-    match writer.repair(entries) {
-        Ok(repaired) => Ok(repaired),
-        Err(error @ (Error::NotRepaired { .. } | Error::Refused(_) | Error::RefusedEntry { .. })) => {
-            Err(RepairFailed::Unfit(error.to_string()))
-        }
-        Err(error) if error.is_retriable() => Err(RepairFailed::NoRoom(error.to_string())),
-        Err(error) => fatal("repair the log", &error),
-    }
-}
+/// The thread that writes, for the one that repairs.
+struct Mending(mpsc::Sender<Order>);
 
-/// Nothing after this point may be acknowledged, so nothing runs after this point.
-fn fatal(action: &str, error: &Error) -> ! {
-    tracing::error!(
-        "cannot {action}: {error}; the agent aborts and reads what the disk really holds at its next start"
-    );
-    std::process::abort();
+impl mend::Writing for Mending {
+    fn end_segment(&self) -> Result<(), RepairFailed> {
+        let (done, ended) = mpsc::channel();
+        let _ = self.0.send(Order::EndSegment { done });
+        // A thread that writes no more has said why.
+        ended.recv().unwrap_or_else(|_| Err(RepairFailed::NoRoom("the log takes no more writes".into())))
+    }
+
+    fn put_in_place(&self, id: u64, proven: Proven) {
+        let _ = self.0.send(Order::Mend { id, proven });
+    }
 }
 
 /// A thread of its own: a large state takes seconds, and neither a write nor a read waits for it.
@@ -392,31 +427,6 @@ fn save_loop(
         }
         // A loop that is gone has nobody to tell; the last one of a life is saved all the same.
         let _ = done.send(Done::Checkpointed { index: checkpoint.index(), result });
-    }
-}
-
-fn read_loop(reader: &Reader, reads: &mpsc::Receiver<Read>, done: &async_mpsc::UnboundedSender<Done>, damage: &Damage) {
-    while let Ok(read) = reads.recv() {
-        match read {
-            Read::Query(question) => {
-                question(reader);
-                damage.look();
-            }
-            Read::Fetch { token, from, to, bytes_max } => {
-                let entries = reader.read(from, to, bytes_max).unwrap_or_else(|error| {
-                    // Damage is said once, by the node, and is read again until it is repaired.
-                    if !matches!(error, Error::Corrupt { entries: Some(_), .. }) {
-                        tracing::error!("cannot read entries {from}..={to}: {error}");
-                    }
-                    Vec::new()
-                });
-                // Before the answer, so that nobody takes what is damaged for what never was.
-                damage.look();
-                if done.send(Done::Fetched { token, entries }).is_err() {
-                    return;
-                }
-            }
-        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! The one task that owns the node: inputs in, outputs out, next deadline. It takes no decision.
 
 use super::context::{self, Asked, Context, Replies};
-use super::disk::{Disk, Done, Job, Read};
+use super::disk::{Disk, Done, Job};
 use super::network::{self, SharedGate};
+use super::reads::{Fetch, Read};
 use super::remembered;
 use super::rpc;
 use crate::api::{Answer, Failure};
@@ -269,7 +270,9 @@ impl EventLoop {
             Output::Keep { node, addr } => self.endpoint.keep(node, addr),
             Output::Unkeep { node } => self.endpoint.unkeep(node),
             Output::CutOff { node, offence } => self.endpoint.disconnect(node, &network::refused(offence)),
-            Output::Fetch { token, from, to, bytes_max } => self.disk.read(Read::Fetch { token, from, to, bytes_max }),
+            Output::Fetch { token, from, to, bytes_max, whom } => {
+                self.disk.read(Read::Fetch(Fetch { token, from, to, bytes_max, whom }));
+            }
             Output::Repair { id, entries } => self.disk.repair(id, entries),
             Output::Checkpoint(checkpoint) => self.disk.checkpoint(checkpoint),
             Output::Answer { request, result } => self.answer(request, result),

@@ -9,9 +9,13 @@ mod data;
 mod disk;
 mod error;
 mod event_loop;
+mod fatal;
 mod files;
 mod keys;
+mod mend;
 mod network;
+mod priority;
+mod reads;
 #[cfg(feature = "cli")]
 pub(crate) mod recovery;
 mod remembered;

@@ -6,7 +6,7 @@
 
 use crate::api::ScrubState;
 use quorate_raft::wal::{Reader, ScrubCursor};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,9 +23,13 @@ const REST: Duration = Duration::from_millis(100);
 /// Never slower than this, or a large log would never be read: bytes a second.
 const RATE_MIN: u64 = 4 << 20;
 /// Syncs beside it may take so much longer than in its rests, in percent, before it slows down.
-const SLOWER_MAX_PERCENT: u64 = 15;
+const SLOWER_MAX_PERCENT: f64 = 15.0;
+/// And that by so many standard errors: the times of syncs vary by themselves, and more on a machine that does much else.
+const SURE: f64 = 2.0;
 /// Fewer syncs than this say nothing.
-const SYNCS_MIN: u64 = 8;
+const SYNCS_MIN: f64 = 16.0;
+/// What was seen before counts so much less with each stretch: the last four seconds or so decide.
+const FADES: f64 = 0.875;
 /// How soon it hears that the agent stops.
 const NAP: Duration = Duration::from_millis(200);
 
@@ -34,36 +38,47 @@ const NAP: Duration = Duration::from_millis(200);
 pub(super) struct Scrub {
     rate_max: u64,
     state: Mutex<ScrubState>,
-    syncs: AtomicU64,
-    syncs_us: AtomicU64,
+    syncs: Mutex<Syncs>,
 }
 
-/// Syncs in some stretch of time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Syncs in some stretch of time: how many, the sum of their times in microseconds, and of the squares of those.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Syncs {
-    count: u64,
-    us: u64,
+    count: f64,
+    us: f64,
+    squares: f64,
 }
 
 impl Syncs {
     fn since(self, before: Self) -> Self {
-        Self { count: self.count.saturating_sub(before.count), us: self.us.saturating_sub(before.us) }
+        Self { count: self.count - before.count, us: self.us - before.us, squares: self.squares - before.squares }
     }
 
-    /// What was seen counts half as much with each new stretch.
     fn and(self, more: Self) -> Self {
-        Self { count: self.count / 2 + more.count, us: self.us / 2 + more.us }
+        Self {
+            count: self.count * FADES + more.count,
+            us: self.us * FADES + more.us,
+            squares: self.squares * FADES + more.squares,
+        }
     }
 
-    fn mean_us(self) -> Option<u64> {
-        (self.count >= SYNCS_MIN).then(|| self.us / self.count)
+    /// The mean, and the square of its standard error.
+    fn mean(self) -> Option<(f64, f64)> {
+        (self.count >= SYNCS_MIN).then(|| {
+            let mean = self.us / self.count;
+            let variance = (self.squares / self.count - mean * mean).max(0.0);
+            (mean, variance / self.count)
+        })
     }
 }
 
 /// The rate to go on with, given what syncs cost beside the scrubber and in its rests.
 fn next_rate(rate: u64, rate_max: u64, beside: Syncs, alone: Syncs) -> u64 {
-    let is_slower = match (beside.mean_us(), alone.mean_us()) {
-        (Some(beside), Some(alone)) => beside.saturating_mul(100) > alone.saturating_mul(100 + SLOWER_MAX_PERCENT),
+    let is_slower = match (beside.mean(), alone.mean()) {
+        (Some((beside, of_beside)), Some((alone, of_alone))) => {
+            let allowed = alone * (1.0 + SLOWER_MAX_PERCENT / 100.0);
+            beside - allowed > SURE * (of_beside + of_alone).sqrt()
+        }
         // Nobody writes, or nobody can tell.
         _ => false,
     };
@@ -74,17 +89,18 @@ fn next_rate(rate: u64, rate_max: u64, beside: Syncs, alone: Syncs) -> u64 {
 impl Scrub {
     pub(super) fn new(rate_max: u64) -> Self {
         let state = Mutex::new(ScrubState { bytes_per_second: rate_max, ..ScrubState::default() });
-        Self { rate_max, state, syncs: AtomicU64::new(0), syncs_us: AtomicU64::new(0) }
+        Self { rate_max, state, syncs: Mutex::default() }
     }
 
     /// The log was synced, which took so long.
     pub(super) fn synced(&self, took: Duration) {
-        self.syncs_us.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        self.syncs.fetch_add(1, Ordering::Relaxed);
+        let us = took.as_secs_f64() * 1e6;
+        let mut syncs = self.syncs.lock().unwrap_or_else(PoisonError::into_inner);
+        *syncs = Syncs { count: syncs.count + 1.0, us: syncs.us + us, squares: syncs.squares + us * us };
     }
 
     fn syncs(&self) -> Syncs {
-        Syncs { count: self.syncs.load(Ordering::Relaxed), us: self.syncs_us.load(Ordering::Relaxed) }
+        *self.syncs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// For `status`.
@@ -193,8 +209,10 @@ fn nap(time: Duration, alive: &Weak<AtomicBool>) -> bool {
 mod tests {
     use super::*;
 
+    /// Half of them a fifth longer than this, half of them a fifth shorter.
     fn syncs(count: u64, mean_us: u64) -> Syncs {
-        Syncs { count, us: count * mean_us }
+        let (count, mean) = (count as f64, mean_us as f64);
+        Syncs { count, us: count * mean, squares: count * mean * mean * 1.04 }
     }
 
     #[test]
@@ -212,5 +230,29 @@ mod tests {
         assert_eq!(rate, max);
         assert_eq!(next_rate(max, max, syncs(3, 9_000), syncs(100, 1_000)), max, "three syncs say nothing");
         assert_eq!(next_rate(1, 1, syncs(0, 0), syncs(0, 0)), 1, "never more than was allowed");
+    }
+
+    /// Times that vary by a factor of ten and have one mean: now and then one of both looks slower, and it stays fast.
+    #[test]
+    fn chance_does_not_slow_it_down() {
+        let max = 256 << 20;
+        let (mut rate, mut slow, mut seed) = (max, 0, 1_u64);
+        let (mut beside, mut alone) = (Syncs::default(), Syncs::default());
+        let mut some = |count: usize| {
+            let mut syncs = Syncs::default();
+            for _ in 0..count {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let us = if seed >> 60 == 0 { 20_000.0 } else { 1_000.0 + (seed >> 54) as f64 };
+                syncs = Syncs { count: syncs.count + 1.0, us: syncs.us + us, squares: syncs.squares + us * us };
+            }
+            syncs
+        };
+        for _ in 0..1_000 {
+            beside = beside.and(some(80));
+            alone = alone.and(some(20));
+            rate = next_rate(rate, max, beside, alone);
+            slow += usize::from(rate < max / 5 * 4);
+        }
+        assert!(slow < 100, "{slow} of a thousand stretches below four fifths of the rate");
     }
 }

@@ -7,7 +7,7 @@ use super::script::Call;
 use crate::node::{Class, Input};
 use bytes::Bytes;
 use quorate_raft::LogIndex;
-use quorate_raft::wal::Entry;
+use quorate_raft::wal::{Entry, Proven};
 use std::net::SocketAddr;
 
 /// What happens at a moment.
@@ -70,8 +70,10 @@ pub(super) enum Happening {
     RetryWrite,
     /// The reader has read.
     Fetched { token: u64, from: LogIndex, to: LogIndex, bytes_max: usize },
-    /// The disk thread gives entries back to the log.
+    /// The repairing thread takes entries for a damaged range.
     Repair { id: u64, entries: Vec<Entry> },
+    /// The disk thread gives what is proven its place.
+    Mend { id: u64, proven: Proven },
     /// Anything else that the shell hands in.
     Input(Input),
     /// It was stopped, and goes on.

@@ -10,7 +10,7 @@ use super::replayed::{Replayed, configuration};
 use crate::checkpoint::{Checkpoint, Store, stands_in};
 use crate::node::{Boot, Formation, Gate, Known, LOOK_FOR_DEFAULT, Node, Options, Published};
 use quorate_raft::wal::sim::SimDisk;
-use quorate_raft::wal::{self, DamagedRange, Entry, EntryHeader, Meta, Queue, Reader, Space, Writer};
+use quorate_raft::wal::{self, DamagedRange, Entry, EntryHeader, Meta, Queue, Reader, Repairer, Space, Writer};
 use quorate_raft::{BootId, Configuration, HardState, LogIndex, Mono, NodeId, Now, PersistTicket, Term, Wall, mutant};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -120,6 +120,7 @@ pub(super) struct Process {
     pub(super) epoch: u64,
     pub(super) node: Node,
     pub(super) writer: Writer,
+    pub(super) repairer: Repairer,
     pub(super) reader: Reader,
     pub(super) log_id: Option<[u8; 16]>,
     pub(super) gate: Gate,
@@ -360,6 +361,7 @@ impl Machine {
             boot,
             epoch,
             node,
+            repairer: opened.writer.repairer(),
             writer: opened.writer,
             reader: opened.reader,
             log_id,

@@ -13,7 +13,7 @@ use crate::node::{Class, Input, Output, PeerMessage, Published, RaftMessage, Rep
 use crate::wire::peer::{decode_peer, encode_peer};
 use bytes::Bytes;
 use quorate_raft::PersistTicket;
-use quorate_raft::wal::{self, Batch, Entry};
+use quorate_raft::wal::{self, Batch, Entry, Repaired};
 use std::sync::Arc;
 
 /// The disk thread tries again after this, as in the shell.
@@ -60,7 +60,7 @@ impl World {
                 let text = format!("{} cut off node {node:016x}, which is honest: {offence:?}", letter(machine));
                 self.witness.blame(Invariant::NoFalseOffence, text);
             }
-            Output::Fetch { token, from, to, bytes_max } => {
+            Output::Fetch { token, from, to, bytes_max, .. } => {
                 // One thread reads: the answers come in the order of the questions.
                 let done = process.reading_until.max(at) + self.noise.pace[machine].between(100, 5_000);
                 process.reading_until = done;
@@ -403,26 +403,53 @@ impl World {
         }
     }
 
-    /// The disk thread gives entries back to a damaged range, between two groups of writes.
+    /// Entries for a damaged range, on a thread beside the one that writes.
     pub(super) fn repair(&mut self, machine: usize, id: u64, entries: Vec<Entry>) {
+        let at = self.at;
+        let later = at + self.noise.pace[machine].between(100, 5_000);
+        let Some(process) = &mut self.machines[machine].process else { return };
+        let life = process.life;
+        match process.repairer.give(&entries) {
+            Ok(wal::Given::Wants(next)) => {
+                self.feed(machine, Input::Repaired { id, result: Ok(Repaired::Wants(next)) })
+            }
+            Ok(wal::Given::Proven(proven)) => self.push_to(later, machine, life, Happening::Mend { id, proven }),
+            Ok(wal::Given::Unsealed) if process.syncing.is_some() => {
+                self.push_to(at + 100, machine, life, Happening::Repair { id, entries });
+            }
+            Ok(wal::Given::Unsealed) => match process.writer.end_segment() {
+                Ok(()) => self.push_to(later, machine, life, Happening::Repair { id, entries }),
+                Err(error) => self.not_repaired(machine, id, error),
+            },
+            Err(error) => self.not_repaired(machine, id, error),
+        }
+    }
+
+    /// The thread that writes gives proven copies their names, between two groups of writes.
+    pub(super) fn mend(&mut self, machine: usize, id: u64, proven: wal::Proven) {
         let at = self.at;
         let Some(process) = &mut self.machines[machine].process else { return };
         if process.syncing.is_some() {
             let life = process.life;
-            return self.push_to(at + 100, machine, life, Happening::Repair { id, entries });
+            return self.push_to(at + 100, machine, life, Happening::Mend { id, proven });
         }
-        let result = match process.writer.repair(&entries) {
-            Ok(repaired) => Ok(repaired),
-            Err(
-                error @ (wal::Error::NotRepaired { .. } | wal::Error::Refused(_) | wal::Error::RefusedEntry { .. }),
-            ) => Err(RepairFailed::Unfit(error.to_string())),
-            Err(error) if error.is_retriable() => Err(RepairFailed::NoRoom(error.to_string())),
-            Err(error) => return self.died(machine, Dead::Log(error)),
+        match process.writer.put_in_place(proven) {
+            Ok(whole) => {
+                self.counters.count("ranges repaired");
+                self.look_for_damage(machine);
+                self.feed(machine, Input::Repaired { id, result: Ok(whole) });
+            }
+            Err(error) => self.not_repaired(machine, id, error),
+        }
+    }
+
+    fn not_repaired(&mut self, machine: usize, id: u64, error: wal::Error) {
+        let why = match error {
+            error if error.is_retriable() => RepairFailed::NoRoom(error.to_string()),
+            error if error.is_of_repair() => RepairFailed::Unfit(error.to_string()),
+            error => return self.died(machine, Dead::Log(error)),
         };
-        if let Ok(wal::Repaired::Whole { .. }) = result {
-            self.counters.count("ranges repaired");
-        }
         self.look_for_damage(machine);
-        self.feed(machine, Input::Repaired { id, result });
+        self.feed(machine, Input::Repaired { id, result: Err(why) });
     }
 }

@@ -286,6 +286,7 @@ impl World {
                 self.feed(machine, Input::Fetched { token, entries });
             }
             Happening::Repair { id, entries } => self.repair(machine, id, entries),
+            Happening::Mend { id, proven } => self.mend(machine, id, proven),
             Happening::Input(input) => self.feed(machine, input),
             Happening::Resume => self.resume(machine),
         }

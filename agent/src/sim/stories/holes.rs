@@ -123,8 +123,8 @@ fn a_member_that_gives_other_entries_repairs_nothing() {
     w.converges(10 * SECOND);
     let leader = w.leader().unwrap();
     let (victim, index) = ((leader + 1) % 3, 12);
-    // The leader is asked first.
-    w.forger = Some(leader);
+    // The leader is asked last.
+    w.forger = Some((leader + 2) % 3);
     w.act(&Action::Kill { agent: victim, down_us: SECOND });
     w.forget_entry(victim, index);
     w.run_to(w.at + 990 * MS);
