@@ -417,6 +417,22 @@ mod tests {
         }
     }
 
+    /// Entries of an earlier life weigh what those weighed that were read last, and never next to nothing.
+    #[test]
+    fn what_was_not_seen_weighs_as_what_was() {
+        let runs = Vec::from([Run { first: LogIndex(1), term: Term(1) }]);
+        let mut log = Log::new(Position::ZERO, runs, LogIndex(20));
+        assert_eq!(log.bytes(LogIndex(0), LogIndex(4)), 4 * UNKNOWN_ENTRY_BYTES);
+        log.append(Term(1), 7);
+        for (seen, each) in
+            [(5_000, 5_000), (0, UNKNOWN_ENTRY_BYTES_MIN), (UNKNOWN_ENTRY_BYTES_MIN + 1, UNKNOWN_ENTRY_BYTES_MIN + 1)]
+        {
+            log.weigh(seen);
+            assert_eq!(log.bytes(LogIndex(0), LogIndex(4)), 4 * each);
+            assert_eq!(log.bytes(LogIndex(18), LogIndex(21)), 2 * each + 7);
+        }
+    }
+
     /// The sizes of the latest entries are remembered exactly, however many there were; those of older ones and of earlier
     /// lives are guessed, each the same.
     #[test]
