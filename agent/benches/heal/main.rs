@@ -29,6 +29,8 @@ const QUIET: Duration = Duration::from_secs(4);
 const SETTLE: Duration = Duration::from_secs(1);
 /// Bytes at both ends of a segment that stay good, so that neighbours are ranges of their own.
 const INTACT_BYTES: usize = 2 << 20;
+/// Only segments of at least this size are damaged: a full one has 64 MiB.
+const SEGMENT_BYTES_MIN: u64 = 48 << 20;
 /// Segments that are overwritten: as many as any start reads wholly.
 const OVERWRITTEN: usize = 3;
 
@@ -115,8 +117,10 @@ fn scrub(fleet: &mut Fleet) -> Round {
 fn repair(fleet: &mut Fleet) -> Round {
     fleet.lead("n1");
     fleet.stop("n3");
+    // Each start begins a new one: what was written since is in small ones.
     let mut segments = fleet.segments("n3");
-    segments.pop();
+    segments.retain(|path| fs::metadata(path).unwrap().len() > SEGMENT_BYTES_MIN);
+    assert!(segments.len() > OVERWRITTEN, "the log is too short");
     for path in segments.iter().rev().take(OVERWRITTEN) {
         let mut bytes = fs::read(path).unwrap();
         let body = INTACT_BYTES..bytes.len() - INTACT_BYTES;

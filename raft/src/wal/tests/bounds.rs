@@ -171,3 +171,18 @@ fn a_log_may_begin_later() {
     assert!(matches!(log.reader.read(LogIndex(20), LogIndex(21), 0), Err(Error::Trimmed { .. })));
     assert_eq!(log.reader.seek_time(Wall(0)).unwrap(), Some(LogIndex(21)));
 }
+
+/// A window says which bytes it has, to the byte at both ends: a scrub stops there, and reads none twice.
+#[test]
+fn a_window_knows_what_it_holds() {
+    let disk = SimDisk::new(1).attach();
+    let file = disk.create("bytes").unwrap();
+    file.write_at(&[7; 100], 0).unwrap();
+    let mut window = frame::Window::new(file, 100, 40);
+    assert!(!window.holds(0, 1) && !window.holds(10, 40));
+    assert_eq!(window.get(10, 20).unwrap().len(), 20);
+    assert!(window.holds(10, 40) && window.holds(30, 20) && window.holds(12, 1) && window.holds(49, 1));
+    assert!(!window.holds(9, 2) && !window.holds(10, 41) && !window.holds(50, 1) && !window.holds(49, 2));
+    assert_eq!(window.get(90, 20).unwrap().len(), 10);
+    assert!(window.holds(90, 10) && !window.holds(90, 11) && !window.holds(10, 1));
+}
