@@ -266,6 +266,14 @@ mod tests {
         assert_eq!(raft.missing(), Some(bar), "it does not fall yet");
     }
 
+    /// Whoever does not lead may say what it likes of lost entries.
+    #[test]
+    fn only_a_leader_raises_the_bar() {
+        let mut raft = follower(None);
+        raft.on_missing(NodeId::new(2).expect("not zero"), position(12, 3));
+        assert_eq!(raft.missing(), None);
+    }
+
     /// Each entry of a range is unknown, none beside it is, and the last one of the log never is.
     #[test]
     fn what_is_unknown_is_what_lies_in_a_range() {

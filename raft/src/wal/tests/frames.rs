@@ -84,6 +84,10 @@ fn a_window_is_the_file() {
         assert_eq!(window.get(at as u64, len).unwrap(), &bytes[at..(at + len).min(9_990)], "{at} {len}");
     }
     assert!(window.get(9_990, 8).unwrap().is_empty() && window.get(20_000, 8).unwrap().is_empty());
+    // What it holds costs no read.
+    window.get(3_000, 8).unwrap();
+    let held = [(2_999, 1), (2_999, 2), (3_000, 0), (3_000, 1_000), (3_999, 1), (3_999, 2), (3_500, 501)];
+    assert_eq!(held.map(|(at, len)| window.holds(at, len)), [false, false, true, true, true, false, false]);
     assert!(file.forgotten.lock().unwrap().is_empty());
     let mut cold = Window::new(file.clone(), 9_990, 1_000).cold();
     cold.get(2_000, 8).unwrap();
