@@ -45,6 +45,14 @@ impl World {
         self.push_to(self.at + trips, machine, life, Happening::Dialled { dial, addr });
     }
 
+    /// Has this process a connection with that node whose other end is there, too?
+    pub(super) fn reaches(&self, machine: usize, life: u64, node: u64) -> bool {
+        self.network.route(machine, life, node).is_some_and(|(link, to)| {
+            let end = &self.network.links[&link].ends[to];
+            end.up && self.is_alive(end.machine, end.life)
+        })
+    }
+
     /// A copy of a disk is told from it by those who know the process on the other one. Whoever has just been started, and
     /// was found by the copy first, could not: see the limits of the simulator.
     fn may_meet(&self, copy: usize, other: usize) -> bool {

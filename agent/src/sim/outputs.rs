@@ -129,10 +129,7 @@ impl World {
         if let PeerMessage::Raft(raft) = message
             && !self.machines[machine].foreign
         {
-            let is_there = self.network.route(machine, life, node).is_some_and(|(link, to)| {
-                let end = &self.network.links[&link].ends[to];
-                end.up && self.is_alive(end.machine, end.life)
-            });
+            let is_there = self.reaches(machine, life, node);
             let from = &self.machines[machine];
             let is_copied = self.machines.iter().any(|m| m.retired && m.is_up() && m.node == from.node);
             self.witness.said(from.node, node, raft, &from.durable, is_there || !is_copied);

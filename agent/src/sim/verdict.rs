@@ -10,13 +10,15 @@ use super::machine::Machine;
 use super::plan::{MS, SECOND, letter};
 use super::world::World;
 use crate::api::Status;
+use quorate_raft::NodeId;
 use std::collections::BTreeSet;
 
 /// Everyone agrees on one leader and one group within this time of calm.
 const CONVERGE_WITHIN_US: u64 = 45 * SECOND;
 /// After healing, somebody leads within so many election timeouts ...
 const LEADER_WITHIN_TIMEOUTS: u64 = 10;
-/// ... counted from when they can speak with each other: dead connections end, and the next dial comes.
+/// ... counted from when one of them is connected with a quorum, and so it stays. Dead connections end and the next dial
+/// comes within this: a greeting has its deadline, and so has the pause before the next one.
 const GREETING_US: u64 = 10 * SECOND;
 /// Between two looks.
 const LOOK_EVERY_US: u64 = 500 * MS;
@@ -107,22 +109,42 @@ impl World {
     fn elect(&mut self, since: u64) {
         let within = LEADER_WITHIN_TIMEOUTS * quorate_raft::Options::default().election_timeout_max.as_micros() as u64;
         let can = |w: &Self| {
-            let up = |n: &quorate_raft::NodeId| {
+            let up = |n: &NodeId| {
                 w.machines.iter().any(|m| m.node == *n && m.counts() && m.is_up() && !m.harmed)
             };
             let elects =
-                |v: &BTreeSet<quorate_raft::NodeId>| v.is_empty() || v.iter().filter(|n| up(n)).count() > v.len() / 2;
+                |v: &BTreeSet<NodeId>| v.is_empty() || v.iter().filter(|n| up(n)).count() > v.len() / 2;
             w.witness.configuration().is_some_and(|c| elects(&c.voters) && elects(&c.outgoing))
         };
         if !can(self) {
             return;
         }
-        if self.run_until(within + GREETING_US, |w| w.leader().is_some()) {
-            self.counters.add("ms to a leader", (self.at - since) / MS);
-        } else if self.witness.violation().is_none() && can(self) {
-            let ms = (within + GREETING_US) / MS;
-            self.witness.blame(Invariant::LeaderSoon, format!("no leader {ms} ms after everything was healed"));
+        let (until, mut connected) = (since + within + GREETING_US, None);
+        while self.witness.violation().is_none() && self.leader().is_none() && can(self) {
+            connected = connected.filter(|_| self.may_elect()).or_else(|| self.may_elect().then_some(self.at));
+            if self.at > until || connected.is_some_and(|connected| self.at > connected + within) {
+                let ms = (self.at - connected.unwrap_or(since)) / MS;
+                self.witness.blame(Invariant::LeaderSoon, format!("no leader {ms} ms after everything was healed"));
+                return;
+            }
+            self.run_to(self.at + 20 * MS);
         }
+        if self.leader().is_some() {
+            self.counters.add("ms to a leader", (self.at - since) / MS);
+        }
+    }
+
+    /// Is some voter connected with a quorum?
+    fn may_elect(&self) -> bool {
+        let Some(configuration) = self.witness.configuration() else { return true };
+        let voters = |m: &&usize| self.machines[**m].counts() && configuration.voters.contains(&self.machines[**m].node);
+        let majority = |m: usize, voters: &BTreeSet<NodeId>| {
+            let near = |v: &&NodeId| self.machines[m].node == **v || self.reaches(m, self.machines[m].lives, v.get());
+            voters.is_empty() || voters.iter().filter(near).count() > voters.len() / 2
+        };
+        let all: Vec<usize> = (0..self.machines.len()).filter(|m| self.machines[*m].is_up()).collect();
+        let mut candidates = all.iter().filter(voters);
+        candidates.any(|m| majority(*m, &configuration.voters) && majority(*m, &configuration.outgoing))
     }
 
     /// One leader, one group that holds every agent that there is room for, nobody who is gone.

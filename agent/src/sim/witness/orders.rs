@@ -4,6 +4,7 @@
 
 use super::super::invariant::Invariant;
 use super::super::machine::{Machine, Process};
+use super::super::replayed::configuration;
 use super::{Witness, is_held};
 use quorate_raft::wal::{Entry, EntryKind};
 use quorate_raft::{NodeId, Term};
@@ -80,8 +81,13 @@ impl Witness {
             return;
         }
         let head = entry.header();
-        let Some((_, configuration)) = machines[by].configurations.range(..head.index.0).next_back() else { return };
-        let is_other = |(node, _): &&(NodeId, usize)| *node != machines[by].node && configuration.voters.contains(node);
+        let Some((_, before)) = machines[by].configurations.range(..head.index.0).next_back() else { return };
+        // Who is to vote from this very entry on counts for its time, too.
+        let next = configuration(entry);
+        let votes = |node: &NodeId| {
+            before.voters.contains(node) || next.as_ref().is_some_and(|next| next.voters.contains(node))
+        };
+        let is_other = |(node, _): &&(NodeId, usize)| *node != machines[by].node && votes(node);
         let others = self.orders.places.iter().filter(is_other);
         let at_most = |(_, place): &(NodeId, usize)| {
             let (m, max) = (machines.get(*place)?, self.orders.walls_max.get(*place)?);
