@@ -1,7 +1,7 @@
 //! Mutants: deliberate bugs, each at the place where it was or could be made, to show that the tests bite.
 //!
 //! They never exist in a normal build: without the feature `mutants`, which nothing turns on, `mutant!` is `false` and the
-//! compiler drops what it guards. With it one bug at a time is chosen: by [`choose`] for the thread, else by the variable
+//! compiler drops what it guards. With it one bug at a time is chosen: by `choose` for the thread, else by the variable
 //! `QUORATE_MUTANT` for the process.
 //!
 //! ```

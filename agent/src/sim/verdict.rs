@@ -109,11 +109,8 @@ impl World {
     fn elect(&mut self, since: u64) {
         let within = LEADER_WITHIN_TIMEOUTS * quorate_raft::Options::default().election_timeout_max.as_micros() as u64;
         let can = |w: &Self| {
-            let up = |n: &NodeId| {
-                w.machines.iter().any(|m| m.node == *n && m.counts() && m.is_up() && !m.harmed)
-            };
-            let elects =
-                |v: &BTreeSet<NodeId>| v.is_empty() || v.iter().filter(|n| up(n)).count() > v.len() / 2;
+            let up = |n: &NodeId| w.machines.iter().any(|m| m.node == *n && m.counts() && m.is_up() && !m.harmed);
+            let elects = |v: &BTreeSet<NodeId>| v.is_empty() || v.iter().filter(|n| up(n)).count() > v.len() / 2;
             w.witness.configuration().is_some_and(|c| elects(&c.voters) && elects(&c.outgoing))
         };
         if !can(self) {
@@ -137,7 +134,8 @@ impl World {
     /// Is some voter connected with a quorum?
     fn may_elect(&self) -> bool {
         let Some(configuration) = self.witness.configuration() else { return true };
-        let voters = |m: &&usize| self.machines[**m].counts() && configuration.voters.contains(&self.machines[**m].node);
+        let voters =
+            |m: &&usize| self.machines[**m].counts() && configuration.voters.contains(&self.machines[**m].node);
         let majority = |m: usize, voters: &BTreeSet<NodeId>| {
             let near = |v: &&NodeId| self.machines[m].node == **v || self.reaches(m, self.machines[m].lives, v.get());
             voters.is_empty() || voters.iter().filter(near).count() > voters.len() / 2
