@@ -53,11 +53,18 @@ impl World {
         })
     }
 
-    /// A copy of a disk is told from it by those who know the process on the other one. Whoever has just been started, and
-    /// was found by the copy first, could not: see the limits of the simulator.
-    fn may_meet(&self, copy: usize, other: usize) -> bool {
-        let (copy, other) = (&self.machines[copy], self.machines[other].process.as_ref());
-        !copy.retired || other.is_none_or(|other| other.met.contains_key(&copy.node))
+    /// Of two processes on copies of one disk the later one is told from the earlier by those who know that. Whoever has
+    /// never met the earlier one could not, nor anybody while that is down: see the limits of the simulator.
+    fn may_meet(&self, who: usize, other: usize) -> bool {
+        let (me, other) = (&self.machines[who], self.machines[other].process.as_ref());
+        let (Some(mine), Some(other)) = (&me.process, other) else { return true };
+        let twins = self.machines.iter().filter(|m| m.node == me.node && m.addr != me.addr);
+        let earlier = twins.filter_map(|m| m.process.as_ref()).find(|twin| me.retired || twin.born < mine.born);
+        let known = other.met.get(&me.node).map(|(_, boot, _)| *boot);
+        match earlier {
+            Some(twin) => known == Some(twin.boot) || known == Some(mine.boot),
+            None => !me.retired,
+        }
     }
 
     /// From now on this process knows that start of the other one.
@@ -106,6 +113,12 @@ impl World {
             return self.dial_failed(machine, life, dial, "the certificate is of another cluster");
         }
         let node = self.machines[to].node.get();
+        if node == self.machines[machine].node.get() {
+            // As the transport does, before it asks the gate.
+            self.counters.count("copies refused");
+            self.machines[machine].told_of_copy = true;
+            return self.dial_failed(machine, life, dial, "this data directory is a copy, or has been copied");
+        }
         if let Dial::Keep(expected) = dial
             && expected != node
         {

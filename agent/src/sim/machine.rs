@@ -116,6 +116,8 @@ pub(super) struct Group {
 /// A running agent.
 pub(super) struct Process {
     pub(super) life: u64,
+    /// When it was started.
+    pub(super) born: u64,
     pub(super) boot: u64,
     pub(super) epoch: u64,
     pub(super) node: Node,
@@ -358,6 +360,7 @@ impl Machine {
         let node = Node::restore(node_options, boot_of, now).map_err(|e| Dead::Options(e.to_string()))?;
         self.process = Some(Process {
             life: self.lives,
+            born: at,
             boot,
             epoch,
             node,

@@ -350,7 +350,8 @@ impl Store {
         }
         // What fits is written: a short write, then the error.
         self.counters.full += 1;
-        let fits = (bytes.len() as u64 - (grow - free)) as usize;
+        // A write beyond the end grows the file by more than itself.
+        let fits = (bytes.len() as u64).saturating_sub(grow - free) as usize;
         self.inode(inode)?.write(&bytes[..fits], at, lost);
         Err(io::ErrorKind::StorageFull.into())
     }
