@@ -102,6 +102,10 @@ impl Node {
         if !self.raft.is_leader() {
             return Err(not_leading());
         }
+        // Before all else: whoever asked first waits for the end of this one, and who leads after it is not known yet.
+        if self.handover.is_under_way() {
+            return Err(not_applied(Code::Busy, "leadership is being handed over already", "retry"));
+        }
         let refuse = |what: String, hint: &str| Err(not_applied(Code::Refused, what, hint));
         let Some(name) = name else {
             return match self.heir(now) {
@@ -118,9 +122,6 @@ impl Node {
         };
         if heir == self.me {
             return Ok(heir);
-        }
-        if self.handover.is_under_way() {
-            return Err(not_applied(Code::Busy, "leadership is being handed over already", "retry"));
         }
         match self.why_no_heir(now, &self.raft.status(), heir) {
             None => Ok(heir),

@@ -121,6 +121,24 @@ fn a_transfer_that_does_not_end_is_given_up() {
     w.converges(20 * SECOND);
 }
 
+/// One handover at a time: who asks for another one meanwhile, to whomever, is told so; who asked first hears how it ends.
+#[test]
+fn a_second_transfer_does_not_silence_the_first() {
+    let mut w = World::formed(3);
+    let leader = w.leader().expect("one leads");
+    let heir = (leader + 1) % 3;
+    w.act(&Action::Pause { agent: heir, for_us: 3 * SECOND });
+    let first = w.ask(None, leader, Kind::Transfer { to: Some(heir) }, 5 * SECOND).expect("it is up");
+    for to in [None, Some(leader), Some(heir), Some((leader + 2) % 3)] {
+        assert_eq!(w.transfers(leader, to), Err((Code::Busy, Effect::NotApplied)), "{to:?}");
+    }
+    assert!(!w.is_over(first), "{:?}", w.end(first));
+    w.must("it is given up", SECOND, |w| w.is_over(first));
+    let End::Answered(Err(failure)) = w.end(first) else { panic!("{:?}", w.end(first)) };
+    assert_eq!(failure.code, Code::Refused, "{failure}");
+    w.transfers(leader, None).expect("the third one is well");
+}
+
 /// A leader that is told to stop hands over, answers what it has in hand and sends its clients away: no append is left
 /// without an answer. A sole voter stops as well.
 #[test]
