@@ -89,7 +89,7 @@ impl World {
     /// The process is gone; its clients never hear.
     pub(super) fn end_process(&mut self, machine: usize) {
         let Some(process) = self.machines[machine].process.take() else { return };
-        self.machines[machine].archive = process.ordered;
+        self.machines[machine].archive = process.on_disk;
         for operation in process.requests.into_values() {
             self.ended(operation, End::Died);
         }

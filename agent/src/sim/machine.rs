@@ -60,7 +60,7 @@ pub(super) struct Machine {
     /// A start is planned.
     pub(super) starting: bool,
     pub(super) durable: Durable,
-    /// The log as the process before had ordered it: what stood where its disk has rotted since.
+    /// The log as the process before had written it: what stood where its disk has rotted since.
     pub(super) archive: Vec<Entry>,
     /// The configurations in its log, on disk or on their way there.
     pub(super) configurations: BTreeMap<u64, Configuration>,
@@ -148,6 +148,8 @@ pub(super) struct Process {
     pub(super) reading_until: u64,
     /// The log as the node has ordered it: on disk, or on its way there.
     pub(super) ordered: Vec<Entry>,
+    /// The log as its writer has written it, synced or not: while a truncation waits for room, what it drops still stands.
+    pub(super) on_disk: Vec<Entry>,
     /// What the node was last told that its disk cannot give.
     pub(super) damaged: Vec<DamagedRange>,
     /// Who was ever connected to it: in which start, by epoch and boot id, and since when.
@@ -382,6 +384,7 @@ impl Machine {
             drain_at: None,
             paused_until: 0,
             reading_until: 0,
+            on_disk: ordered.clone(),
             ordered,
             damaged,
             met: BTreeMap::new(),
@@ -489,12 +492,17 @@ impl Machine {
         let mut newest = None;
         process.waits = false;
         while let Some(batch) = process.queue.front() {
-            if let Some(from) = batch.truncate_from {
-                // It may be gone from now on, whether the call ends or not.
-                self.durable.log.truncate(from.0.saturating_sub(1) as usize);
-                process.written.retain(|(index, _, _)| *index < from.0);
+            let truncate_from = batch.truncate_from.map(|from| from.0.saturating_sub(1) as usize);
+            let result = process.queue.write_next(&mut process.writer);
+            let waits = |error: &wal::Error| {
+                error.is_retriable() || matches!(error, wal::Error::Corrupt { entries: Some(_), .. })
+            };
+            if let Some(kept) = truncate_from.filter(|_| !matches!(&result, Some(Err(error)) if waits(error))) {
+                // It may be gone from now on, whether the call succeeded or not.
+                self.durable.log.truncate(kept);
+                process.written.retain(|(index, _, _)| *index <= kept as u64);
             }
-            match process.queue.write_next(&mut process.writer) {
+            match result {
                 None => break,
                 Some(Err(error)) if error.is_retriable() => {
                     process.waits = true;
@@ -510,16 +518,21 @@ impl Machine {
                     group.unreadable = true;
                     break;
                 }
+                // What a call that failed has written was never synced, and so is no damage that a start names.
                 Some(Err(error)) => return Err(Dead::Log(error)),
                 Some(Ok((ticket, batch))) => {
                     group.truncated |= batch.truncate_from.is_some();
                     if let Some(hard_state) = batch.hard_state {
                         self.durable.hard_state = hard_state;
                     }
+                    if let Some(kept) = truncate_from {
+                        process.on_disk.truncate(kept);
+                    }
                     for entry in &batch.append {
                         let header = entry.header();
                         process.written.push((header.index.0, header.term, header.chain));
                     }
+                    process.on_disk.extend(batch.append);
                     newest = Some(ticket);
                 }
             }

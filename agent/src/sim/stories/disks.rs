@@ -16,13 +16,13 @@ impl World {
     }
 
     /// From now on so many bytes are free on its disk; somebody else has filled it.
-    fn leave_free(&mut self, agent: usize, free: u64) {
+    pub(super) fn leave_free(&mut self, agent: usize, free: u64) {
         let capacity = self.used(agent) + free;
         self.machines[agent].disk.set_capacity(Some(capacity));
         self.tell_space(agent);
     }
 
-    fn free_disk(&mut self, agent: usize) {
+    pub(super) fn free_disk(&mut self, agent: usize) {
         self.machines[agent].disk.set_capacity(None);
         self.tell_space(agent);
     }

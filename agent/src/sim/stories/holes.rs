@@ -114,6 +114,45 @@ fn a_rotten_tail_that_nobody_holds_goes_as_a_whole() {
     w.reads(old);
 }
 
+/// Such a tail is to be dropped, and the disk has no room to note that: until it has, the tail stands, through a restart too,
+/// and what rots in it meanwhile is named like all else, and goes with it.
+#[test]
+fn a_tail_that_waits_to_be_dropped_still_stands() {
+    let mut w = World::formed(3);
+    w.fill(0, 5);
+    w.converges(10 * SECOND);
+    let old = w.leader().unwrap();
+    let shared = w.held(old);
+    w.act(&Action::Isolate { agent: old });
+    for _ in 0..5 {
+        w.begin_append(old, SECOND);
+    }
+    w.must("it has a tail of its own", SECOND, |w| w.held(old) >= shared + 2);
+    let tail = w.machines[old].durable.log.clone();
+    w.leave_free(old, 0);
+    w.must("another one leads", 5 * SECOND, |w| w.leader().is_some_and(|leader| leader != old));
+    let other = w.leader().unwrap();
+    w.fill(other, 3);
+    w.act(&Action::Heal);
+    let waits = |w: &mut World| {
+        let process = w.machines[old].process.as_ref();
+        process.is_some_and(|p| p.waits && p.queue.front().is_some_and(|batch| batch.truncate_from.is_some()))
+    };
+    w.must("its tail is to be dropped", 5 * SECOND, waits);
+    assert!(w.machines[old].durable.log.starts_with(&tail), "and stands");
+    w.act(&Action::Kill { agent: old, down_us: SECOND });
+    w.forget_entry(old, shared + 1);
+    w.must("it is up, and has found it", 5 * SECOND, |w| w.machines[old].is_up());
+    assert_eq!(w.unreadable(old), [(shared + 1, shared + 1)]);
+    assert!(w.machines[old].durable.log.starts_with(&tail), "it stands after a start too");
+    w.free_disk(old);
+    w.must("nothing is left of it", 20 * SECOND, |w| w.whole() && w.held(old) > shared + 3);
+    assert_eq!(w.repaired(), 0, "nobody had it");
+    w.converges(10 * SECOND);
+    w.appends(old);
+    w.reads(old);
+}
+
 /// A well-formed entry that is not the one that stood there, of the same length and with all checksums right, from a member
 /// whose disk holds that: it is refused, the member is named, and another one is asked.
 #[test]
