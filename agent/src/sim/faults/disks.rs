@@ -55,12 +55,10 @@ impl World {
             self.network.cut.is_empty() && self.machines.iter().all(|m| !m.harmed && (!m.retired || !m.is_up()));
         let awake = machine.process.as_ref().is_some_and(|p| p.paused_until <= self.at);
         let place = self.machines.len();
-        // A sole voter and its copy would each be a quorum.
-        let many = self.in_force().iter().all(|c| c.voters.len() > 2 && c.outgoing.len() != 1 && c.outgoing.len() != 2);
-        // Whichever of the two is let in, the other must be no loss.
+        // Whichever of the two is let in, the other must be no loss; and a sole voter and its copy would each be a quorum.
         let bearable = self.may_harm(agent);
         let machine = &self.machines[agent];
-        if !quiet || !awake || !many || !bearable || !machine.counts() || place >= COPIES_TO {
+        if !quiet || !awake || !bearable || !machine.counts() || place >= COPIES_TO {
             return false;
         }
         let copy = machine.copy(place);

@@ -1,7 +1,8 @@
 //! Harm: faults that destroy what was durable, and when they may be done.
 //!
 //! An intact copy of everything must be left with every other voter, so that no promise may be broken: one agent at a
-//! time is harmed, and only at a moment at which all the others hold what it holds. A step waits a while for such a moment.
+//! time is harmed, and only at a moment at which all the others hold what it holds, and are a majority without it. A step
+//! waits a while for such a moment.
 
 use crate::sim::client::Kind;
 use crate::sim::counters::Role;
@@ -43,8 +44,8 @@ impl World {
         false
     }
 
-    /// Would everything that this agent holds be left with every other voter?
-    pub(super) fn may_harm(&mut self, agent: usize) -> bool {
+    /// Would everything that this agent holds be left with every other voter, and could they decide without it?
+    pub(in crate::sim) fn may_harm(&mut self, agent: usize) -> bool {
         self.see_who_is_whole();
         let others_go =
             self.operations.iter().any(|o| matches!(o.kind, Kind::Leave | Kind::Forget { .. }) && o.end.is_none());
@@ -61,15 +62,19 @@ impl World {
         if held == 0 || held < self.witness.standing() {
             return false;
         }
-        let voters: BTreeSet<NodeId> =
-            self.in_force().iter().flat_map(|c| c.voters.iter().chain(&c.outgoing).copied()).collect();
+        let in_force = self.in_force();
+        // An older disk may be let in by nobody, and where of two each is needed nothing would be decided ever after. While
+        // voters change that goes for the old set as for the new.
+        let spares = |c: &&Configuration| c.voters.len() > 2 && (c.outgoing.is_empty() || c.outgoing.len() > 2);
+        let many = !in_force.is_empty() && in_force.iter().all(spares);
+        let mut voters = in_force.iter().flat_map(|c| c.voters.iter().chain(&c.outgoing));
         let holds = |node: &NodeId| {
             let other = self.machines.iter().find(|m| m.node == *node && m.counts());
             other.is_some_and(|m| {
                 m.is_up() && m.durable.holds(held, last) && m.durable.hard_state.term >= durable.hard_state.term
             })
         };
-        voters.len() > 2 && voters.iter().filter(|v| **v != machine.node).all(holds)
+        many && voters.all(|v| *v == machine.node || holds(v))
     }
 
     /// Those that were harmed and are whole again, by their disks.
@@ -87,7 +92,7 @@ impl World {
     }
 
     /// All configurations that may decide anything now.
-    pub(super) fn in_force(&self) -> Vec<&Configuration> {
+    pub(in crate::sim) fn in_force(&self) -> Vec<&Configuration> {
         let mut in_force: Vec<&Configuration> = self.witness.configuration().into_iter().collect();
         in_force.extend(self.machines.iter().filter(|m| m.counts()).flat_map(|m| m.configurations.values()));
         in_force.retain(|c| !self.witness.has_stood(c));

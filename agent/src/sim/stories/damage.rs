@@ -1,5 +1,6 @@
 //! Disks rot: what is damaged is found, given back by others, and nobody acts on it meanwhile.
 
+use super::plan;
 use crate::node::{Input, Mark, PeerMessage};
 use crate::sim::plan::{Action, MS, SECOND};
 use crate::sim::world::World;
@@ -143,4 +144,23 @@ fn only_most_voters_stop_a_node_with_another_history() {
     w.must("readers are sent elsewhere", 5 * SECOND, |w| {
         w.machines[victim].process.as_ref().is_some_and(|p| !p.published.has_log)
     });
+}
+
+/// While a group grows, the voters of before and those of after both decide. The storms harm no disk that either of them
+/// cannot spare: an older disk that returns then is let in by nobody, and with it the group has lost its majority.
+#[test]
+fn no_disk_is_harmed_that_a_growing_group_cannot_spare() {
+    let mut w = World::new(plan(3));
+    let mut looks = 0;
+    let until = w.at + 15 * SECOND;
+    while w.at < until && w.voters() < 3 {
+        w.run_to(w.at + MS / 2);
+        if w.in_force().iter().any(|c| (1..3).contains(&c.outgoing.len())) {
+            looks += 1;
+            assert_eq!((0..3).find(|agent| w.may_harm(*agent)), None, "at {} us", w.at);
+        }
+    }
+    w.converges(10 * SECOND);
+    assert!(looks > 0);
+    w.must("three can spare any one", SECOND, |w| (0..3).all(|agent| w.may_harm(agent)));
 }
