@@ -177,7 +177,7 @@ impl World {
     }
 
     /// Would the gate of `at` let the agent of `who` in?
-    fn admits(&self, at: usize, who: usize) -> Result<(), Denied> {
+    pub(super) fn admits(&self, at: usize, who: usize) -> Result<(), Denied> {
         let (gate, other) = (&self.machines[at], &self.machines[who]);
         // Both are up: the one dials, and the other was found at its address.
         let (Some(gate), Some(process)) = (&gate.process, &other.process) else { return Ok(()) };
@@ -294,14 +294,14 @@ impl World {
             if their.node != other.node {
                 continue;
             }
-            let same_life = their.life == other.life;
+            let same_life = their.is_of(&other);
             connected |= same_life;
             if !same_life || end == side {
                 self.counters.count("connections superseded");
                 self.link_gone(id, end);
             }
             if !same_life {
-                self.tell_down(mine.machine, mine.life, other.node, other.life);
+                self.tell_down(mine.machine, mine.life, other.node, Some(&other));
             }
         }
         if !connected {
@@ -329,11 +329,12 @@ impl World {
         }
     }
 
-    /// The last connection with this node is gone; one with its life `except` is only just coming up.
-    fn tell_down(&mut self, machine: usize, life: u64, node: u64, except: u64) {
+    /// The last connection with this node is gone; one with its process `except` is only just coming up.
+    fn tell_down(&mut self, machine: usize, life: u64, node: u64, except: Option<&End>) {
         let others = self.network.of(machine, life);
         let still = others.iter().filter_map(|(id, side)| Some(&self.network.links.get(id)?.ends[1 - side]));
-        let still = still.filter(|their| their.node == node && their.life != except).count();
+        let still =
+            still.filter(|their| their.node == node && except.is_none_or(|except| !their.is_of(except))).count();
         if self.is_alive(machine, life) && still == 0 {
             self.say(format_args!("{} is no longer connected with {node:016x}", letter(machine)));
             self.counters.count("connections lost");
@@ -354,7 +355,7 @@ impl World {
             let arrives = self.at + self.network.delay(&mut self.noise.network[mine.machine]);
             self.push(arrives, Event::Closed { link, side: 1 - side });
         }
-        self.tell_down(mine.machine, mine.life, other.node, 0);
+        self.tell_down(mine.machine, mine.life, other.node, None);
         if side == 0 {
             self.redial(mine.machine, mine.life, other.node);
         }

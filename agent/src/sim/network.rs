@@ -23,6 +23,13 @@ pub(super) struct End {
     pub(super) heard: u64,
 }
 
+impl End {
+    /// Is it the same process? Machines count their lives each for itself, also those on copies of one disk.
+    pub(super) fn is_of(&self, other: &Self) -> bool {
+        (self.machine, self.life) == (other.machine, other.life)
+    }
+}
+
 /// One connection; end 0 has dialled.
 #[derive(Clone, Debug)]
 pub(super) struct Link {

@@ -77,18 +77,26 @@ impl World {
         many && voters.all(|v| *v == machine.node || holds(v))
     }
 
-    /// Those that were harmed and are whole again, by their disks.
+    /// Those that were harmed and are whole again: by their disks, and whom nobody shuts out any more.
     pub(in crate::sim) fn see_who_is_whole(&mut self) {
         let standing = self.witness.standing();
         let chain = self.witness.chain(standing).unwrap_or(0);
-        let may_be = |m: &&mut Machine| m.harmed && m.refuses.is_none() && m.is_up() && m.lives >= m.seen_at_life;
-        for machine in self.machines.iter_mut().filter(may_be) {
-            if machine.durable.holds(standing, chain) {
+        let shut_out: BTreeSet<usize> = (0..self.machines.len()).filter(|m| self.is_shut_out(*m)).collect();
+        let may_be = |m: &Machine| m.harmed && m.refuses.is_none() && m.is_up() && m.lives >= m.seen_at_life;
+        for (at, machine) in self.machines.iter_mut().enumerate() {
+            if may_be(machine) && !shut_out.contains(&at) && machine.durable.holds(standing, chain) {
                 let disk = machine.disk.fork();
                 let verified = wal::verify(disk.attach().as_ref(), &mut |_: Seen<'_>| None);
                 machine.harmed = !verified.is_ok_and(|v| v.damaged.is_empty() && v.more_damaged == 0);
             }
         }
+    }
+
+    /// Was its disk copied, or is it an older copy, and does anybody refuse it for that? Its disk may be whole, if the
+    /// leader is not the one who does; to them it is lost.
+    fn is_shut_out(&self, machine: usize) -> bool {
+        let mut others = (0..self.machines.len()).filter(|at| *at != machine && self.machines[*at].can_be_asked());
+        self.machines[machine].copied && others.any(|at| self.admits(at, machine).is_err())
     }
 
     /// All configurations that may decide anything now.

@@ -37,6 +37,31 @@ fn a_wiped_disk_takes_its_name_back_after_thirty_seconds() {
     w.appends(2);
 }
 
+/// A copy of a disk gets in with one member that does not hear of the process on the disk itself; when the copy ends, that
+/// member shuts the process out, and the leader goes on feeding it. Its disk is whole, and still the storms harm no other
+/// one: of three members, two would be shut out, and an operator could help neither (seed 606597).
+#[test]
+fn no_disk_is_harmed_while_a_copied_one_is_shut_out() {
+    let mut w = World::formed(3);
+    let leader = w.leader().expect("one leads");
+    let (copied, other, copy) = ((leader + 1) % 3, (leader + 2) % 3, 3);
+    assert!((0..3).all(|agent| w.may_harm(agent)));
+    w.act(&Action::Clone { agent: copied, for_us: 4 * SECOND });
+    w.network.cut.extend([(copied, other), (other, copied)]);
+    w.must("the copy gets in", 4 * SECOND, |w| w.machines[copy].admitted);
+    w.network.cut.clear();
+    w.must("the copy ends", 5 * SECOND, |w| !w.machines[copy].is_up());
+    w.must("the other one is shut out", 10 * SECOND, |w| w.machines[copied].told_of_copy);
+    w.appends(leader);
+    w.run_to(w.at + 2 * SECOND);
+    assert!(w.machines[copied].durable.holds(w.witness.standing(), w.witness.chain(w.witness.standing()).unwrap_or(0)));
+    assert!(!w.may_harm(leader) && !w.may_harm(other));
+    assert!(w.look_after(), "the operator does as the agent is told");
+    w.must("it is a voter again", 90 * SECOND, |w| w.is_of_one_mind().is_ok());
+    w.run_to(w.at + 2 * SECOND);
+    assert!((0..3).all(|agent| w.may_harm(agent)));
+}
+
 /// All machines have new addresses, and those that are up first find each other and a leader: the one that comes last
 /// knows only old addresses, so the others must go on trying its name.
 #[test]
