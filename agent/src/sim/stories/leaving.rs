@@ -5,6 +5,7 @@ use crate::api::Code;
 use crate::sim::client::{End, Kind};
 use crate::sim::plan::{Action, MS, SECOND};
 use crate::sim::world::World;
+use quorate_raft::Configuration;
 
 /// The leader that was asked to leave is cut off with its own removal in the log, since nobody could take over from it.
 /// Its client hears nothing certain, a later leader carries the removal out, and the agent goes, for it could never come
@@ -158,4 +159,21 @@ fn a_removed_agent_is_told_by_a_member_that_it_knows() {
     w.act(&Action::Heal);
     w.must("it goes", 30 * SECOND, |w| w.counters.get("departed") == 1);
     w.converges(40 * SECOND);
+}
+
+/// While one of three is being removed, each of the two that stay is needed, so neither is harmed: what the leader commits by
+/// an acknowledgement that is on its way would be on no quorum of disks any more.
+#[test]
+fn no_half_of_a_joint_phase_loses_a_voter_that_it_needs() {
+    let mut w = World::formed(3);
+    w.appends(1);
+    w.must("all hold all", 5 * SECOND, |w| (0..3).all(|agent| w.may_harm(agent)));
+    let [leaves, stays, stays_too] = [0, 1, 2].map(|agent| w.machines[agent].node);
+    let joint = Configuration {
+        voters: [stays, stays_too].into(),
+        outgoing: [leaves, stays, stays_too].into(),
+        ..Configuration::default()
+    };
+    w.machines[1].configurations.insert(w.witness.standing() + 1, joint);
+    assert_eq!([1, 2].map(|agent| w.may_harm(agent)), [false, false]);
 }
