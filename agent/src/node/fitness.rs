@@ -13,7 +13,8 @@
 
 use super::Node;
 use super::handover::Why;
-use quorate_raft::{LogIndex, Mono, Now, Wall};
+use quorate_raft::{Configuration, LogIndex, Mono, NodeId, Now, Wall};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// A clock this far from the others is sick, in microseconds: far beyond what NTP leaves, far below what hurts.
@@ -87,9 +88,13 @@ impl Node {
         self.median_clock(now).map(|median| now.wall.0.saturating_sub(median.0))
     }
 
-    /// The median of the voters' clocks; none if no majority of them is heard.
+    /// The median of the voters' clocks; none if no majority of them is heard. While a group gives way to another, the lower
+    /// of both: who is left alone with its clock is so only when the change is done.
     pub(super) fn median_clock(&self, now: Now) -> Option<Wall> {
-        self.clocks.median(now, self.me.get(), self.raft.configuration().voters.iter().map(|v| v.get()))
+        let Configuration { voters, outgoing, .. } = self.raft.configuration();
+        let median = |set: &BTreeSet<NodeId>| self.clocks.median(now, self.me.get(), set.iter().map(|v| v.get()));
+        let next = median(voters)?;
+        if outgoing.is_empty() { Some(next) } else { Some(next.min(median(outgoing)?)) }
     }
 
     /// How far the clock of this voter is from the voters' median, for people, if that is too far.

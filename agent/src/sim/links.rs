@@ -53,16 +53,16 @@ impl World {
         })
     }
 
-    /// Of two processes on copies of one disk the later one is told from the earlier by those who know that. Whoever has
-    /// never met the earlier one could not, nor anybody while that is down: see the limits of the simulator.
+    /// Of two processes on copies of one disk the later one reaches those who are connected with the earlier, and by that can
+    /// tell the two apart; or who know it already. Nobody else could: see the limits of the simulator.
     fn may_meet(&self, who: usize, other: usize) -> bool {
-        let (me, other) = (&self.machines[who], self.machines[other].process.as_ref());
-        let (Some(mine), Some(other)) = (&me.process, other) else { return true };
+        let (me, there) = (&self.machines[who], self.machines[other].process.as_ref());
+        let (Some(mine), Some(there)) = (&me.process, there) else { return true };
         let twins = self.machines.iter().filter(|m| m.node == me.node && m.addr != me.addr);
         let earlier = twins.filter_map(|m| m.process.as_ref()).find(|twin| me.retired || twin.born < mine.born);
-        let known = other.met.get(&me.node).map(|(_, boot, _)| *boot);
+        let knows_me = there.met.get(&me.node).is_some_and(|(_, boot, _)| *boot == mine.boot);
         match earlier {
-            Some(twin) => known == Some(twin.boot) || known == Some(mine.boot),
+            Some(twin) => knows_me || (twin.paused_until <= self.at && self.reaches(other, there.life, me.node.get())),
             None => !me.retired,
         }
     }
@@ -103,7 +103,8 @@ impl World {
         }
         let there = self.machines.iter().position(|m| m.addr == addr && m.is_up());
         let open = |to: usize| self.network.is_open(machine, to) && self.network.is_open(to, machine);
-        let Some(to) = there.filter(|to| open(*to)) else {
+        let meet = |to: usize| self.may_meet(machine, to) && self.may_meet(to, machine);
+        let Some(to) = there.filter(|to| open(*to) && meet(*to)) else {
             return self.dial_failed(machine, life, dial, "the greeting broke off");
         };
         if to == machine {

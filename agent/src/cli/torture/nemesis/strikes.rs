@@ -101,7 +101,9 @@ impl Nemesis<'_> {
         };
         let (data, aside) = (self.fleet.agents[who].data.clone(), self.fleet.spare(&format!("aside-{number}")));
         let moved = |e| CliError::system("cannot move a directory", &e, "");
-        std::fs::rename(&data, &aside).map_err(moved)?;
+        // Copied, not renamed: the directory may lie on a file system of its own.
+        copy_dir(&data, &aside).map_err(moved)?;
+        self.lose_directory(who)?;
         copy_dir(&backup, &data).map_err(moved)?;
         self.fleet.start(who, false)?;
         Ok(Some(Ongoing::OldCopy(who, aside)))
