@@ -30,6 +30,7 @@ mod peers;
 mod questions;
 mod repair;
 mod replication;
+mod roles;
 mod room;
 mod spares;
 mod stages;

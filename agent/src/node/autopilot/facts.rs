@@ -1,0 +1,62 @@
+//! What is: who is alive, present, silent, healthy, here and caught up, as far as this leader can know.
+//!
+//! It only looks; nothing here decides anything. Ages are measured on the monotonic clock, from the moment this node
+//! began to lead at the earliest.
+
+use crate::node::Node;
+use quorate_membership::State;
+use quorate_raft::{Mono, NodeId, Status, mutant};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// A learner this close to the commit index counts as caught up, in entries.
+const CAUGHT_UP_ENTRIES: u64 = 64;
+
+impl Node {
+    pub(super) fn is_alive(&self, node: u64) -> bool {
+        node == self.me.get() || self.members.member(node).is_some_and(|m| m.state == State::Alive)
+    }
+
+    /// Alive in gossip and connected: its Hello proved who it is.
+    pub(super) fn is_present(&self, node: u64) -> bool {
+        node == self.me.get() || (self.is_alive(node) && self.peers.is_up(node))
+    }
+
+    /// How long nothing has been heard from this node, as far as this leader can know.
+    pub(in crate::node) fn silent_for(&self, now: Mono, status: &Status, node: NodeId) -> Duration {
+        if node == self.me {
+            return Duration::ZERO;
+        }
+        let raft = status.peers.get(&node).and_then(|p| p.last_heard);
+        let link = self.peers.last_up(node.get(), now);
+        let since = self.autopilot.leads_since.map(|(_, at)| at);
+        [raft, link, since].into_iter().flatten().max().map_or(Duration::ZERO, |at| now.since(at))
+    }
+
+    /// Answered within the last election timeout.
+    pub(in crate::node) fn is_healthy(&self, now: Mono, status: &Status, node: NodeId) -> bool {
+        let window = self.options.raft.election_timeout_max;
+        let heard = status.peers.get(&node).and_then(|p| p.last_heard);
+        node == self.me || heard.is_some_and(|at| now.since(at) <= window)
+    }
+
+    /// Answered within two heartbeats, and no connection of it was lost since.
+    pub(super) fn is_here(&self, now: Mono, status: &Status, node: NodeId) -> bool {
+        let heard = status.peers.get(&node).and_then(|p| p.last_heard);
+        let recent = heard.is_some_and(|at| now.since(at) <= self.options.raft.heartbeat * 2);
+        node == self.me || (recent && self.peers.is_up(node.get()))
+    }
+
+    /// Would a majority of these voters have answered within the last election timeout?
+    pub(in crate::node) fn is_healthy_majority(&self, now: Mono, status: &Status, voters: &BTreeSet<NodeId>) -> bool {
+        let well = voters.iter().filter(|v| self.is_healthy(now, status, **v)).count();
+        well > voters.len() / 2 || mutant!(StepWithoutMajority)
+    }
+
+    /// Holds everything that is committed, give or take what is on its way, and answered within two heartbeats.
+    pub(in crate::node) fn is_caught_up(&self, now: Mono, status: &Status, node: NodeId) -> bool {
+        let Some(peer) = status.peers.get(&node) else { return node == self.me };
+        let recent = peer.last_heard.is_some_and(|at| now.since(at) <= self.options.raft.heartbeat * 2);
+        peer.replicating && recent && peer.matched.0 + CAUGHT_UP_ENTRIES >= status.committed.0
+    }
+}

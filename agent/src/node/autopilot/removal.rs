@@ -1,0 +1,66 @@
+//! Out of the configuration: whoever asked to leave, was forgotten, or learned for another log.
+//!
+//! Nobody is removed here because gossip says so.
+
+use super::step::Step;
+use crate::machine::registry::Command;
+use crate::node::Node;
+use quorate_membership::State;
+use quorate_raft::{Configuration, Mono, NodeId, Now, Status, mutant};
+use std::collections::BTreeSet;
+
+impl Node {
+    /// Someone has left, or was superseded while it only learned: out of the configuration.
+    pub(super) fn removal_step(&mut self, now: Now, status: &Status) -> Option<Step> {
+        if let Some(node) = self.next_departure() {
+            let why = format!("{} asks to leave", self.name_of(node));
+            return Some(Step::Registry(Command::Depart { node }, why));
+        }
+        if let Some(command) = self.next_forgotten() {
+            return Some(Step::Registry(command, "forgetting a failed agent, as an operator asks".into()));
+        }
+        if let Some(step) = self.foreign_learner_step(status) {
+            return Some(step);
+        }
+        let configuration = &status.configuration;
+        let everyone = configuration.voters.iter().chain(&configuration.learners);
+        let failed = |n: u64| self.members.member(n).is_some_and(|m| m.state == State::Failed);
+        let is_to_go = |n: u64| self.registry.has_departed(n) || failed(n) && mutant!(RemovedByGossip);
+        let leaver = everyone.copied().find(|n| is_to_go(n.get()))?;
+        let (voters, learners) = self.without(now.mono, status, leaver)?;
+        // Fewer voters bear fewer losses, so each that counts must be here now: half a second ago is not enough.
+        let here = voters.iter().filter(|v| self.is_here(now.mono, status, **v)).count();
+        if here <= voters.len() / 2 && !mutant!(StepWithoutMajority) {
+            return None;
+        }
+        let how = if self.registry.is_forgotten(leaver.get()) { "is forgotten" } else { "is leaving" };
+        let why = format!("removing {}, which {how}", self.name_of(leaver.get()));
+        Some(Step::Change { voters, learners, why })
+    }
+
+    /// A newcomer that was added here and joined another log meanwhile will never catch up with this one.
+    fn foreign_learner_step(&self, status: &Status) -> Option<Step> {
+        let Configuration { voters, learners, .. } = &status.configuration;
+        let foreign = learners.iter().find(|n| self.is_of_another_log(n.get()))?;
+        let learners = learners.iter().copied().filter(|n| n != foreign).collect();
+        let why = format!("removing {}, which belongs to another log", self.name_of(foreign.get()));
+        Some(Step::Change { voters: voters.clone(), learners, why })
+    }
+
+    /// The configuration without this node, if that is safe: a sole voter hands its seat to a caught-up learner.
+    pub(in crate::node) fn without(
+        &self,
+        now: Mono,
+        status: &Status,
+        node: NodeId,
+    ) -> Option<(BTreeSet<NodeId>, BTreeSet<NodeId>)> {
+        let Configuration { mut voters, mut learners, .. } = status.configuration.clone();
+        learners.remove(&node);
+        if voters.remove(&node) && voters.is_empty() {
+            let heir = learners.iter().copied().find(|l| self.is_caught_up(now, status, *l))?;
+            learners.remove(&heir);
+            voters.insert(heir);
+        }
+        self.is_healthy_majority(now, status, &voters).then_some((voters, learners))
+    }
+}
