@@ -184,24 +184,7 @@ fn summary(totals: &Totals, jobs: usize, cpu: Option<f64>) {
     let wall = totals.took.as_secs_f64().max(1e-9);
     let cpu = cpu.filter(|cpu| *cpu > 0.0).unwrap_or(wall * jobs as f64);
     let seconds = totals.simulated_us as f64 / 1e6;
-    let of = |kinds: &[&str]| kinds.iter().map(|kind| totals.counters.get(kind)).sum::<u64>();
-    let storage = [
-        "syncs failed",
-        "reads failed",
-        "writes on a full disk",
-        "sectors lost",
-        "sectors torn",
-        "names lost",
-        "writes lost",
-        "writes misdirected",
-        "writes stale",
-        "bits rotted",
-        "copies started",
-        "older disks returned",
-        "slow-disk",
-        "hang-disk",
-        "wipe",
-    ];
+    let of = |kind| totals.counters.get(kind);
     println!("worlds                {:>12}   {} run twice", totals.worlds, totals.run_twice);
     println!("broke a promise       {:>12}", totals.failed);
     println!("time                  {:>12.1} minutes, {:.1} CPU minutes, {jobs} at once", wall / 60.0, cpu / 60.0);
@@ -217,14 +200,14 @@ fn summary(totals: &Totals, jobs: usize, cpu: Option<f64>) {
         31_557_600.0 / (seconds / cpu).max(1e-9) / 3600.0
     );
     println!("events                {:>12}   {:.0} a second and core", totals.events, totals.events as f64 / cpu);
-    println!("recoveries of a crash {:>12}", of(&["restarts on a used disk"]));
-    println!("configuration changes {:>12}", of(&["configurations"]));
-    println!("storage faults        {:>12}", of(&storage));
+    println!("recoveries of a crash {:>12}", of("restarts on a used disk"));
+    println!("configuration changes {:>12}", of("configurations"));
+    println!("storage faults        {:>12}", totals.counters.storage_faults());
     println!(
         "appends acked         {:>12}   unknown {}, refused {}",
-        of(&["appends acked"]),
-        of(&["appends unknown"]),
-        of(&["appends refused"])
+        of("appends acked"),
+        of("appends unknown"),
+        of("appends refused")
     );
 }
 

@@ -225,7 +225,7 @@ mod tests {
             format!("spiffe://{zone}/agent/a/b"),
             format!("spiffe://{zone}/agent/../a"),
             format!("spiffe://{zone}/client/a"),
-            format!("spiffe://{zone}/client/root/a"),
+            format!("spiffe://{zone}/client/owner/a"),
             format!("spiffe://{zone}/client/admin/a/"),
             format!("SPIFFE://{zone}/agent/a"),
             format!("https://{zone}/agent/a"),

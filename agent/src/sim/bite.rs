@@ -30,11 +30,11 @@ pub fn harness(mutant: Mutant) -> Harness {
         Mutant::UnreadableCompared => Harness::Stories("damage::a_guessed_term_is_no_agreement"),
         Mutant::BlindCutWithoutBar => Harness::Stories("damage::what_is_dropped_unread"),
         Mutant::UnreadableTold => Harness::Stories("damage::what_most_cannot_read"),
-        Mutant::RepairUnchained => Harness::Stories("repair::only_what_stood_there_is_taken"),
         Mutant::DamagedLeads => Harness::Stories("damage::a_node_that_cannot_read_its_log"),
-        // And these a rotten disk, or a peer that gives something else.
         // Nothing is ever read behind the end of an earlier life: only the length of the file tells.
         Mutant::TornTailKept => Harness::Stories("exact::a_torn_tail_is_cut_to_the_byte"),
+        // And these a rotten disk, or a peer that gives something else.
+        Mutant::RepairUnchained => Harness::Stories("repair::only_what_stood_there_is_taken"),
         Mutant::MiddleCut => Harness::Stories("damage::every_flipped_bit_is_named"),
         Mutant::ChecksumIgnored => Harness::Stories("damage::every_flipped_bit_is_named"),
         Mutant::ChecksumUnseeded => Harness::Stories("decode::a_frame_is_bound_to_its_place"),

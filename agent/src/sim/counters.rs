@@ -23,47 +23,8 @@ impl Role {
     const ALL: [Self; 4] = [Self::Leader, Self::Follower, Self::Learner, Self::Outside];
 }
 
-/// What faults do when they take effect. Each must happen often enough in a campaign, or the campaign shows little.
-pub const FAULTS: [&str; 60] = [
-    // Processes.
-    "crash",
-    "kill",
-    "torn in a call",
-    "crash-leader",
-    "crash-all",
-    "crash-loop",
-    "pause",
-    "stopped",
-    // The network.
-    "packets lost",
-    "datagrams lost",
-    "datagrams doubled",
-    "datagrams overtaken",
-    "frames late",
-    "cut",
-    "deaf",
-    "mute",
-    "isolate",
-    "isolate-leader",
-    "halves",
-    "bridge",
-    "ring",
-    "flap",
-    "frames stalled",
-    "reset",
-    "reset-in-frame",
-    "frames lost",
-    "slow-reader",
-    "queue full",
-    "gossip replayed",
-    "gossip replayed after a minute",
-    "lose-gossip",
-    // Clocks.
-    "clock ahead",
-    "clock back",
-    "clock off by 74 years",
-    "pace",
-    // Disks.
+/// Faults of disks, as they take effect.
+const OF_DISKS: &[&str] = &[
     "slow-disk",
     "hang-disk",
     "syncs failed",
@@ -77,20 +38,47 @@ pub const FAULTS: [&str; 60] = [
     "writes stale",
     "bits rotted",
     "copies started",
-    "copies refused",
     "older disks returned",
-    // Membership.
     "wipe",
-    "departed",
-    "forgotten",
-    "move",
-    "move-all",
-    "strangers refused",
-    "two formers",
+];
+
+/// What faults do when they take effect. Each must happen often enough in a campaign, or the campaign shows little.
+pub const FAULTS: [&[&str]; 6] = [
+    // Processes.
+    &["crash", "kill", "torn in a call", "crash-leader", "crash-all", "crash-loop", "pause", "stopped"],
+    // The network.
+    &[
+        "packets lost",
+        "datagrams lost",
+        "datagrams doubled",
+        "datagrams overtaken",
+        "frames late",
+        "cut",
+        "deaf",
+        "mute",
+        "isolate",
+        "isolate-leader",
+        "halves",
+        "bridge",
+        "ring",
+        "flap",
+        "frames stalled",
+        "reset",
+        "reset-in-frame",
+        "frames lost",
+        "slow-reader",
+        "queue full",
+        "gossip replayed",
+        "gossip replayed after a minute",
+        "lose-gossip",
+    ],
+    // Clocks.
+    &["clock ahead", "clock back", "clock off by 74 years", "pace"],
+    OF_DISKS,
+    // Membership.
+    &["copies refused", "departed", "forgotten", "move", "move-all", "strangers refused", "two formers"],
     // Clients.
-    "retried elsewhere",
-    "appends unknown",
-    "bites of slow readers",
+    &["retried elsewhere", "appends unknown", "bites of slow readers"],
 ];
 
 /// How often each kind of thing happened.
@@ -144,10 +132,21 @@ impl Counters {
         self.counts.iter().map(|(kind, n)| (*kind, *n))
     }
 
+    /// All kinds of faults.
+    fn faults() -> impl Iterator<Item = &'static str> {
+        FAULTS.into_iter().flatten().copied()
+    }
+
+    /// How many faults of disks took effect.
+    #[must_use]
+    pub fn storage_faults(&self) -> u64 {
+        OF_DISKS.iter().map(|kind| self.get(kind)).sum()
+    }
+
     /// The faults that took effect less often than this.
     #[must_use]
     pub fn rarer_than(&self, least: u64) -> Vec<&'static str> {
-        FAULTS.into_iter().filter(|kind| self.get(kind) < least).collect()
+        Self::faults().filter(|kind| self.get(kind) < least).collect()
     }
 
     /// A line for each fault: how often, to whom, and whether that is enough.
@@ -157,7 +156,7 @@ impl Counters {
             "{:<32} {:>9} {:>9} {:>9} {:>9} {:>9}  at least {least}\n",
             "fault that took effect", "all", "leader", "follower", "learner", "outside"
         );
-        for kind in FAULTS {
+        for kind in Self::faults() {
             let of = |role| match self.in_role(kind, role) {
                 0 => "-".to_owned(),
                 n => n.to_string(),

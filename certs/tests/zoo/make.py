@@ -234,7 +234,7 @@ def people(k):
     k.add("wildcard-dns", uri(AGENT, dns=(f"*.{ZONE}",)))
     k.add("address-too", uri(AGENT, other=("IP.1 = 127.0.0.1",)))
     k.add("client-with-dns", uri(f"spiffe://{ZONE}/client/admin/a1"))
-    k.add("client-of-no-role", k.leaf(san=names([f"spiffe://{ZONE}/client/root/a1"], [])))
+    k.add("client-of-no-role", k.leaf(san=names([f"spiffe://{ZONE}/client/owner/a1"], [])))
 
 
 def shapes(k):

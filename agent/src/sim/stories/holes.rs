@@ -57,6 +57,21 @@ impl World {
     }
 }
 
+/// Three agents, and a leader that is cut off and has a tail that nobody else holds: it, and how many entries all share.
+fn with_a_lonely_tail() -> (World, usize, u64) {
+    let mut w = World::formed(3);
+    w.fill(0, 5);
+    w.converges(10 * SECOND);
+    let old = w.leader().unwrap();
+    let shared = w.held(old);
+    w.act(&Action::Isolate { agent: old });
+    for _ in 0..5 {
+        w.begin_append(old, SECOND);
+    }
+    w.must("it has a tail of its own", SECOND, |w| w.held(old) >= shared + 2);
+    (w, old, shared)
+}
+
 /// What stands at a change of term is lost, with all that told of which term it was. The agent guesses no term into agreement,
 /// learns it with the repair, and goes on by it: its state is that of the others.
 #[test]
@@ -89,16 +104,7 @@ fn a_hole_over_a_change_of_term_is_learned_again() {
 /// the log cut behind what cannot be read.
 #[test]
 fn a_rotten_tail_that_nobody_holds_goes_as_a_whole() {
-    let mut w = World::formed(3);
-    w.fill(0, 5);
-    w.converges(10 * SECOND);
-    let old = w.leader().unwrap();
-    let shared = w.held(old);
-    w.act(&Action::Isolate { agent: old });
-    for _ in 0..5 {
-        w.begin_append(old, SECOND);
-    }
-    w.must("it has a tail of its own", SECOND, |w| w.held(old) >= shared + 2);
+    let (mut w, old, shared) = with_a_lonely_tail();
     w.act(&Action::Kill { agent: old, down_us: 3 * SECOND });
     w.must("another one leads", 5 * SECOND, |w| w.leader().is_some_and(|leader| leader != old));
     let other = w.leader().unwrap();
@@ -118,16 +124,7 @@ fn a_rotten_tail_that_nobody_holds_goes_as_a_whole() {
 /// and what rots in it meanwhile is named like all else, and goes with it.
 #[test]
 fn a_tail_that_waits_to_be_dropped_still_stands() {
-    let mut w = World::formed(3);
-    w.fill(0, 5);
-    w.converges(10 * SECOND);
-    let old = w.leader().unwrap();
-    let shared = w.held(old);
-    w.act(&Action::Isolate { agent: old });
-    for _ in 0..5 {
-        w.begin_append(old, SECOND);
-    }
-    w.must("it has a tail of its own", SECOND, |w| w.held(old) >= shared + 2);
+    let (mut w, old, shared) = with_a_lonely_tail();
     let tail = w.machines[old].durable.log.clone();
     w.leave_free(old, 0);
     w.must("another one leads", 5 * SECOND, |w| w.leader().is_some_and(|leader| leader != old));

@@ -6,7 +6,7 @@ use crate::wal::sim::SimDisk;
 use crate::{HardState, PersistTicket};
 
 /// Six entries of one size, on disk, and an open log.
-fn six() -> (SimDisk, Opened, Vec<Entry>) {
+pub(super) fn six() -> (SimDisk, Opened, Vec<Entry>) {
     let disk = SimDisk::new(1);
     create(&disk.attach(), meta()).unwrap();
     let mut log = open(disk.attach(), small(1)).unwrap();

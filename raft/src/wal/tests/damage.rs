@@ -4,23 +4,9 @@ use super::*;
 use crate::HardState;
 use crate::wal::sim::{Injection, Op, SimDisk};
 
-/// Several segments, one truncation, group commits of several frames; everything is durable, the last sync included.
+/// A life and its log after a power loss.
 fn written() -> (SimDisk, Vec<Entry>) {
-    let disk = SimDisk::new(3);
-    create(&disk.attach(), meta()).unwrap();
-    let mut log = open(disk.attach(), small(1)).unwrap();
-    let mut entries = chain_of(None, 1, [200; 30]);
-    for group in entries.chunks(3) {
-        log.writer.write(&append(group.to_vec())).unwrap();
-        log.writer.sync().unwrap();
-    }
-    entries.truncate(25);
-    let more = chain_of(entries.last().map(|e| *e.header()), 2, [333, 20, 700, 61]);
-    let truncate_from = Some(LogIndex(26));
-    log.writer.write(&Batch { truncate_from, ..append(more.clone()) }).unwrap();
-    log.writer.sync().unwrap();
-    entries.extend(more);
-    drop(log);
+    let (disk, entries) = super::heal::first_life();
     disk.crash_keeping(|_| false);
     (disk, entries)
 }

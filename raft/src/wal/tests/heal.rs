@@ -169,9 +169,8 @@ pub(super) fn segments(disk: &SimDisk) -> Vec<String> {
     disk.names().into_iter().filter(|n| n.ends_with(".wal")).collect()
 }
 
-/// Several segments of two terms with control entries, one truncation, one segment of an earlier life; all of it acked.
-/// The last batch is covered by a clean close, an idle mark or nothing.
-pub(super) fn life(end: End) -> (SimDisk, Truth) {
+/// Several segments, one truncation, group commits of several frames; everything is durable, the last sync included.
+pub(super) fn first_life() -> (SimDisk, Vec<Entry>) {
     let disk = SimDisk::new(3);
     create(&disk.attach(), meta()).unwrap();
     let mut log = open(disk.attach(), small(1)).unwrap();
@@ -186,6 +185,13 @@ pub(super) fn life(end: End) -> (SimDisk, Truth) {
     log.writer.sync().unwrap();
     entries.extend(more);
     drop(log);
+    (disk, entries)
+}
+
+/// Several segments of two terms with control entries, one truncation, one segment of an earlier life; all of it acked.
+/// The last batch is covered by a clean close, an idle mark or nothing.
+pub(super) fn life(end: End) -> (SimDisk, Truth) {
+    let (disk, mut entries) = first_life();
     let mut log = open(disk.attach(), small(2)).unwrap();
     let term = Some(crate::HardState { term: Term(4), vote: None });
     log.writer.write(&Batch { hard_state: term, ..Batch::default() }).unwrap();

@@ -61,12 +61,7 @@ fn only_what_stood_there_is_taken() {
 /// What this life wrote and is damaged while it still takes frames: it takes no more, and is made good.
 #[test]
 fn the_active_segment_is_repaired() {
-    let disk = SimDisk::new(1);
-    create(&disk.attach(), meta()).unwrap();
-    let mut log = open(disk.attach(), small(1)).unwrap();
-    let entries = chain_of(None, 1, [100; 6]);
-    log.writer.write(&append(entries.clone())).unwrap();
-    log.writer.sync().unwrap();
+    let (disk, mut log, entries) = super::cut::six();
     let frame = frame::framed_len(ENTRY_HEADER_BYTES + 100);
     disk.flip_bit(&segments(&disk)[0], 4096 + 2 * frame + 60, 1);
     assert!(log.reader.read(LogIndex(3), LogIndex(3), 0).is_err());
