@@ -5,6 +5,7 @@
 //! kind 0    nothing: the answer to what was refused
 //! kind 1    table: entry*                         asks for a table, and answers one
 //! kind 2    one gossip datagram (see `packet`)    asks for a datagram, and answers one
+//! kind 16   accusation: identity | incarnation u16          it does not answer me, in this incarnation; you? Answer: nothing
 //! entry     identity | incarnation u16 | state u8 | age u32, seconds in this state | record (0, or 1 and the record)
 //! ```
 //!
@@ -15,6 +16,7 @@ use crate::entry::Seen;
 use crate::record::Record;
 use crate::wire::{self, Malformed};
 use bytes::{Buf, BufMut};
+use foca::State;
 
 const VERSION: u8 = 1;
 
@@ -31,6 +33,16 @@ pub(crate) enum Message {
     Nothing,
     Table(Vec<Row>),
     Datagram(Vec<u8>),
+    /// Of this member, in this incarnation, the sender gets no answer.
+    Accusation(Seen),
+}
+
+/// What this node has found about a member, for who shall find the same or not.
+pub(crate) fn accusation(suspected: &Seen) -> Vec<u8> {
+    let mut out = vec![VERSION, 16];
+    put_identity(&mut out, &suspected.identity);
+    out.put_u16(suspected.incarnation);
+    out
 }
 
 pub(crate) fn nothing() -> Vec<u8> {
@@ -93,6 +105,13 @@ pub(crate) fn decode(mut bytes: &[u8]) -> wire::Result<Message> {
             Ok(Message::Table(rows))
         }
         2 => Ok(Message::Datagram(bytes.to_vec())),
+        16 => {
+            let (identity, incarnation) = (get_identity(&mut bytes)?, wire::get_u16(&mut bytes)?);
+            if bytes.has_remaining() {
+                return Err(Malformed("bytes after an accusation"));
+            }
+            Ok(Message::Accusation(Seen { identity, incarnation, liveness: State::Suspect }))
+        }
         _ => Err(Malformed("unknown kind of exchange")),
     }
 }

@@ -4,11 +4,14 @@
 
 use crate::entry::Seen;
 use crate::hearsay::{Worth, is_beyond};
+use crate::identity::Identity;
 use crate::io::Output;
 use crate::lie::Lie;
 use crate::membership::Membership;
 use crate::packet::{self, FocaPacket};
+use crate::swim::Way;
 use foca::{Message, State};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The first wait between two renewals; it doubles up to [`RENEW_WAIT_MAX`], and starts again after a calm of that.
@@ -17,7 +20,7 @@ const RENEW_WAIT_MAX: Duration = Duration::from_secs(60);
 
 impl Membership {
     /// A datagram came.
-    pub(crate) fn hear(&mut self, from: u64, bytes: &[u8]) {
+    pub(crate) fn hear(&mut self, from: u64, bytes: &[u8], way: Way) {
         if self.departed {
             return;
         }
@@ -59,15 +62,31 @@ impl Membership {
             packet::foca_bytes(bytes)
         };
         let known = self.roster.get(from).and_then(|entry| entry.seen);
-        let scan = !packet.foca.members.is_empty()
-            || known.is_none_or(|seen| {
-                seen.identity != src
-                    || seen.incarnation != packet.foca.header.src_incarnation
-                    || seen.liveness != State::Alive
-            });
-        let mut effects = self.swim.hear(&packet.foca.header, foca_bytes);
-        effects.scan |= scan;
+        let header = &packet.foca.header;
+        let mut changed: BTreeSet<u64> = packet.foca.members.iter().map(|member| member.id().node).collect();
+        if known != Some(Seen { identity: src, incarnation: header.src_incarnation, liveness: State::Alive }) {
+            changed.insert(from);
+        }
+        let mut effects = self.swim.hear(header, foca_bytes, way);
+        effects.changed.append(&mut changed);
+        self.answered(from);
+        match header.message {
+            Message::Ack(_) if way == Way::Datagram => self.paths_passed(from),
+            Message::PingReq { .. } => self.nod(from, src),
+            _ => {}
+        }
         self.carry_out(effects);
+    }
+
+    /// Who asks this node to probe another shall know that it was heard, whatever becomes of that (Lifeguard's nack).
+    fn nod(&mut self, to: u64, identity: Identity) {
+        let Some(addr) = self.roster.get(to).filter(|entry| entry.is_present()).map(|entry| entry.member.addr) else {
+            return;
+        };
+        if let Some(nod) = self.swim.nod(identity) {
+            self.counters.datagrams_sent += 1;
+            self.outbox.push_back(Output::Datagram { to, addr, bytes: packet::wrap(&nod) });
+        }
     }
 
     /// Takes out what must not reach foca; says whether there was anything, or nothing if no part may reach it.
@@ -160,6 +179,7 @@ impl Membership {
     /// This node came back from the dead: those who can hear it are told so, for foca does not know who they are.
     pub(crate) fn renewed(&mut self) {
         self.counters.renewals += 1;
+        self.had_to_refute();
         let calm = self.now.mono >= self.renew_from.after(RENEW_WAIT_MAX);
         self.renew_wait =
             if calm { RENEW_WAIT_MIN } else { (self.renew_wait * 2).clamp(RENEW_WAIT_MIN, RENEW_WAIT_MAX) };
@@ -178,7 +198,8 @@ impl Membership {
     pub(crate) fn repeat_probe(&mut self, timer: &crate::timers::FocaTimer) {
         let Some((target, ping)) = self.swim.unanswered(timer) else { return };
         let Some(entry) = self.roster.get(target.node).filter(|entry| entry.is_present()) else { return };
-        let bytes = crate::exchange::datagram(&packet::wrap(ping));
+        let ping = entry.seen.and_then(|seen| packet::with_suspicion(ping, &seen)).unwrap_or_else(|| ping.to_vec());
+        let bytes = crate::exchange::datagram(&packet::wrap(&ping));
         let addr = entry.member.addr;
         self.counters.probes_repeated += 1;
         self.outbox.push_back(Output::Exchange { to: target.node, addr, bytes });

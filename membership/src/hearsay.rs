@@ -20,7 +20,7 @@ const INCARNATION_JUMP_MAX: u16 = 1 << 12;
 /// A suspicion of which a member has known for this share of its time may be ended by others.
 const HEARD_IN_TIME: u32 = 2;
 /// Where more members than this are present on the word of others alone, probes of the real ones may be late.
-const UNPROVEN_MANY: usize = 16;
+pub(crate) const UNPROVEN_MANY: usize = 16;
 /// How long it takes before this node tells again, unasked, what it really says of itself.
 const SPEAK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -138,10 +138,5 @@ impl Membership {
             self.speak_from = self.now.mono.after(SPEAK_AGAIN);
             self.exchange_with(to);
         }
-    }
-
-    /// How long a suspect has to answer among so many members.
-    fn suspicion(&self) -> Duration {
-        self.options.suspicion.mul_f64((self.roster.present().max(10) as f64).log10())
     }
 }

@@ -164,6 +164,10 @@ pub enum Event {
     Left(Member),
     /// It was gone for so long that it is now forgotten.
     Reaped(Member),
+    /// No datagram to it is answered, while streams with it work.
+    DatagramsBlocked(Member),
+    /// Datagrams with it work again.
+    DatagramsPass(Member),
     /// These present members claim one name. Nothing is resolved here.
     NameConflict {
         /// The name.

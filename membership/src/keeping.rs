@@ -27,14 +27,32 @@ const FORGOTTEN_MAX: usize = 4096;
 const FAREWELLS_MAX: usize = 3;
 
 impl Membership {
-    /// A process that was not run for a while missed the answers to its probes: that time does not count.
+    /// A process that was not run for a while missed the answers to its probes: that time does not count, and those that
+    /// have come meanwhile are heard first.
     pub(crate) fn forgive_own_sleep(&mut self) {
-        let tolerance = (self.options.probe_period * 2).max(Duration::from_secs(1));
-        if let Some(first) = self.timers.first_foca()
-            && self.now.mono > first.after(tolerance)
-        {
+        let now = self.now.mono;
+        let Some(first) = self.timers.first_judging() else { return };
+        let late = now.since(first);
+        if late <= self.options.probe_timeout {
+            return;
+        }
+        self.health.worse(1);
+        let is_stall = late > (self.options.probe_period * 2).max(Duration::from_secs(1));
+        // A process that is always a little late must judge at some time.
+        if !is_stall && now < self.forgiven.after(self.options.probe_period * 2) {
+            return;
+        }
+        self.forgiven = now;
+        let by = late + self.options.probe_timeout;
+        self.timers.postpone_judging(by);
+        self.postpone_judgements(by);
+        if is_stall {
             self.counters.stalls += 1;
-            self.timers.postpone_foca(self.now.mono.since(first));
+            // What do the others say of it? Who is suspected answers.
+            let others = self.roster.others().map(|entry| entry.member.node).collect();
+            for node in self.choose(others, ASKED_MAX) {
+                self.exchange_with(node);
+            }
         }
     }
 
@@ -53,6 +71,9 @@ impl Membership {
                 Due::Introduce => self.introduce_overdue(),
                 Due::Leave => self.leave_further(),
                 Due::Doubt => self.end_doubts(),
+                Due::Suspicion => self.look_into_suspicions(),
+                Due::Watch => self.watch(),
+                Due::Paths => self.try_paths(),
                 Due::Reap => self.reap(),
             }
         }
@@ -72,6 +93,11 @@ impl Membership {
         } else if !self.timers.is_set(Due::Gossip) {
             let next = self.last_gossip.map_or(now, |last| last.after(self.options.gossip_interval).max(now));
             self.timers.set(Due::Gossip, next);
+        }
+        if alone || self.departed {
+            self.timers.clear(Due::Watch);
+        } else if !self.timers.is_set(Due::Watch) {
+            self.timers.set(Due::Watch, now);
         }
         if alone || self.departed {
             self.timers.clear(Due::Exchange);
@@ -117,7 +143,7 @@ impl Membership {
     }
 
     /// Some of these nodes, in random order.
-    fn choose(&mut self, mut nodes: Vec<u64>, count: usize) -> Vec<u64> {
+    pub(crate) fn choose(&mut self, mut nodes: Vec<u64>, count: usize) -> Vec<u64> {
         let count = count.min(nodes.len());
         for i in 0..count {
             let j = self.rng.random_range(i..nodes.len());

@@ -15,7 +15,10 @@
 //! - **probes repeated over a stream** when their datagram got no answer, so that loss looks like loss;
 //! - **reconnection**: foca stops all timers when nobody is left, so two nodes that were cut apart would stay apart;
 //! - at least eight transmissions of each piece of news, however small the cluster;
-//! - patience with itself: a process that slept judges nobody by what it missed.
+//! - patience with itself (Lifeguard): a process that slept judges nobody by what it missed, one that others do not hear
+//!   probes more slowly, and a suspect has long to answer unless others find by themselves that it does not;
+//! - a watch over the next member in the ring of ids, so that no failure waits for a random probe;
+//! - names for paths that lose datagrams while streams work.
 //!
 //! Who is who is proven by the caller's handshake ([`Input::Contact`]); a datagram speaks only for the connection it
 //! came on, and whatever is said about others is hearsay: [`Member::proven`] tells which is which.
@@ -29,28 +32,34 @@ mod doubt;
 mod entry;
 mod error;
 mod exchange;
+mod health;
 mod hearing;
 mod hearsay;
 mod identity;
 mod io;
+mod judging;
 mod keeping;
 mod lie;
 mod member;
 mod membership;
 mod options;
 mod packet;
+mod paths;
 mod record;
 mod roster;
 mod status;
+mod suspicion;
 mod swim;
 mod tables;
 mod tags;
 mod timers;
 mod types;
+mod watch;
 mod wire;
 
 pub use bounds::{KEY_BYTES_MAX, TAGS_BYTES_MAX, TAGS_MAX, VALUE_BYTES_MAX};
 pub use error::Error;
+pub use health::HEALTH_MAX;
 pub use io::{Event, Input, Output};
 pub use lie::Lie;
 pub use member::{Member, NAME_BYTES_MAX, State, VERSION_BYTES_MAX};

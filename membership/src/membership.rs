@@ -4,21 +4,25 @@
 
 use crate::broadcast::Broadcasts;
 use crate::doubt::Doubt;
-use crate::entry::{Contact, is_dialable};
+use crate::entry::{Contact, Seen, is_dialable};
 use crate::error::Error;
+use crate::health::Health;
 use crate::identity::Identity;
 use crate::io::{Event, Input, Output};
 use crate::lie::Lie;
 use crate::member::{Member, State, is_name, is_version};
 use crate::options::{EXCHANGE_WAIT_MIN, Options};
 use crate::packet;
+use crate::paths::Paths;
 use crate::record::{LAMPORT_HEARD_MAX, LAMPORT_LIMIT, RECORD_JUMP_MAX, Record};
 use crate::roster::{Merge, Roster};
 use crate::status::{Counters, Counts, Phase, Status};
-use crate::swim::{Effects, Swim};
+use crate::suspicion::Suspicion;
+use crate::swim::{Effects, Swim, Way};
 use crate::tags::Tags;
-use crate::timers::{Due, Timers};
+use crate::timers::{Due, FocaTimer, Timers};
 use crate::types::{Life, Mono, Now};
+use crate::watch::Watch;
 use foca::Message;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -78,6 +82,15 @@ pub struct Membership {
     pub(crate) speak_from: Mono,
     /// Members that others have declared failed and this node only suspects; at most one each.
     pub(crate) doubts: BTreeMap<u64, Doubt>,
+    /// What this node itself looks into; at most one for each member.
+    pub(crate) suspicions: BTreeMap<u64, Suspicion>,
+    pub(crate) health: Health,
+    pub(crate) watch: Watch,
+    pub(crate) paths: Paths,
+    /// When it last forgave itself that it had not run in time.
+    pub(crate) forgiven: Mono,
+    /// Refuting counts against its own health again from then on.
+    pub(crate) refuted_from: Mono,
     pub(crate) last_gossip: Option<Mono>,
     /// The next wait between two exchanges: short after joining, when everybody's table still fills.
     pub(crate) exchange_wait: Duration,
@@ -147,6 +160,12 @@ impl Membership {
             outbid_from: Mono(0),
             speak_from: Mono(0),
             doubts: BTreeMap::new(),
+            suspicions: BTreeMap::new(),
+            health: Health::default(),
+            watch: Watch::default(),
+            paths: Paths::default(),
+            forgiven: Mono(0),
+            refuted_from: Mono(0),
             last_gossip: None,
             exchange_wait: EXCHANGE_WAIT_MIN,
             table_cursor: 0,
@@ -171,7 +190,7 @@ impl Membership {
         self.roster.listen_to(input.speaker());
         match input {
             Input::Timeout => {}
-            Input::Datagram { from, bytes } => self.hear(from, &bytes),
+            Input::Datagram { from, bytes } => self.hear(from, &bytes, Way::Datagram),
             Input::Contact { node, name, addr, epoch, boot, version } => {
                 self.contact(node, Contact { life: Life { epoch, boot }, name, addr, version });
             }
@@ -237,6 +256,17 @@ impl Membership {
         self.lamport
     }
 
+    /// How far this node mistrusts its own view of the others: 0 is well, [`HEALTH_MAX`](crate::HEALTH_MAX) worst.
+    #[must_use]
+    pub fn health(&self) -> u8 {
+        self.health.score()
+    }
+
+    /// Members of which no datagram gets an answer through, while streams with them work.
+    pub fn datagrams_blocked(&self) -> impl Iterator<Item = &Member> {
+        self.paths.blocked().filter_map(|node| self.member(node))
+    }
+
     /// A picture for people, metrics and policies.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -257,6 +287,8 @@ impl Membership {
             lamport: self.lamport,
             counts,
             members: self.members().cloned().collect(),
+            health: self.health.score(),
+            datagrams_blocked: self.paths.blocked().collect(),
             name_conflicts: self.roster.name_conflicts(),
             updates_backlog: self.swim.backlog(),
             records_backlog: self.broadcasts.len(),
@@ -337,10 +369,11 @@ impl Membership {
         if !was_present || self.roster.present() <= SMALL_CLUSTER {
             self.exchange_with(node);
         }
+        self.ask_again(node);
     }
 
     /// Whether this node is to do what would be too much if all did it: always among few members, else by chance.
-    fn is_one_of_few(&mut self) -> bool {
+    pub(crate) fn is_one_of_few(&mut self) -> bool {
         let present = self.roster.present();
         present <= SMALL_CLUSTER || self.rng.random_range(0..present) < self.options.fanout
     }
@@ -424,22 +457,44 @@ impl Membership {
 
     /// Carries out what foca wants, and takes over what changed in its table.
     pub(crate) fn carry_out(&mut self, effects: Effects) {
+        let mut failed = Vec::new();
         for (after, timer) in effects.timers {
+            let after = match timer {
+                // foca would let each suspect wait as long as the next; here it depends on who else finds the same.
+                FocaTimer::ChangeSuspectToDown { member_id, incarnation, .. } => {
+                    failed.push((member_id, incarnation));
+                    continue;
+                }
+                FocaTimer::ProbeRandomMember(_) | FocaTimer::SendIndirectProbe { .. } => self.health.stretch(after),
+                _ => after,
+            };
             self.timers.push_foca(self.now.mono.after(after), timer);
         }
         if effects.renewed {
             self.renewed();
         }
-        if effects.scan {
-            let forgotten = &self.forgotten;
-            let mut seen: Vec<_> = self.swim.seen().filter(|seen| !forgotten.contains(&seen.identity.node)).collect();
+        let (changed, forgotten) = (&effects.changed, &self.forgotten);
+        if effects.changed_any || !changed.is_empty() {
+            let is_news = |seen: &Seen| effects.changed_any || changed.contains(&seen.identity.node);
+            let is_news = |seen: &Seen| is_news(seen) && !forgotten.contains(&seen.identity.node);
+            let mut seen: Vec<_> = self.swim.seen().filter(is_news).collect();
             seen.sort_unstable_by_key(|seen| seen.identity.node);
             for seen in seen {
                 self.roster.observe(seen, self.now);
             }
         }
-        if self.roster.get(self.me).and_then(|entry| entry.seen) != Some(self.swim.me()) {
+        let me = self.roster.get(self.me).and_then(|entry| entry.seen);
+        if me != Some(self.swim.me()) {
+            if me.is_some_and(|me| self.swim.incarnation() > me.incarnation) {
+                self.had_to_refute();
+            }
             self.roster.observe(self.swim.me(), self.now);
+        }
+        if let Some(ended) = effects.ended {
+            self.probe_ended(&ended);
+        }
+        for (identity, incarnation) in failed {
+            self.own_probe_failed(identity, incarnation);
         }
         for (header, foca) in effects.packets {
             let to = header.dst.node;
@@ -447,7 +502,10 @@ impl Membership {
             let Some(entry) = self.roster.get(to).filter(|entry| entry.seen.is_some()) else { continue };
             let addr = entry.member.addr;
             let present = entry.is_present();
-            let mut bytes = packet::wrap(&foca);
+            // The accused is told at once (Lifeguard's buddy system): it must not depend on what foca has room for.
+            let is_ping = matches!(header.message, Message::Ping(_) | Message::IndirectPing { .. });
+            let told = entry.seen.filter(|_| is_ping).and_then(|seen| packet::with_suspicion(&foca, &seen));
+            let mut bytes = packet::wrap(told.as_ref().unwrap_or(&foca));
             if header.message == Message::Announce {
                 if let Some(record) = self.roster.get(self.me).and_then(|entry| entry.record.as_ref()) {
                     packet::append(&mut bytes, &record.to_bytes());
@@ -463,13 +521,9 @@ impl Membership {
     /// Turns what the roster derived into outputs.
     fn tell(&mut self) {
         for event in self.roster.drain_events() {
-            if let Event::Suspected(member) = &event
-                && !self.departed
-                && self.is_one_of_few()
-            {
-                // It may only have missed some datagrams: a table over a stream tells it of the suspicion, and its own
-                // table comes back with the answer to it.
-                self.exchange_with(member.node);
+            if let Event::Suspected(member) = &event {
+                // It may only have missed some datagrams.
+                self.is_suspected(member.node);
             }
             self.outbox.push_back(Output::Event(event));
         }

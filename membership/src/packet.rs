@@ -9,11 +9,12 @@
 //! be taken out.
 
 use crate::codec::PacketCodec;
+use crate::entry::Seen;
 use crate::identity::Identity;
 use crate::record::Record;
 use crate::wire::{self, Malformed};
 use bytes::{Buf, BufMut};
-use foca::{Codec, Header, Member, Message};
+use foca::{Codec, Header, Member, Message, State};
 
 /// The size no gossip datagram exceeds, in bytes: what QUIC carries in one packet of 1200 bytes with the longest
 /// connection ids. The same in the whole cluster, so it is not an option.
@@ -117,6 +118,26 @@ fn decode_foca(mut bytes: &[u8]) -> wire::Result<FocaPacket> {
         return Err(Malformed("bytes after the members"));
     }
     Ok(FocaPacket { header, members })
+}
+
+/// The same packet, telling a suspect that it is one if foca left that out, so that its answer is a refutation; nothing if
+/// there is no need.
+pub(crate) fn with_suspicion(foca: &[u8], seen: &Seen) -> Option<Vec<u8>> {
+    if seen.liveness != State::Suspect {
+        return None;
+    }
+    let mut packet = decode_foca(foca).ok()?;
+    if packet.members.iter().any(|member| *member.id() == seen.identity) {
+        return None;
+    }
+    packet.members.insert(0, Member::new(seen.identity, seen.incarnation, State::Suspect));
+    let mut bytes = packet.encode().ok()?;
+    while bytes.len() > FOCA_BYTES_MAX {
+        // What is left out was taken for sent; it is sent several times, and exchanges carry it.
+        packet.members.pop()?;
+        bytes = packet.encode().ok()?;
+    }
+    Some(bytes)
 }
 
 /// The header of a packet that our own foca made.

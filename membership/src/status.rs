@@ -44,6 +44,8 @@ pub struct Counters {
     pub exchanges: u64,
     /// Probes repeated over a stream because no answer came to the datagram.
     pub probes_repeated: u64,
+    /// Members asked over a stream, apart from probes, whether they are there.
+    pub questions: u64,
     /// How often this node had to come back after others had declared it failed.
     pub renewals: u64,
     /// How often it was asleep for so long that it did not trust its own view of the others.
@@ -65,6 +67,10 @@ pub struct Status {
     pub counts: Counts,
     /// All members by node id, this node included.
     pub members: Vec<Member>,
+    /// How far this node mistrusts its own view: 0 is well, 8 worst. Its probes take 1 + this times as long.
+    pub health: u8,
+    /// Present members whose datagrams get lost, in one direction or both, while streams with them work.
+    pub datagrams_blocked: Vec<u64>,
     /// Names that more than one present member claims.
     pub name_conflicts: BTreeMap<String, Vec<u64>>,
     /// foca's updates on their way.

@@ -10,6 +10,7 @@ use crate::packet;
 use crate::timers::FocaTimer;
 use foca::{Foca, Header, Incarnation, Member, Message, NoCustomBroadcast, Notification, State};
 use rand::rngs::SmallRng;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// What foca wants done.
@@ -17,17 +18,24 @@ use std::time::Duration;
 pub(crate) struct Effects {
     pub(crate) packets: Vec<(Header<Identity>, Vec<u8>)>,
     pub(crate) timers: Vec<(Duration, FocaTimer)>,
-    /// The table of foca may have changed.
-    pub(crate) scan: bool,
+    /// Of these nodes foca's table may have changed.
+    pub(crate) changed: BTreeSet<u64>,
+    /// Of any node.
+    pub(crate) changed_any: bool,
+    /// A probe is over.
+    pub(crate) ended: Option<Ended>,
     /// Others had declared this node failed; it came back under the next bump.
     pub(crate) renewed: bool,
 }
 
 impl foca::Runtime<Identity> for Effects {
     fn notify(&mut self, notification: Notification<'_, Identity>) {
-        self.scan = true;
-        if let Notification::Rejoin(_) = notification {
-            self.renewed = true;
+        match notification {
+            Notification::Rejoin(_) => self.renewed = true,
+            Notification::MemberUp(id) | Notification::MemberDown(id) | Notification::Rename(_, id) => {
+                self.changed.insert(id.node);
+            }
+            _ => {}
         }
     }
 
@@ -42,13 +50,66 @@ impl foca::Runtime<Identity> for Effects {
     }
 }
 
+/// Which way something came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Datagram,
+    Stream,
+}
+
+/// What became of a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ended {
+    pub(crate) target: u64,
+    /// It answered itself.
+    pub(crate) answered: Option<Way>,
+    /// It answered somebody else.
+    pub(crate) relayed: bool,
+    /// How many of those who were asked to probe it said nothing at all; nothing if nobody was asked.
+    pub(crate) silent_helpers: Option<usize>,
+}
+
 /// The probe under way: foca does not tell, but its packets do.
 #[derive(Debug)]
 struct Probe {
     target: Identity,
     number: u8,
     packet: Vec<u8>,
-    answered: bool,
+    answered: Option<Way>,
+    relayed: bool,
+    /// Who was asked to probe it, and whether it was heard since.
+    helpers: BTreeMap<u64, bool>,
+}
+
+impl Probe {
+    fn new(target: Identity, number: u8, packet: Vec<u8>) -> Self {
+        Self { target, number, packet, answered: None, relayed: false, helpers: BTreeMap::new() }
+    }
+
+    fn hear(&mut self, header: &Header<Identity>, way: Way) {
+        if let Some(heard) = self.helpers.get_mut(&header.src.node) {
+            *heard = true;
+        }
+        match &header.message {
+            Message::Ack(number) if *number == self.number && header.src == self.target => {
+                self.answered.get_or_insert(way);
+            }
+            Message::ForwardedAck { origin, probe_number } => {
+                self.relayed |= *probe_number == self.number && *origin == self.target;
+            }
+            _ => {}
+        }
+    }
+
+    fn end(&self) -> Ended {
+        let silent = self.helpers.values().filter(|heard| !**heard).count();
+        Ended {
+            target: self.target.node,
+            answered: self.answered,
+            relayed: self.relayed,
+            silent_helpers: (!self.helpers.is_empty()).then_some(silent),
+        }
+    }
 }
 
 pub(crate) struct Swim {
@@ -101,7 +162,7 @@ impl Swim {
         let before = *self.foca.identity();
         if call(self, &mut effects).is_err() {
             // Nothing that the conductor lets through should fail; what a call did before it failed stands.
-            effects.scan = true;
+            effects.changed_any = true;
         }
         if before != *self.foca.identity() {
             self.incarnation = 0;
@@ -115,44 +176,76 @@ impl Swim {
             if header.src == *self.foca.identity() {
                 self.incarnation = self.incarnation.max(header.src_incarnation);
             }
-            if let Message::Ping(number) = header.message {
-                self.probe = Some(Probe { target: header.dst, number, packet: packet.clone(), answered: false });
+            match header.message {
+                Message::Ping(number) => self.probe = Some(Probe::new(header.dst, number, packet.clone())),
+                Message::PingReq { .. } => {
+                    if let Some(probe) = &mut self.probe {
+                        probe.helpers.insert(header.dst.node, false);
+                    }
+                }
+                _ => {}
             }
         }
         effects
     }
 
     /// A packet that was read and found honest.
-    pub(crate) fn hear(&mut self, header: &Header<Identity>, bytes: &[u8]) -> Effects {
-        if let (Message::Ack(number), Some(probe)) = (&header.message, &mut self.probe)
-            && probe.number == *number
-            && probe.target == header.src
-        {
-            probe.answered = true;
+    pub(crate) fn hear(&mut self, header: &Header<Identity>, bytes: &[u8], way: Way) -> Effects {
+        if let Some(probe) = &mut self.probe {
+            probe.hear(header, way);
         }
         self.run(|swim, effects| swim.foca.handle_data(bytes, effects))
     }
 
     pub(crate) fn timer(&mut self, timer: FocaTimer) -> Effects {
-        if let FocaTimer::ChangeSuspectToDown { member_id, incarnation, .. } = &timer {
-            // foca 2.0 tells a suspect that it is down when its time is over, even if it has answered by then: the
-            // member would renew itself for nothing.
-            let mut members = self.foca.iter_membership_state();
-            if !members.any(|member| member.id() == member_id && member.incarnation() == *incarnation) {
-                return Effects::default();
+        let probed = if let FocaTimer::ProbeRandomMember(_) = timer { self.probe.take() } else { None };
+        let mut effects = self.run(|swim, effects| swim.foca.handle_timer(timer, effects));
+        if let Some(probed) = probed {
+            if self.probe.is_none() {
+                // A timer of an earlier turn: this one goes on.
+                self.probe = Some(probed);
+            } else {
+                effects.changed.insert(probed.target.node);
+                effects.ended = Some(probed.end());
             }
         }
-        let scan = matches!(timer, FocaTimer::ProbeRandomMember(_) | FocaTimer::ChangeSuspectToDown { .. });
-        let mut effects = self.run(|swim, effects| swim.foca.handle_timer(timer, effects));
-        effects.scan |= scan;
         effects
+    }
+
+    /// A packet of our own making: a message with these updates, and nothing that foca would add.
+    fn bare(&self, dst: Identity, message: Message<Identity>, members: Vec<Member<Identity>>) -> Option<Vec<u8>> {
+        let header = Header { src: *self.foca.identity(), src_incarnation: self.incarnation, dst, message };
+        packet::FocaPacket { header, members }.encode().ok()
+    }
+
+    /// A ping apart from foca's probes. A suspect is told that it is one, so that its answer is a refutation.
+    pub(crate) fn ping(&self, seen: &Seen) -> Option<Vec<u8>> {
+        let suspicion = (seen.liveness == State::Suspect)
+            .then(|| Member::new(seen.identity, seen.incarnation, State::Suspect))
+            .into_iter()
+            .collect();
+        self.bare(seen.identity, Message::Ping(0), suspicion)
+    }
+
+    /// A sign of life without any news, for who asked this node to probe another.
+    pub(crate) fn nod(&self, to: Identity) -> Option<Vec<u8>> {
+        self.bare(to, Message::Gossip, Vec::new())
+    }
+
+    /// What foca would tell a member that it declares failed.
+    pub(crate) fn courtesy(&self, to: Identity) -> Option<Vec<u8>> {
+        self.bare(to, Message::TurnUndead, Vec::new())
+    }
+
+    pub(crate) fn incarnation(&self) -> Incarnation {
+        self.incarnation
     }
 
     /// The ping that got no answer by the time of this timer, to be repeated on a better way.
     pub(crate) fn unanswered(&self, timer: &FocaTimer) -> Option<(Identity, &[u8])> {
         match (timer, &self.probe) {
             (FocaTimer::SendIndirectProbe { probed_id, .. }, Some(probe))
-                if probe.target == *probed_id && !probe.answered =>
+                if probe.target == *probed_id && probe.answered.is_none() =>
             {
                 Some((probe.target, &probe.packet))
             }
@@ -161,8 +254,9 @@ impl Swim {
     }
 
     pub(crate) fn apply(&mut self, updates: Vec<Member<Identity>>, broadcast: bool) -> Effects {
+        let changed: BTreeSet<u64> = updates.iter().map(|update| update.id().node).collect();
         let mut effects = self.run(|swim, effects| swim.foca.apply_many(updates.into_iter(), broadcast, effects));
-        effects.scan = true;
+        effects.changed.extend(changed);
         effects
     }
 
@@ -174,7 +268,7 @@ impl Swim {
             swim.foca.handle_timer(FocaTimer::RemoveDown(false_identity), &mut *effects)?;
             swim.foca.apply_many(std::iter::once(Member::alive(proven)), true, effects)
         });
-        effects.scan = true;
+        effects.changed.insert(proven.node);
         effects
     }
 

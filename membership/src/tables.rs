@@ -7,6 +7,7 @@ use crate::exchange::{self, Message, Row, TableBuilder};
 use crate::hearsay::{Worth, is_beyond};
 use crate::io::Output;
 use crate::membership::Membership;
+use crate::swim::Way;
 use crate::timers::Due;
 use foca::{Member, State};
 use std::time::Duration;
@@ -55,8 +56,12 @@ impl Membership {
             }
             Some(Message::Datagram(bytes)) => {
                 let before = self.outbox.len();
-                self.hear(from, &bytes);
+                self.hear(from, &bytes, Way::Stream);
                 self.take_answer(from, before).map_or_else(exchange::nothing, |bytes| exchange::datagram(&bytes))
+            }
+            Some(Message::Accusation(told)) => {
+                self.hear_accusation(from, &told);
+                exchange::nothing()
             }
             Some(Message::Nothing) | None => exchange::nothing(),
         };
@@ -65,8 +70,9 @@ impl Membership {
 
     /// Of what hearing a datagram put out since, the datagram for its sender: it goes back the way it came.
     fn take_answer(&mut self, to_sender: u64, since: usize) -> Option<Vec<u8>> {
+        // The last one: a member that is told of a suspicion gossips its refutation first, and answers then.
         let index = (since..self.outbox.len())
-            .find(|index| matches!(self.outbox.get(*index), Some(Output::Datagram { to, .. }) if *to == to_sender))?;
+            .rfind(|index| matches!(self.outbox.get(*index), Some(Output::Datagram { to, .. }) if *to == to_sender))?;
         match self.outbox.remove(index) {
             Some(Output::Datagram { bytes, .. }) => Some(bytes),
             _ => None,
@@ -79,7 +85,8 @@ impl Membership {
                 self.hear_farewell_confirmed(from, &rows);
                 self.hear_table(from, rows);
             }
-            Some(Message::Datagram(bytes)) => self.hear(from, &bytes),
+            Some(Message::Datagram(bytes)) => self.hear(from, &bytes, Way::Stream),
+            Some(Message::Accusation(told)) => self.hear_accusation(from, &told),
             Some(Message::Nothing) | None => {}
         }
     }
@@ -133,7 +140,7 @@ impl Membership {
             }
             records.extend(row.record);
         }
-        let news: Vec<_> = records.into_iter().filter(|record| self.is_news(record)).collect();
+        let news: Vec<_> = records.into_iter().filter(|record| self.is_news(from, record)).collect();
         let spread = news.len() <= SPREAD_MAX;
         for record in news {
             self.hear_record(from, record, spread);
@@ -154,9 +161,11 @@ impl Membership {
         }
     }
 
-    fn is_news(&self, record: &crate::record::Record) -> bool {
+    /// What a member says of itself on its own connection counts for more than a later time in a record that others told.
+    fn is_news(&self, from: u64, record: &crate::record::Record) -> bool {
         let known = self.roster.get(record.node).and_then(|entry| entry.record.as_ref());
-        known.is_none_or(|known| record.rank() > known.rank() || (record.node == self.me && record != known))
+        let is_own_word = record.node == self.me || record.node == from;
+        known.is_none_or(|known| record.rank() > known.rank() || (is_own_word && record != known))
     }
 
     /// Somebody holds a member for present that we hold for failed, in the same life.

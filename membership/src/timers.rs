@@ -24,9 +24,18 @@ pub(crate) enum Due {
     Leave,
     /// End a suspicion that came of others' word.
     Doubt,
+    /// Look into this node's own suspicions.
+    Suspicion,
+    /// Watch over the next member in the ring.
+    Watch,
+    /// Try the paths in doubt.
+    Paths,
     /// Forget old tombstones.
     Reap,
 }
+
+/// Those of our own after which somebody is judged by what it did not say in time.
+const JUDGING: [Due; 4] = [Due::Doubt, Due::Suspicion, Due::Watch, Due::Paths];
 
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
@@ -55,16 +64,27 @@ impl Timers {
         (entry.key().0 <= now).then(|| entry.remove())
     }
 
-    pub(crate) fn first_foca(&self) -> Option<Mono> {
+    fn first_foca(&self) -> Option<Mono> {
         self.foca.first_key_value().map(|(key, _)| key.0)
     }
 
-    /// Moves all of foca's timers: the time in between did not count.
-    pub(crate) fn postpone_foca(&mut self, by: Duration) {
+    /// The first deadline of those after which somebody is judged.
+    pub(crate) fn first_judging(&self) -> Option<Mono> {
+        let own = JUDGING.iter().filter_map(|due| self.own.get(due).copied());
+        self.first_foca().into_iter().chain(own).min()
+    }
+
+    /// Moves all of those: the time in between did not count.
+    pub(crate) fn postpone_judging(&mut self, by: Duration) {
         self.foca = std::mem::take(&mut self.foca)
             .into_iter()
             .map(|((at, rank, sequence), timer)| ((at.after(by), rank, sequence), timer))
             .collect();
+        for due in JUDGING {
+            if let Some(at) = self.own.get_mut(&due) {
+                *at = at.after(by);
+            }
+        }
     }
 
     pub(crate) fn is_set(&self, due: Due) -> bool {

@@ -5,6 +5,9 @@ use quorate_membership as gossip;
 use quorate_raft::Now;
 use std::net::SocketAddr;
 
+/// From this on own health is a matter for an operator: a lost packet or a late timer alone does not get there.
+const ILL: u8 = 4;
+
 /// The time as the gossip core wants it.
 pub(super) fn now(now: Now) -> gossip::Now {
     gossip::Now { mono: gossip::Mono(now.mono.0), wall_us: now.wall.0 }
@@ -112,6 +115,27 @@ impl Node {
         }
     }
 
+    /// What gossip has found out that an operator should know.
+    pub(super) fn gossip_problems(&self) -> Vec<String> {
+        let blocked = self.members.datagrams_blocked().map(|member| {
+            let (name, addr) = (self.name_of(member.node), member.addr);
+            format!(
+                "datagrams to {name} ({addr}) get no answer, streams do: the path loses most packets or drops large ones \
+                 (path MTU, a firewall), or that agent cannot keep up; failures take longer to tell from loss until then"
+            )
+        });
+        let mut problems: Vec<String> = blocked.collect();
+        let health = self.members.health();
+        if health >= ILL {
+            problems.push(format!(
+                "this agent trusts its own view of the others little (health {health} of {}, 0 is well): it runs late, or its \
+                 network loses what it sends; look at its load and its network",
+                gossip::HEALTH_MAX
+            ));
+        }
+        problems
+    }
+
     fn on_gossip_event(&mut self, time: Now, event: &gossip::Event) {
         use gossip::Event as E;
         let (member, level, what) = match event {
@@ -123,6 +147,8 @@ impl Node {
             E::Leaving(m) => (m, Level::Info, "is leaving"),
             E::Left(m) => (m, Level::Info, "has left"),
             E::Restarted(m) => (m, Level::Info, "has restarted"),
+            E::DatagramsBlocked(m) => (m, Level::Warn, "gets no answer through by datagrams, while streams work"),
+            E::DatagramsPass(m) => (m, Level::Info, "is reached by datagrams again"),
             E::NameConflict { name, nodes } => {
                 let ids: Vec<String> = nodes.iter().map(|n| format!("{n:016x}")).collect();
                 let name = crate::limits::printable(name);

@@ -145,6 +145,7 @@ impl Node {
         problems.extend(self.checkpoints.problems());
         problems.extend(self.fitness_problems(now));
         problems.extend(self.room_problems());
+        problems.extend(self.gossip_problems());
         problems.extend(self.formation_problem());
         if self.log_id.is_some() && self.leader().is_none() {
             problems.push(self.why_no_leader());
