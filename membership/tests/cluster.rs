@@ -76,6 +76,8 @@ pub(crate) struct Cluster {
     pub(crate) loss_per_mille: u64,
     /// No datagram passes; streams do.
     pub(crate) datagrams_blocked: bool,
+    /// No datagram passes from the one to the other; streams do.
+    pub(crate) blocked: BTreeSet<(Node, Node)>,
     /// Of 1000 messages, so many arrive damaged (no transport would let them through; a liar would send them).
     pub(crate) damage_per_mille: u64,
     cut: BTreeSet<(Node, Node)>,
@@ -102,6 +104,7 @@ impl Cluster {
             random: seed,
             loss_per_mille: 0,
             datagrams_blocked: false,
+            blocked: BTreeSet::new(),
             damage_per_mille: 0,
             cut: BTreeSet::new(),
             options: Options::default(),
@@ -194,6 +197,16 @@ impl Cluster {
     pub(crate) fn sleep(&mut self, node: Node, span: u64) {
         self.agents.get_mut(&node).unwrap().up = false;
         self.run(span);
+        self.agents.get_mut(&node).unwrap().up = true;
+        self.at(self.now, node, Happening::Wake);
+    }
+
+    /// The process is stopped until [`wake`](Self::wake); what reaches it meanwhile is lost.
+    pub(crate) fn stop(&mut self, node: Node) {
+        self.agents.get_mut(&node).unwrap().up = false;
+    }
+
+    pub(crate) fn wake(&mut self, node: Node) {
         self.agents.get_mut(&node).unwrap().up = true;
         self.at(self.now, node, Happening::Wake);
     }
@@ -292,7 +305,8 @@ impl Cluster {
         if !self.is_connected(node, to) {
             return self.dial(node, addr);
         }
-        if !self.datagrams_blocked && self.random() % 1000 >= self.loss_per_mille {
+        let blocked = self.datagrams_blocked || self.blocked.contains(&(node, to));
+        if !blocked && self.random() % 1000 >= self.loss_per_mille {
             let delay = self.delay();
             self.at(self.now + delay, to, Happening::Datagram { from: node, boot, bytes });
         }
@@ -496,6 +510,12 @@ impl Cluster {
         self.agents[&at].events.iter().map(|(_, event)| brief(event)).collect()
     }
 
+    /// How many events of this kind there were, at everybody.
+    pub(crate) fn count(&self, what: &str) -> usize {
+        let all = self.agents.values().flat_map(|agent| &agent.events);
+        all.filter(|(_, event)| brief(event).starts_with(what)).count()
+    }
+
     pub(crate) fn forget_events(&mut self) {
         for agent in self.agents.values_mut() {
             agent.events.clear();
@@ -528,6 +548,8 @@ pub(crate) fn brief(event: &Event) -> String {
         Event::Leaving(m) => ("leaving", m),
         Event::Left(m) => ("left", m),
         Event::Reaped(m) => ("reaped", m),
+        Event::DatagramsBlocked(m) => ("datagrams blocked", m),
+        Event::DatagramsPass(m) => ("datagrams pass", m),
         Event::NameConflict { name, nodes } => return format!("conflict {name} {nodes:?}"),
         _ => return "other".to_string(),
     };

@@ -4,9 +4,9 @@ use crate::cluster::*;
 use quorate_membership::State;
 
 #[test]
-fn a_killed_member_is_known_as_failed_within_five_seconds() {
+fn a_killed_member_is_known_as_failed_within_four_seconds() {
     for n in [2, 3, 5, 10] {
-        for seed in 1..=5 {
+        for seed in 1..=12 {
             let mut c = Cluster::of(n, seed);
             c.form(10 * S);
             c.run(seed * 137 * MS);
@@ -17,7 +17,7 @@ fn a_killed_member_is_known_as_failed_within_five_seconds() {
             let first = c.agents.values().flat_map(|agent| &agent.events);
             let first = first.filter(|(_, e)| brief(e) == format!("failed {n}")).map(|(at, _)| *at).min().unwrap();
             println!("{n} agents, seed {seed}: first {} ms, all {} ms", (first - start) / MS, all / MS);
-            assert!(all < 5 * S);
+            assert!(all < 4 * S);
         }
     }
 }
@@ -79,7 +79,9 @@ fn without_any_datagram_streams_keep_the_members_alive() {
     c.run(300 * S);
     assert!(c.is_whole(), "{}", c.picture());
     for at in 1..=3 {
-        assert!(!c.events(at).iter().any(|e| e.starts_with("failed")), "{:?}", c.events(at));
+        // Each probe was repeated over a stream first: nobody is so much as suspected.
+        let calm = |e: &String| !e.starts_with("failed") && !e.starts_with("suspected");
+        assert!(c.events(at).iter().all(calm), "{:?}", c.events(at));
     }
     c.crash(3);
     let took = c.run_while_not(20 * S, "detection", |c| c.all_see(3, quorate_membership::State::Failed));

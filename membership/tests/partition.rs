@@ -98,3 +98,31 @@ fn an_agent_alone_keeps_asking_for_its_seeds() {
     let took = c.form(10 * S);
     println!("found the late seed after {} ms", took / MS);
 }
+
+/// The two sides have long declared each other failed, and still remember.
+#[test]
+fn a_partition_that_heals_after_an_hour_leaves_no_ghosts() {
+    for (n, left) in [(2, 1), (3, 1), (5, 2), (10, 5)] {
+        for seed in 1..=2 {
+            let mut c = Cluster::of(n, seed);
+            c.form(10 * S);
+            // Each has met each: whom nobody ever met is forgotten sooner.
+            c.run(60 * S);
+            let (left, right): (Vec<Node>, Vec<Node>) = (1..=n).partition(|node| *node <= left);
+            // Seeds are of no help: each finds back by what it remembers.
+            c.agents.values_mut().for_each(|agent| agent.seeds.clear());
+            c.cut(&left, &right);
+            c.run(3600 * S);
+            let gone = left.iter().all(|at| right.iter().all(|of| c.state(*at, *of) == Some(State::Failed)));
+            assert!(gone, "{}", c.picture());
+            c.heal();
+            c.forget_events();
+            let took = c.form(30 * S);
+            println!("{n} agents, seed {seed}: whole {} ms after an hour apart", took / MS);
+            c.run(120 * S);
+            assert!(c.is_whole() && c.is_on_its_own(), "it lasts\n{}", c.picture());
+            assert!(c.agents.values().all(|a| a.core.members().count() == n as usize), "no ghosts");
+            assert_eq!(c.count("failed"), 0, "nobody fails by coming back");
+        }
+    }
+}
