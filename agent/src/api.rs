@@ -53,6 +53,56 @@ pub enum Ask {
         /// How long the asker will wait, in milliseconds.
         timeout_ms: u32,
     },
+    /// Change what an agent is to the group.
+    Operate {
+        /// Its name.
+        name: String,
+        /// How.
+        verb: Verb,
+        /// How long the asker will wait, in milliseconds.
+        timeout_ms: u32,
+    },
+}
+
+/// What an operator does with an agent. Each is done at most once, however often it is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verb {
+    /// Move leadership, clients and, if a spare can have it, its vote elsewhere, so that it may be stopped.
+    Drain,
+    /// The end of that.
+    Undrain,
+    /// Out of the cluster for good, dead or alive.
+    Remove {
+        /// The agent that gets its vote in the same change.
+        replace_with: Option<String>,
+    },
+    /// A learner gets a vote, and keeps it.
+    Promote {
+        /// The group may become even.
+        allow_even: bool,
+    },
+    /// A voter loses its vote, and does not get it back by itself.
+    Demote {
+        /// The group may become even.
+        allow_even: bool,
+    },
+    /// The autopilot decides again who votes.
+    Unpin,
+}
+
+impl Verb {
+    /// As people type it.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Drain => "drain",
+            Self::Undrain => "drain --undo",
+            Self::Remove { .. } => "remove",
+            Self::Promote { .. } => "promote",
+            Self::Demote { .. } => "demote",
+            Self::Unpin => "unpin",
+        }
+    }
 }
 
 /// Where a tail starts and stops.
@@ -127,6 +177,31 @@ pub enum Answer {
         /// All nodes that were ever forgotten under this name.
         nodes: Vec<u64>,
     },
+    /// To [`Ask::Operate`]: it is done, and committed.
+    Operated(Operated),
+}
+
+/// What became of an agent that an operator dealt with, and of the group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operated {
+    /// Its name.
+    pub name: String,
+    /// Its node id.
+    pub node: u64,
+    /// What it is in the group now: `leader`, `voter`, `learner` or `none`.
+    pub raft: String,
+    /// It was otherwise before.
+    pub changed: bool,
+    /// It answers: what was asked has been done by it as well.
+    pub present: bool,
+    /// Who got its vote.
+    pub heir: Option<String>,
+    /// Who votes now.
+    pub voters: Vec<String>,
+    /// How many more voters may fail without the cluster stopping, once those that are drained are stopped.
+    pub tolerates: u32,
+    /// From when it was asked until it was done, in milliseconds.
+    pub ms: u64,
 }
 
 /// Leadership after a transfer. If the named agent led already, both names are its own and no time has passed.
@@ -161,6 +236,12 @@ pub struct Member {
     pub version: String,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
+    /// An operator has drained it, or does.
+    #[serde(default)]
+    pub draining: bool,
+    /// `voter` or `learner`, if an operator gave it that seat.
+    #[serde(default)]
+    pub pinned: Option<String>,
 }
 
 /// A picture of one agent and what it knows of the cluster.
@@ -213,6 +294,9 @@ pub struct Status {
     /// Room on this agent's disk.
     #[serde(default)]
     pub space: DiskSpace,
+    /// Names of the agents that operators have drained, or do.
+    #[serde(default)]
+    pub draining: Vec<String>,
 }
 
 /// Room on the file system that holds an agent's log, in bytes.
@@ -331,6 +415,8 @@ pub enum Code {
     Corrupt,
     /// The disks that would have to take it are nearly full; retry when there is room.
     NoSpace,
+    /// It waited for something that has not come in time.
+    Late,
 }
 
 /// Whether the failed request changed anything.

@@ -331,27 +331,9 @@ fn one_line(message: &str) -> String {
     limits::printable(&message.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// The known word with the smallest edit distance, if it is near enough to be meant.
+/// The known key that is meant.
 fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let word: String = word.chars().take(64).map(|c| if c == '-' { '_' } else { c.to_ascii_lowercase() }).collect();
-    let (distance, best) = known.iter().map(|k| (edit_distance(&word, k), *k)).min()?;
-    (distance <= (best.len() / 3).max(1)).then_some(best)
-}
-
-/// Levenshtein's distance, one row at a time.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let substitute = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = substitute.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
+    crate::spelling::nearest(&word.replace('-', "_"), known.iter().copied())
 }
 
 /// A complete, checked order to run one agent.

@@ -51,6 +51,8 @@ pub mod record;
 pub mod server;
 #[cfg(all(feature = "node", any(test, feature = "sim")))]
 pub mod sim;
+#[cfg(any(feature = "node", feature = "agent"))]
+mod spelling;
 pub mod wire;
 
 #[cfg(feature = "client")]

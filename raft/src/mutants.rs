@@ -218,6 +218,20 @@ mutants! {
     EvenGrowth,
     /// A node that has left is admitted again.
     DepartedAdmitted,
+    /// An agent is drained though the quorum would stop with it.
+    DrainsTheQuorum,
+    /// A drained agent leads as if nothing were.
+    DrainedLeads,
+    /// A drained agent goes on serving its clients.
+    DrainedServes,
+    /// A drained learner is promoted.
+    PromotesTheDrained,
+    /// An agent is removed though too few would answer without it.
+    RemovesTheQuorum,
+    /// A learner is promoted though that makes the group even, and nobody said it may be.
+    PromotesToEven,
+    /// A voter is demoted though that makes the group even, and nobody said it may be.
+    DemotesToEven,
     /// A boot that is older than one known, or a copy, may connect.
     StaleBootAccepted,
     /// A wiped disk comes back under the same node id.

@@ -176,6 +176,7 @@ fn of_failure(failure: &Failure) -> CliError {
         Code::Refused => Exit::Refused,
         Code::Conflict => Exit::Conflict,
         Code::Corrupt => Exit::Corrupt,
+        Code::Late => Exit::WaitTimeout,
     };
     let error = CliError::new(exit, failure.what.clone(), failure.hint.clone());
     if failure.code == Code::NoSpace { error.word("no_space") } else { error }

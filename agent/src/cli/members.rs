@@ -22,6 +22,9 @@ const STATES: [&str; 5] = ["alive", "suspect", "leaving", "left", "failed"];
 /// The roles in Raft.
 const ROLES: [&str; 4] = ["leader", "voter", "learner", "none"];
 
+/// An operator drains it, whatever its state and its role.
+const DRAINING: &str = "draining";
+
 /// Its arguments.
 #[derive(Debug, Args)]
 pub(crate) struct MembersArgs {
@@ -72,7 +75,7 @@ impl Condition {
             };
         }
         check_name(left).map_err(|e| e.to_string())?;
-        if STATES.contains(&right) || ROLES.contains(&right) {
+        if STATES.contains(&right) || ROLES.contains(&right) || right == DRAINING {
             Ok(Self::Is(left.into(), right.into()))
         } else {
             Err(format!("{} is no state; the states are {}, {}", shown(right), STATES.join(", "), ROLES.join(", ")))
@@ -86,7 +89,10 @@ impl Condition {
             Self::Voters(n) => count(&|m| m.raft == "voter" || m.raft == "leader") == *n,
             Self::Learners(n) => count(&|m| m.raft == "learner") == *n,
             Self::Leader => count(&|m| m.raft == "leader") > 0,
-            Self::Is(name, is) => count(&|m| m.name == *name && (m.state == *is || m.raft == *is)) > 0,
+            Self::Is(name, is) => {
+                let has = |m: &Member| m.state == *is || m.raft == *is || (m.draining && is == DRAINING);
+                count(&|m| m.name == *name && has(m)) > 0
+            }
         }
     }
 }
@@ -120,6 +126,8 @@ struct MemberObject<'a> {
     rtt_ms: Option<f64>,
     version: &'a str,
     tags: &'a BTreeMap<String, String>,
+    draining: bool,
+    pinned: Option<&'a str>,
 }
 
 /// Lists the members, after waiting if that was asked for.
@@ -194,6 +202,8 @@ fn object(member: &Member) -> MemberObject<'_> {
         rtt_ms: member.rtt_ms.map(|ms| (ms * 1_000.0).round() / 1_000.0),
         version: &member.version,
         tags: &member.tags,
+        draining: member.draining,
+        pinned: member.pinned.as_deref(),
     }
 }
 
@@ -208,7 +218,7 @@ fn table(members: &[Member]) -> String {
             printable(&member.name),
             printable(&member.addr),
             printable(&member.state),
-            printable(&member.raft),
+            printable(&seat(member)),
             member.lag.map_or_else(dash, |lag| lag.to_string()),
             member.rtt_ms.map_or_else(dash, |ms| format!("{ms:.2}ms")),
             printable(&member.version),
@@ -222,6 +232,11 @@ fn table(members: &[Member]) -> String {
         }
     }
     table.trim_fmt()
+}
+
+/// What it is in Raft, in one word for a column: `voter`, or `voter,draining`.
+fn seat(member: &Member) -> String {
+    if member.draining { format!("{},draining", member.raft) } else { member.raft.clone() }
 }
 
 #[cfg(test)]
@@ -239,6 +254,8 @@ mod tests {
             rtt_ms: Some(0.123_456),
             version: "0.1.0".into(),
             tags: [("rack".to_owned(), "r1".to_owned())].into(),
+            draining: false,
+            pinned: None,
         }
     }
 
@@ -283,7 +300,7 @@ mod tests {
         let json = serde_json::to_string(&object(&members[1])).unwrap();
         assert_eq!(
             json,
-            r#"{"name":"b\u001b","id":"00000000000000ab","addr":"127.0.0.1:7373","state":"suspect","raft":"voter","lag":3,"rtt_ms":0.123,"version":"0.1.0","tags":{"rack":"r1"}}"#
+            r#"{"name":"b\u001b","id":"00000000000000ab","addr":"127.0.0.1:7373","state":"suspect","raft":"voter","lag":3,"rtt_ms":0.123,"version":"0.1.0","tags":{"rack":"r1"},"draining":false,"pinned":null}"#
         );
     }
 }

@@ -9,6 +9,7 @@ mod certs;
 mod cluster;
 mod demo;
 mod dev;
+mod drain;
 mod find;
 mod forget;
 mod home;
@@ -16,11 +17,14 @@ mod leave;
 mod log;
 mod logging;
 mod members;
+mod operate;
 mod output;
 mod process;
 mod record;
 mod recover;
+mod remove;
 mod replica;
+mod seat;
 mod status;
 mod story;
 mod tail;
@@ -113,6 +117,14 @@ enum Command {
     Forget(forget::ForgetArgs),
     /// Hand leadership over to another voter
     Transfer(transfer::TransferArgs),
+    /// Move work away from an agent, so that it can be stopped and nobody notices
+    Drain(drain::DrainArgs),
+    /// Take an agent out of the cluster for good, dead or alive
+    Remove(remove::RemoveArgs),
+    /// Give a learner a vote, and let it keep it
+    Promote(seat::SeatArgs),
+    /// Make a voter a learner, and let it stay one
+    Demote(seat::SeatArgs),
     /// Check every checksum of a data directory that no agent uses
     Verify(verify::VerifyArgs),
     /// Look into a log that no agent uses
@@ -185,6 +197,10 @@ fn dispatch(cli: Cli, ui: &Ui) -> Result<(), CliError> {
                     Command::Leave => leave::run(&global, ui).await,
                     Command::Forget(args) => forget::run(&global, &args, ui).await,
                     Command::Transfer(args) => transfer::run(&global, &args, ui).await,
+                    Command::Drain(args) => drain::run(&global, &args, ui).await,
+                    Command::Remove(args) => remove::run(&global, &args, ui).await,
+                    Command::Promote(args) => seat::run(&global, &args, true, ui).await,
+                    Command::Demote(args) => seat::run(&global, &args, false, ui).await,
                     #[cfg(unix)]
                     Command::Torture(_) => Ok(()),
                     Command::Agent(_)
@@ -301,8 +317,8 @@ mod tests {
         assert_eq!(
             commands,
             [
-                "demo", "agent", "members", "status", "append", "tail", "leave", "forget", "transfer", "verify", "log",
-                "recover", "bench", "torture", "certs"
+                "demo", "agent", "members", "status", "append", "tail", "leave", "forget", "transfer", "drain",
+                "remove", "promote", "demote", "verify", "log", "recover", "bench", "torture", "certs"
             ]
         );
     }

@@ -34,6 +34,7 @@ struct StatusObject<'a> {
     tolerates: u32,
     log: LogObject,
     problems: &'a [String],
+    draining: &'a [String],
     append: AppendObject,
     disk: DiskObject<'a>,
     space: SpaceObject,
@@ -182,6 +183,7 @@ fn object(status: &Status) -> StatusObject<'_> {
             bytes: status.bytes,
         },
         problems: &status.problems,
+        draining: &status.draining,
         append: AppendObject {
             queue: (&status.append.queue).into(),
             fsync: (&status.append.fsync).into(),
@@ -269,6 +271,9 @@ fn screen(status: &Status) -> Vec<String> {
         row("voters", format!("{}  (tolerates {failures})", names(&status.voters))),
         row("learners", names(&status.learners)),
     ];
+    if !status.draining.is_empty() {
+        lines.push(row("draining", names(&status.draining)));
+    }
     let place = if records == 0 {
         format!("no record yet, the next offset is {}", thousands(status.next))
     } else {
@@ -319,6 +324,7 @@ mod tests {
             append: AppendStages::default(),
             disk: DiskHealth::default(),
             space: DiskSpace::default(),
+            draining: vec![],
         }
     }
 
@@ -337,6 +343,8 @@ problems  none";
         assert_eq!(screen(&status()).join("\n"), expected);
         let ill = Status { healthy: false, problems: vec!["c is silent\u{1b}[2J".into()], next: 0, ..status() };
         let said = screen(&ill).join("\n");
+        let drained = screen(&Status { draining: vec!["c".into()], ..status() }).join("\n");
+        assert!(drained.contains("learners  none\ndraining  c\nlog "), "{drained}");
         assert!(said.contains("NOT HEALTHY") && said.contains("no record yet"), "{said}");
         let total = Latency { count: 1, p50_us: 900, p99_us: 2_300, ..Latency::default() };
         let busy = Status { append: AppendStages { total, ..AppendStages::default() }, ..status() };
@@ -357,7 +365,7 @@ problems  none";
         let said = serde_json::to_string(&object(&status())).unwrap();
         assert_eq!(
             said,
-            r#"{"v":1,"cluster":"c0ffee","log_id":"10","name":"a","leader":"b","term":3,"healthy":true,"voters":["a","b","c"],"learners":[],"tolerates":1,"log":{"first":0,"next":1234,"committed_index":9,"applied_index":8,"bytes":2048},"problems":[],"append":{"queue":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0},"fsync":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0},"replicate":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0},"total":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0}},"disk":{"damaged_ranges":0,"damaged":[],"suspect_index":null,"repaired":{"entries":0,"bytes":0},"scrub":{"cycles":0,"cycle_bytes":0,"bytes":0,"errors":0,"bytes_per_second":0}},"space":{"free":null,"total":null,"reserve":0,"full":false}}"#
+            r#"{"v":1,"cluster":"c0ffee","log_id":"10","name":"a","leader":"b","term":3,"healthy":true,"voters":["a","b","c"],"learners":[],"tolerates":1,"log":{"first":0,"next":1234,"committed_index":9,"applied_index":8,"bytes":2048},"problems":[],"draining":[],"append":{"queue":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0},"fsync":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0},"replicate":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0},"total":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0}},"disk":{"damaged_ranges":0,"damaged":[],"suspect_index":null,"repaired":{"entries":0,"bytes":0},"scrub":{"cycles":0,"cycle_bytes":0,"bytes":0,"errors":0,"bytes_per_second":0}},"space":{"free":null,"total":null,"reserve":0,"full":false}}"#
         );
     }
 }

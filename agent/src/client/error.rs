@@ -82,6 +82,8 @@ pub(crate) fn may_pass(code: Code) -> bool {
         | Code::Refused
         | Code::Conflict
         | Code::Corrupt
+        // It has been waited for already.
+        | Code::Late
         // It may pass when a person has made room: nobody is kept waiting for that.
         | Code::NoSpace => false,
     }

@@ -22,7 +22,7 @@ mod error;
 mod session;
 mod tail;
 
-pub use crate::api::{Appended, Member, ReadLevel, Start, Status, TailFrom, Transferred};
+pub use crate::api::{Appended, Member, Operated, ReadLevel, Start, Status, TailFrom, Transferred, Verb};
 pub use error::{ClientError, StartError};
 pub use tail::{EntryTail, Item, Tail};
 
@@ -200,6 +200,36 @@ impl Client {
         }
     }
 
+    /// Does something with the agent of that name, and answers when that is done. A connection that is lost costs nothing:
+    /// what is asked again is done once. Only a removal is not asked again, for the name may be another disk's by then.
+    pub async fn operate(&self, name: &str, verb: Verb) -> Result<Operated, ClientError> {
+        let deadline = Instant::now() + self.shared.timeout;
+        let again = !matches!(verb, Verb::Remove { .. });
+        let frame = |id: u64, left: Duration| {
+            let (name, verb) = (name.to_owned(), verb.clone());
+            Request::Ask(Ask::Operate { name, verb, timeout_ms: answer_within(left) }).encode(id)
+        };
+        let mut unknown = None;
+        loop {
+            match self.request(frame, deadline, false).await {
+                Ok(Response::Answer(Answer::Operated(done))) => {
+                    // What a lost answer told of was done for this very call.
+                    return Ok(Operated { changed: done.changed || unknown.is_some(), ..done });
+                }
+                Ok(_) => return Err(unexpected("operator")),
+                Err(error @ ClientError::Unknown { .. }) if again && Instant::now() + RETRY_PAUSE_MAX < deadline => {
+                    unknown = Some(error);
+                    sleep(RETRY_PAUSE_MAX).await;
+                }
+                // Nothing was done now; of the time before nobody can say.
+                Err(ClientError::Unreachable { .. } | ClientError::TimedOut { .. }) if unknown.is_some() => {
+                    return Err(unknown.unwrap_or_else(|| unexpected("operator")));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// Answers once everything acknowledged before the call can be read at the answering agent: with the offset up to
     /// which, exclusively.
     pub async fn barrier(&self) -> Result<u64, ClientError> {
@@ -365,7 +395,8 @@ impl Shared {
         let is_there = |addr: &String| members.iter().any(|m| m.addr == *addr && m.state != "left");
         let serving = addrs.first().cloned();
         addrs.retain(|addr| serving.as_ref() == Some(addr) || self.named.contains(addr) || is_there(addr));
-        for member in members.iter().filter(|member| member.state == "alive") {
+        // A drained agent would only send us on.
+        for member in members.iter().filter(|member| member.state == "alive" && !member.draining) {
             if addrs.len() < ADDRESSES_MAX && !addrs.contains(&member.addr) && member.addr.contains(':') {
                 addrs.push(member.addr.clone());
             }

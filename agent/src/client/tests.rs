@@ -492,6 +492,8 @@ async fn addresses_follow_the_members() {
         rtt_ms: None,
         version: "test".into(),
         tags: std::collections::BTreeMap::new(),
+        draining: false,
+        pinned: None,
     };
     let known = || client.shared.addrs().clone();
     client.shared.remember(&[member(1, "alive"), member(3, "alive"), member(4, "alive"), member(5, "failed")]);

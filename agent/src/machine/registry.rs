@@ -23,6 +23,44 @@ pub enum Command {
         /// Its name, which is free from now on.
         name: String,
     },
+    /// An operator moves work away from this node, or is done with that.
+    Drain {
+        /// The node.
+        node: u64,
+        /// Away from it.
+        on: bool,
+    },
+    /// An operator says which seat this node has; none: the autopilot decides again.
+    Pin {
+        /// The node.
+        node: u64,
+        /// Its seat.
+        seat: Option<Seat>,
+    },
+    /// An operator takes this node, dead or alive, out of the cluster: as if it were forgotten, and it is told so.
+    Remove {
+        /// The node.
+        node: u64,
+        /// Its name, which is free from now on.
+        name: String,
+        /// Who gets its vote, in the same change.
+        heir: Option<u64>,
+    },
+}
+
+/// A seat that an operator gave, and that the autopilot leaves alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Seat {
+    /// It votes; if need be in an even group.
+    Voter {
+        /// The group may be even with it.
+        even: bool,
+    },
+    /// It learns, and has no vote; if need be the group is even without it.
+    Learner {
+        /// The group may be even without it.
+        even: bool,
+    },
 }
 
 /// Who holds a name.
@@ -49,6 +87,12 @@ pub enum Fact {
     Superseded(u64, u64),
     /// An operator dropped this node, which had this name.
     Forgotten(u64, String),
+    /// An operator drains this node.
+    Draining(u64),
+    /// An operator gave this node its seat.
+    Pinned(u64, Seat),
+    /// Of those dropped: an operator removed this node, and who was to get its vote.
+    Removed(u64, Option<u64>),
 }
 
 /// The registry after the commands applied so far.
@@ -59,6 +103,10 @@ pub struct Registry {
     superseded: BTreeMap<u64, u64>,
     /// Those of the departed that an operator dropped, with the names they had.
     forgotten: BTreeMap<u64, String>,
+    draining: BTreeSet<u64>,
+    pinned: BTreeMap<u64, Seat>,
+    /// Those of the forgotten that were removed, each with who was to get its vote.
+    removed: BTreeMap<u64, Option<u64>>,
 }
 
 impl Registry {
@@ -68,7 +116,10 @@ impl Registry {
         let departed = self.departed.iter().copied().map(Fact::Departed);
         let superseded = self.superseded.iter().map(|(old, new)| Fact::Superseded(*old, *new));
         let forgotten = self.forgotten.iter().map(|(node, name)| Fact::Forgotten(*node, name.clone()));
-        holds.chain(departed).chain(superseded).chain(forgotten)
+        let draining = self.draining.iter().copied().map(Fact::Draining);
+        let pinned = self.pinned.iter().map(|(node, seat)| Fact::Pinned(*node, *seat));
+        let removed = self.removed.iter().map(|(node, heir)| Fact::Removed(*node, *heir));
+        holds.chain(departed).chain(superseded).chain(forgotten).chain(draining).chain(pinned).chain(removed)
     }
 
     /// What a checkpoint says.
@@ -78,6 +129,9 @@ impl Registry {
             Fact::Departed(node) => drop(self.departed.insert(node)),
             Fact::Superseded(old, new) => drop(self.superseded.insert(old, new)),
             Fact::Forgotten(node, name) => drop(self.forgotten.insert(node, name)),
+            Fact::Draining(node) => drop(self.draining.insert(node)),
+            Fact::Pinned(node, seat) => drop(self.pinned.insert(node, seat)),
+            Fact::Removed(node, heir) => drop(self.removed.insert(node, heir)),
         }
     }
 
@@ -90,6 +144,7 @@ impl Registry {
                 let former = self.holder(&new.name).filter(|r| r.node != new.node).map(|r| r.node);
                 if let Some(former) = former {
                     self.nodes.remove(&former);
+                    self.wishes_end(former);
                     self.superseded.insert(former, new.node);
                 }
                 // It holds a name again, so nobody stands in its place; and the chain of successors has an end.
@@ -102,14 +157,78 @@ impl Registry {
                 if !mutant!(DepartedAdmitted) {
                     self.nodes.remove(&node);
                 }
+                self.wishes_end(node);
                 self.departed.insert(node);
             }
-            Command::Forget { node, name } => {
-                self.nodes.remove(&node);
-                self.departed.insert(node);
-                self.forgotten.insert(node, name);
+            Command::Forget { node, name } => self.forget(node, name),
+            Command::Remove { node, name, heir } => {
+                // Decided twice, the first decision stands: its heir may have the vote already.
+                if !self.departed.contains(&node) {
+                    self.removed.insert(node, heir);
+                }
+                self.forget(node, name);
+            }
+            // Of a node that is gone, or that never was, nothing is wanted any more.
+            Command::Drain { node, on } => {
+                self.draining.remove(&node);
+                if on && self.nodes.contains_key(&node) {
+                    self.draining.insert(node);
+                }
+            }
+            Command::Pin { node, seat } => {
+                self.pinned.remove(&node);
+                if let Some(seat) = seat.filter(|_| self.nodes.contains_key(&node)) {
+                    self.pinned.insert(node, seat);
+                }
             }
         }
+    }
+
+    fn forget(&mut self, node: u64, name: String) {
+        self.nodes.remove(&node);
+        self.wishes_end(node);
+        self.departed.insert(node);
+        self.forgotten.insert(node, name);
+    }
+
+    /// What an operator wanted of a disk ends with it: whoever takes its name begins anew.
+    fn wishes_end(&mut self, node: u64) {
+        self.draining.remove(&node);
+        self.pinned.remove(&node);
+    }
+
+    /// Does an operator want this node drained.
+    #[must_use]
+    pub fn is_draining(&self, node: u64) -> bool {
+        self.draining.contains(&node)
+    }
+
+    /// All nodes that are being drained, or are.
+    pub fn draining(&self) -> impl Iterator<Item = u64> {
+        self.draining.iter().copied()
+    }
+
+    /// The seat that an operator gave this node.
+    #[must_use]
+    pub fn pinned(&self, node: u64) -> Option<Seat> {
+        self.pinned.get(&node).copied()
+    }
+
+    /// All seats that operators gave.
+    pub fn pins(&self) -> impl Iterator<Item = (u64, Seat)> {
+        self.pinned.iter().map(|(node, seat)| (*node, *seat))
+    }
+
+    /// Has an operator removed this node.
+    #[must_use]
+    pub fn is_removed(&self, node: u64) -> bool {
+        self.removed.contains_key(&node)
+    }
+
+    /// Who was to get the vote of this node when it was removed.
+    #[must_use]
+    pub fn heir_of(&self, node: u64) -> Option<u64> {
+        self.removed.get(&node).copied().flatten()
     }
 
     /// Has an operator dropped this node.
@@ -197,6 +316,39 @@ mod tests {
         registry.apply(register(2, "a", 1));
         assert_eq!((registry.holder("a").unwrap().node, registry.superseded_by(1)), (2, None));
         assert_eq!(registry.forgotten().collect::<Vec<_>>(), [(1, "a")]);
+    }
+
+    #[test]
+    fn what_operators_want_of_a_disk_ends_with_it() {
+        let mut registry = Registry::default();
+        let (drain, undo) = (|node| Command::Drain { node, on: true }, |node| Command::Drain { node, on: false });
+        let pin = |node, seat| Command::Pin { node, seat };
+        registry.apply(drain(1));
+        registry.apply(pin(1, Some(Seat::Learner { even: false })));
+        assert!(!registry.is_draining(1) && registry.pinned(1).is_none(), "nobody knows it");
+        for node in [1, 2, 3] {
+            registry.apply(register(node, ["a", "b", "c"][node as usize - 1], 1));
+            registry.apply(drain(node));
+            registry.apply(pin(node, Some(Seat::Voter { even: true })));
+        }
+        let mut copy = Registry::default();
+        registry.facts().for_each(|fact| copy.learn(fact));
+        assert_eq!(copy, registry, "all of it is in the facts");
+        registry.apply(undo(1));
+        registry.apply(pin(1, None));
+        assert!(!registry.is_draining(1) && registry.pinned(1).is_none());
+        registry.apply(register(9, "b", 1));
+        registry.apply(Command::Depart { node: 3 });
+        assert_eq!((registry.draining().count(), registry.pins().count()), (0, 0));
+        for _ in 0..2 {
+            registry.apply(Command::Remove { node: 9, name: "b".into(), heir: Some(1) });
+            assert!(registry.is_removed(9) && registry.is_forgotten(9) && registry.has_departed(9));
+        }
+        registry.apply(Command::Remove { node: 9, name: "b".into(), heir: None });
+        assert_eq!(registry.heir_of(9), Some(1), "the first word counts");
+        let mut copy = Registry::default();
+        registry.facts().for_each(|fact| copy.learn(fact));
+        assert_eq!(copy, registry);
     }
 
     #[test]

@@ -85,6 +85,9 @@ impl Node {
             let failure = not_applied(Code::Unavailable, "this agent is leaving or stopping", "ask another agent");
             return self.end_append(in_hand.origin, Err(failure));
         }
+        if let Some(failure) = self.sent_away().filter(|_| matches!(in_hand.origin, Origin::Client(_))) {
+            return self.end_append(in_hand.origin, Err(failure));
+        }
         if let Some(failure) = self.room.refusal().filter(|_| self.raft.is_leader()) {
             return self.end_append(in_hand.origin, Err(failure.clone()));
         }

@@ -35,7 +35,7 @@ pub enum Denied {
     },
     /// An operator has dropped it for good.
     #[error(
-        "this node was dropped by an operator (`quorate forget`, or `quorate recover` on another disk); wipe its data directory to join as a new node under the same name"
+        "this node was dropped by an operator (`quorate remove`, `quorate forget`, or `quorate recover` on another disk); wipe its data directory to join as a new node under the same name"
     )]
     Forgotten,
     /// Its name belongs to another disk that lives.

@@ -9,11 +9,12 @@
 //! - **Disk.** A leader hands over when the others have committed what its own disk still owes, and that disk has made
 //!   no progress since for an election timeout. Where all disks are equally slow nobody is ahead, and nothing moves. If
 //!   nobody can be asked to take over, or who was asked did not, it steps down: those who committed without it can elect.
+//! - **Draining.** An operator wants the work of this agent elsewhere (`drain`): leadership as well.
 //! - **Room.** A leader whose disk is short of it (`room`) hands over to a voter that has some.
 
 use super::Node;
 use super::handover::Why;
-use quorate_raft::{Configuration, LogIndex, Mono, NodeId, Now, Wall};
+use quorate_raft::{Configuration, LogIndex, Mono, NodeId, Now, Wall, mutant};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -53,7 +54,8 @@ impl Node {
         fitness.clock_sick = lasts(fitness.clock_off, CLOCK_PATIENCE);
         fitness.disk_hangs = lasts(fitness.owes.map(|(_, since)| since), patience);
         fitness.disk_behind = lasts(fitness.behind.map(|(_, since)| since), patience);
-        let reluctant = fitness.clock_sick || fitness.disk_hangs || self.room.is_short();
+        let drained = self.registry.is_draining(self.me.get()) && !mutant!(DrainedLeads);
+        let reluctant = fitness.clock_sick || fitness.disk_hangs || self.room.is_short() || drained;
         if std::mem::replace(&mut fitness.reluctant, reluctant) != reluctant {
             self.raft.handle(now, quorate_raft::Input::Reluctant(reluctant));
         }
@@ -71,6 +73,8 @@ impl Node {
             Some(Why::Clock)
         } else if self.room.is_short() {
             Some(Why::Room)
+        } else if self.registry.is_draining(self.me.get()) && !mutant!(DrainedLeads) {
+            Some(Why::Drained)
         } else {
             None
         }

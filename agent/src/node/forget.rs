@@ -77,8 +77,7 @@ impl Node {
     fn forgotten_before(&self, name: &str) -> Result<Option<LeaderAnswer>, Failure> {
         let nodes: Vec<u64> = self.registry.forgotten().filter(|(_, n)| *n == name).map(|(node, _)| node).collect();
         if nodes.is_empty() {
-            let what = format!("no agent {} is known", printable(name));
-            return Err(not_applied(Code::NotFound, what, "list all with `quorate members`"));
+            return Err(self.unknown_name(name));
         }
         Ok(Some(LeaderAnswer::Forgotten { name: name.to_owned(), nodes }))
     }

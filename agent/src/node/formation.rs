@@ -146,6 +146,9 @@ impl Node {
     /// not answer may have another address now, which a join address knows, and joiners that found only each other go
     /// on looking for the founder. One that leads to a connected agent is left alone.
     fn dial_seeds(&mut self, now: Now) {
+        if self.leave.is_shut_out(now.mono) {
+            return;
+        }
         let configuration = self.raft.configuration();
         let missing = configuration.members().into_iter().any(|m| m != self.me && !self.peers.is_up(m.get()));
         if self.leader().is_some() && !missing && self.peers.up().next().is_some() {

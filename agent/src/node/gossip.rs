@@ -95,7 +95,7 @@ impl Node {
             gossip::Output::ExchangeReply { .. } => {}
             // Once each time: gossip paces itself, and a disk that is gone for good must not be dialled for ever.
             gossip::Output::Reconnect { node, addr } => {
-                if !self.peers.is_up(node) && self.may_dial(time, node, addr) {
+                if !self.peers.is_up(node) && self.may_dial(time, node, addr) && !self.leave.is_shut_out(time.mono) {
                     self.emit(Output::DialSeed { seed: addr.to_string() });
                 }
             }

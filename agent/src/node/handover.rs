@@ -6,7 +6,7 @@ use super::questions::{Asker, not_leading};
 use super::{LeaderAnswer, Level, Node, not_applied};
 use crate::api::{Code, Effect, Failure};
 use quorate_membership::State;
-use quorate_raft::{Mono, NodeId, Now, Outcome, Reject, Status, Ticket};
+use quorate_raft::{Mono, NodeId, Now, Outcome, Reject, Status, Ticket, mutant};
 use std::time::Duration;
 
 /// Committed entries that an heir may lack: so many are sent and synced well within an election timeout. More would
@@ -37,6 +37,10 @@ pub(super) enum Why {
     Machine,
     /// It cannot read all of its log.
     Damaged,
+    /// An operator drains it.
+    Drained,
+    /// An operator takes its vote away.
+    Operator,
 }
 
 impl Why {
@@ -50,6 +54,8 @@ impl Why {
             Self::Room => "the disk of this agent is nearly full",
             Self::Machine => "this agent has stopped applying",
             Self::Damaged => "this agent cannot read all of its log",
+            Self::Drained => "this agent is being drained",
+            Self::Operator => "an operator takes the vote of this agent",
         }
     }
 }
@@ -117,8 +123,7 @@ impl Node {
             };
         };
         let Some(heir) = self.node_named(name).and_then(NodeId::new) else {
-            let what = format!("no agent {} is known", crate::limits::printable(name));
-            return Err(not_applied(Code::NotFound, what, "list all with `quorate members`"));
+            return Err(self.unknown_name(name));
         };
         if heir == self.me {
             return Ok(heir);
@@ -161,6 +166,9 @@ impl Node {
         }
         if self.registry.has_departed(node.get()) {
             return Some("is leaving".into());
+        }
+        if self.registry.is_draining(node.get()) && !mutant!(DrainedLeads) {
+            return Some("is drained".into());
         }
         match self.members.member(node.get()).map(|m| m.state) {
             Some(State::Alive | State::Suspect) => {}

@@ -383,6 +383,8 @@ pub struct Published {
     pub gate: super::admission::Gate,
     /// This node is about to stop and takes nothing new.
     pub stopping: bool,
+    /// This node is drained: its readers go on with another agent.
+    pub drained: bool,
     /// The largest value of a record.
     pub record_bytes_max: usize,
 }

@@ -42,6 +42,11 @@ enum Phase {
         until: Mono,
     },
     Gone,
+    /// An operator has removed it: it stays up, serves nobody, and says so.
+    Out {
+        /// The others have time until then to hear of it.
+        until: Mono,
+    },
 }
 
 /// This node's leaving, and on a leader the leavings of others.
@@ -64,8 +69,13 @@ impl Leave {
         match self.phase {
             Phase::Removal { deadline, .. } => Some(deadline),
             Phase::Gossip { until, .. } => Some(until),
-            Phase::Stays | Phase::Gone => None,
+            Phase::Stays | Phase::Gone | Phase::Out { .. } => None,
         }
+    }
+
+    /// Has an operator removed this node, and have the others had the time to hear of it?
+    pub(super) fn is_shut_out(&self, now: Mono) -> bool {
+        matches!(self.phase, Phase::Out { until } if until <= now)
     }
 }
 
@@ -78,7 +88,9 @@ impl Node {
             what: what.into(),
             hint: hint.into(),
         };
-        let failure = if self.leave.is_under_way() {
+        let failure = if matches!(self.leave.phase, Phase::Out { .. }) {
+            Some(refuse("an operator has removed this agent already", "stop it with Ctrl-C"))
+        } else if self.leave.is_under_way() {
             Some(refuse("this agent is leaving already", "wait for it to stop"))
         } else if self.log_id.is_none() && self.view.is_none() {
             Some(refuse("this agent is not part of a cluster yet", "stop it with Ctrl-C"))
@@ -117,11 +129,16 @@ impl Node {
     pub(super) fn pursue_leave(&mut self, now: Now) {
         match self.leave.phase {
             Phase::Stays => {
-                if self.is_removed() {
-                    self.tell_removal(now, None);
+                if !self.is_removed() {
+                    return;
                 }
+                if self.was_removed() {
+                    self.leave.phase = Phase::Out { until: now.mono.after(GOSSIP_PATIENCE) };
+                    return self.stay_out(now);
+                }
+                self.tell_removal(now, None);
             }
-            Phase::Gone => {}
+            Phase::Gone | Phase::Out { .. } => {}
             Phase::Removal { request, deadline, tries, .. } if now.mono >= deadline => {
                 self.leave.phase = Phase::Stays;
                 let failure = self.not_left_in_time(tries);

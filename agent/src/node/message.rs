@@ -3,7 +3,7 @@
 //! Typed, never bytes: the layout is the business of `wire::peer`.
 
 use super::compare::Mark;
-use crate::api::{Answer, Append, Appended, Failure, Transferred};
+use crate::api::{Answer, Append, Appended, Failure, Operated, Transferred, Verb};
 use quorate_raft::wal::Entry;
 use quorate_raft::{LogIndex, Message, Wall};
 use serde::{Deserialize, Serialize};
@@ -123,6 +123,17 @@ pub enum LeaderAsk {
         /// Its name.
         name: String,
     },
+    /// Change what an agent is to the group.
+    Operate {
+        /// Its name.
+        name: String,
+        /// Its node id, as far as the asker knows: what is asked again must not mean another disk.
+        node: Option<u64>,
+        /// How.
+        verb: Verb,
+    },
+    /// The asker is drained and has ended what its clients had begun. Nothing is answered.
+    Drained,
 }
 
 /// What a leader answers.
@@ -151,6 +162,8 @@ pub enum LeaderAnswer {
         /// All nodes that were forgotten under this name.
         nodes: Vec<u64>,
     },
+    /// It is done.
+    Operated(Operated),
 }
 
 impl From<LeaderAnswer> for Answer {
@@ -160,6 +173,7 @@ impl From<LeaderAnswer> for Answer {
             LeaderAnswer::Readable { next } => Self::Readable { next },
             LeaderAnswer::Transferred { from, to, ms } => Self::Transferred(Transferred { from, to, ms }),
             LeaderAnswer::Forgotten { name, nodes } => Self::Forgotten { name, nodes },
+            LeaderAnswer::Operated(operated) => Self::Operated(operated),
         }
     }
 }
@@ -188,4 +202,10 @@ pub struct View {
     /// Nodes that an operator has dropped for good.
     #[serde(default)]
     pub forgotten: Vec<u64>,
+    /// Nodes that operators drain.
+    #[serde(default)]
+    pub draining: Vec<u64>,
+    /// The receiver has not left by itself: an operator has removed it.
+    #[serde(default)]
+    pub removed: bool,
 }

@@ -12,6 +12,8 @@ mod checkpoints;
 mod clock;
 mod compare;
 mod denied;
+mod drain;
+mod errands;
 mod fitness;
 mod forget;
 mod formation;
@@ -25,13 +27,16 @@ mod known;
 mod leave;
 mod lies;
 mod message;
+mod operate;
 mod options;
 mod peers;
 mod questions;
+mod remove;
 mod repair;
 mod replication;
 mod roles;
 mod room;
+mod seats;
 mod spares;
 mod stages;
 mod stopping;
@@ -114,6 +119,9 @@ pub struct Node {
     leave: leave::Leave,
     handover: handover::Handover,
     forgetting: forget::Forgetting,
+    errands: errands::Errands,
+    operating: operate::Operating,
+    draining: drain::Draining,
     fitness: fitness::Fitness,
     room: room::Room,
     stopping: stopping::Stopping,
@@ -192,6 +200,9 @@ impl Node {
             leave: leave::Leave::default(),
             handover: handover::Handover::default(),
             forgetting: forget::Forgetting::default(),
+            errands: errands::Errands::default(),
+            operating: operate::Operating::default(),
+            draining: drain::Draining::default(),
             fitness: fitness::Fitness::default(),
             room: room::Room::default(),
             stopping: stopping::Stopping::default(),
@@ -317,6 +328,9 @@ impl Node {
         self.examine_itself(now);
         self.keep_handing_over(now);
         self.look_for_room(now);
+        self.keep_draining(now);
+        self.pursue_errands(now);
+        self.pursue_wishes(now);
         self.reconcile(now);
         self.keep_forgetting(now);
         self.expire_appends(now);
@@ -325,7 +339,9 @@ impl Node {
         self.pursue_stop(now);
         // A deadline is kept to the millisecond; nothing else needs a shorter round.
         let verbs = [self.leave.deadline(), self.handover.deadline(), self.forgetting.deadline()];
-        let deadlines = verbs.into_iter().chain([self.next_append_deadline(), self.next_question_deadline()]);
+        let operators = [self.errands.deadline(), self.operating.deadline()];
+        let deadlines =
+            verbs.into_iter().chain(operators).chain([self.next_append_deadline(), self.next_question_deadline()]);
         for deadline in deadlines.flatten() {
             self.next_reconcile = self.next_reconcile.min(deadline.max(now.mono.after(Duration::from_millis(1))));
         }

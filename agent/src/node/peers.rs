@@ -160,6 +160,9 @@ impl Node {
         wanted.extend(group.into_iter().flatten().map(|id| id.get()));
         wanted.extend(self.view.as_ref().map(|v| v.leader));
         wanted.remove(&self.me.get());
+        if self.leave.is_shut_out(now.mono) {
+            wanted.clear();
+        }
         let gone: Vec<u64> = self.peers.kept.keys().filter(|n| !wanted.contains(n)).copied().collect();
         for node in gone {
             self.peers.kept.remove(&node);

@@ -24,6 +24,8 @@ pub(super) enum Asker {
     Leave,
     /// A client of this agent that wants the cluster changed: asked once, never again by this agent itself.
     Operator(u64),
+    /// The same, where asking again does no harm.
+    Errand(u64),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +55,11 @@ pub(super) struct Questions {
 impl Node {
     pub(super) fn request(&mut self, now: Now, request: Request) {
         let Request { id, deadline, what, .. } = request;
+        if matches!(what, What::Ask(Ask::Barrier | Ask::Await { .. }))
+            && let Some(failure) = self.sent_away()
+        {
+            return self.answer(id, Err(Failure { effect: Effect::None, ..failure }));
+        }
         match what {
             What::Append(append) => self.client_append(now, id, deadline, append),
             What::Ask(Ask::Members) => self.answer(id, Ok(Answer::Members(self.members_answer(now)))),
@@ -62,10 +69,11 @@ impl Node {
             What::Ask(Ask::Await { next }) => self.await_offset(now, id, deadline, next),
             What::Ask(Ask::Transfer { to, .. }) => self.ask_any_leader(now, id, deadline, LeaderAsk::Transfer { to }),
             What::Ask(Ask::Forget { name, .. }) => self.ask_any_leader(now, id, deadline, LeaderAsk::Forget { name }),
+            What::Ask(Ask::Operate { name, verb, .. }) => self.errand_begins(now, id, deadline, name, verb),
         }
     }
 
-    fn answer(&mut self, request: u64, result: Result<Answer, Failure>) {
+    pub(super) fn answer(&mut self, request: u64, result: Result<Answer, Failure>) {
         self.emit(Output::Answer { request, result: result.map(Reply::Answer) });
     }
 
@@ -75,6 +83,7 @@ impl Node {
             Asker::Client(request) | Asker::Operator(request) => self.answer(request, result.map(Answer::from)),
             Asker::Agent { node, id } => self.send(node, Class::Peer, PeerMessage::Answered { id, result }),
             Asker::Leave => self.leave_answered(now, result),
+            Asker::Errand(request) => self.errand_answered(now, request, result),
         }
     }
 
@@ -94,7 +103,7 @@ impl Node {
     fn open(&mut self, now: Now, open: Open) -> bool {
         let of_agent = match open.asker {
             Asker::Agent { node, .. } => self.questions.of_agents.get(&node).copied().unwrap_or(0),
-            Asker::Client(_) | Asker::Operator(_) | Asker::Leave => 0,
+            Asker::Client(_) | Asker::Operator(_) | Asker::Leave | Asker::Errand(_) => 0,
         };
         if self.questions.count >= WAITING_MAX || of_agent >= WAITING_PER_AGENT_MAX {
             self.end_question(now, open.asker, Err(not_applied(Code::Busy, "too many requests wait", "retry later")));
@@ -195,6 +204,14 @@ impl Node {
         }
     }
 
+    /// Asks this leader on behalf of somebody who asks again if it does not answer.
+    pub(super) fn ask_for(&mut self, now: Now, leader: u64, asker: Asker, deadline: Mono, ask: LeaderAsk) {
+        let open = Open { asker, deadline };
+        if self.open(now, open) {
+            self.ask(now, leader, open, ask);
+        }
+    }
+
     /// An operator's wish, to the leader wherever it is. If there is none, or it has just changed, nothing was done, and
     /// the client tries again.
     fn ask_any_leader(&mut self, now: Now, request: u64, deadline: Mono, ask: LeaderAsk) {
@@ -222,7 +239,10 @@ impl Node {
         match ask {
             LeaderAsk::Transfer { to } => self.transfer_asked(now, asker, to.as_deref(), deadline),
             LeaderAsk::Forget { name } => self.forget_asked(now, asker, name, deadline),
-            LeaderAsk::Barrier | LeaderAsk::Remove { .. } => self.end_question(now, asker, Err(not_leading())),
+            LeaderAsk::Operate { name, node, verb } => self.operate_asked(now, asker, deadline, name, node, verb),
+            LeaderAsk::Barrier | LeaderAsk::Remove { .. } | LeaderAsk::Drained => {
+                self.end_question(now, asker, Err(not_leading()));
+            }
         }
     }
 
@@ -242,7 +262,8 @@ impl Node {
                 let what = "an agent may only ask for its own removal";
                 self.end_question(now, asker, Err(not_applied(Code::NotAuthorised, what, "")));
             }
-            ask @ (LeaderAsk::Transfer { .. } | LeaderAsk::Forget { .. }) => {
+            LeaderAsk::Drained => self.drained_told(now, node),
+            ask @ (LeaderAsk::Transfer { .. } | LeaderAsk::Forget { .. } | LeaderAsk::Operate { .. }) => {
                 self.leader_decides(now, asker, deadline, ask)
             }
         }
@@ -269,7 +290,7 @@ impl Node {
             let Some((open, _)) = self.questions.asked.remove(&id) else { continue };
             match open.asker {
                 Asker::Client(_) => self.questions.barriers_waiting.push(open),
-                Asker::Operator(_) => self.end(now, open, Err(leader_lost())),
+                Asker::Operator(_) | Asker::Errand(_) => self.end(now, open, Err(leader_lost())),
                 _ => self.end(now, open, Err(not_leading())),
             }
         }
@@ -332,7 +353,11 @@ impl Node {
     fn end_late(&mut self, now: Now, open: Open) {
         let failure = Failure {
             code: Code::NoQuorum,
-            effect: if matches!(open.asker, Asker::Operator(_)) { Effect::Unknown } else { Effect::None },
+            effect: if matches!(open.asker, Asker::Operator(_) | Asker::Errand(_)) {
+                Effect::Unknown
+            } else {
+                Effect::None
+            },
             what: self.why_no_leader(),
             hint: "retry when `quorate status` shows a leader".into(),
         };

@@ -33,6 +33,7 @@ impl Node {
                 self.in_flight.clear();
             }
             self.removals_lost(now);
+            self.wishes_lost(now);
         }
         self.leader_changed(now);
         self.hurry(now);

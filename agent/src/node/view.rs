@@ -3,6 +3,7 @@
 use super::admission::Held;
 use super::{Class, Level, Node, Output, PeerMessage, Published, View};
 use crate::api::{DiskHealth, Member, ScrubState, Status};
+use crate::machine::registry::Seat;
 use quorate_membership::State;
 use quorate_raft::{NodeId, Now, Role, mutant};
 use std::collections::BTreeSet;
@@ -16,7 +17,7 @@ pub(super) const FORGOTTEN_TOLD_MAX: usize = 256;
 
 impl Node {
     /// Everyone in the group as this agent knows it: voters, learners.
-    fn group(&self) -> (BTreeSet<u64>, BTreeSet<u64>) {
+    pub(super) fn group(&self) -> (BTreeSet<u64>, BTreeSet<u64>) {
         if self.in_raft() || self.view.is_none() {
             let configuration = self.raft.configuration();
             let ids = |set: &BTreeSet<NodeId>| set.iter().map(|n| n.get()).collect::<BTreeSet<u64>>();
@@ -27,7 +28,7 @@ impl Node {
         (view.voters.into_iter().collect(), view.learners.into_iter().collect())
     }
 
-    fn raft_word(&self, node: u64) -> &'static str {
+    pub(super) fn raft_word(&self, node: u64) -> &'static str {
         let (voters, learners) = self.group();
         if self.leader() == Some(node) && voters.contains(&node) {
             "leader"
@@ -63,6 +64,11 @@ impl Node {
                     rtt_ms: None,
                     version: m.version.clone(),
                     tags: m.tags.as_map().clone(),
+                    draining: self.is_draining(m.node),
+                    pinned: self.registry.pinned(m.node).map(|seat| match seat {
+                        Seat::Voter { .. } => "voter".into(),
+                        Seat::Learner { .. } => "learner".into(),
+                    }),
                 }
             })
             .collect();
@@ -104,6 +110,7 @@ impl Node {
             append: self.stages.picture(),
             disk: self.disk_health(),
             space: self.disk_space(),
+            draining: names(&self.all_draining().into_iter().collect()),
         }
     }
 
@@ -123,6 +130,9 @@ impl Node {
 
     /// What an operator should know, one sentence each.
     fn problems(&self, now: Now, voters: &BTreeSet<u64>) -> Vec<String> {
+        if self.was_removed() {
+            return vec![self.removed_problem()];
+        }
         let mut problems: Vec<String> = Vec::new();
         if let Some(why) = self.raft.status().halted {
             problems.push(format!("Raft of this agent has stopped ({why:?}); restart it"));
@@ -202,6 +212,8 @@ impl Node {
                 waiting: self.autopilot.waiting(node),
                 departed: settled && self.registry.has_departed(node),
                 forgotten: self.forgotten_to_tell(),
+                draining: self.registry.draining().collect(),
+                removed: self.registry.is_removed(node),
             };
             self.send(node, Class::Peer, PeerMessage::View(view));
         }
@@ -257,6 +269,7 @@ impl Node {
             next.has_log = (self.in_raft() || self.applied.index().0 > 0) && !self.compare.is_outvoted();
             next.record_bytes_max = self.record_bytes_max;
             next.stopping = self.leave.is_under_way() || self.stopping.is_under_way();
+            next.drained = self.draining.sends_away();
             next.replicas = self.replica_addrs().into();
             next.lost = self.repair.lost();
             let held = |holder| self.name_is_held(now, holder).map(|left| Held { holder, left });
@@ -288,7 +301,8 @@ impl Node {
         let rest = voters.iter().chain(&learners).copied().filter(|n| Some(*n) != leader);
         let nodes: Vec<u64> = leader.into_iter().chain(rest).filter(|n| *n != self.me.get()).collect();
         let is_alive = |n: &u64| self.members.member(*n).is_some_and(|m| m.state == State::Alive);
-        let alive: Vec<u64> = nodes.iter().copied().filter(is_alive).collect();
+        let serves = |n: &u64| is_alive(n) && !self.is_draining(*n);
+        let alive: Vec<u64> = nodes.iter().copied().filter(serves).collect();
         let chosen = if alive.is_empty() { nodes } else { alive };
         chosen.into_iter().filter_map(|n| self.addr_of(n)).collect()
     }

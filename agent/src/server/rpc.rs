@@ -212,9 +212,10 @@ fn admit(who: &Subject, name: &Arc<str>, request: Request) -> Result<(What, Dura
         Request::Ask(ask) => {
             let (needs, patience) = match ask {
                 Ask::Members | Ask::Status | Ask::Barrier | Ask::Await { .. } => (Role::Read, ASK_PATIENCE),
-                Ask::Leave { timeout_ms } | Ask::Transfer { timeout_ms, .. } | Ask::Forget { timeout_ms, .. } => {
-                    (Role::Admin, Duration::from_millis(timeout_ms.into()))
-                }
+                Ask::Leave { timeout_ms }
+                | Ask::Transfer { timeout_ms, .. }
+                | Ask::Forget { timeout_ms, .. }
+                | Ask::Operate { timeout_ms, .. } => (Role::Admin, Duration::from_millis(timeout_ms.into())),
             };
             (needs, What::Ask(ask), patience)
         }

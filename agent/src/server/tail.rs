@@ -34,14 +34,24 @@ fn failure(code: Code, what: impl Into<String>, hint: &str) -> Failure {
 /// Serves one tail until it ends, its reader goes, or the agent stops.
 pub(super) async fn serve(id: u64, from: TailFrom, mut send: RpcSend, mut context: Context) {
     let mut stop = context.stop.clone();
+    let mut published = context.published.clone();
     let ended = tokio::select! {
         ended = run(id, from, &mut send, &mut context) => ended,
         () = stopped(&mut stop) => Err(failure(Code::Unavailable, "this agent is stopping", "continue with another agent")),
+        () = drained(&mut published) => Err(failure(Code::Unavailable, "this agent is drained", "continue with another agent")),
     };
     if let Err(failure) = ended {
         let _ = send.send(Response::Failed(failure).encode(id)).await;
     }
     let _ = send.finish().await;
+}
+
+/// Resolves when the readers of this agent are to go elsewhere.
+async fn drained(published: &mut watch::Receiver<Arc<Published>>) {
+    if published.wait_for(|published| published.drained).await.is_err() {
+        // The node is gone, which the tail finds out by itself.
+        std::future::pending::<()>().await;
+    }
 }
 
 /// `Ok` also when the reader is gone: nobody is left to be told.

@@ -99,6 +99,14 @@ pub enum Action {
     Leave { agent: usize, down_us: u64 },
     /// It dies, an operator has the others forget it, and it comes back with an empty disk.
     Forget { agent: usize },
+    /// An operator drains it, and has done with that later.
+    Drain { agent: usize, for_us: u64 },
+    /// An operator removes it, for another one if one is named, and it comes back with an empty disk.
+    Remove { agent: usize, heir: Option<usize> },
+    /// An operator gives it a vote, if the group stays odd, and leaves that to the autopilot later.
+    Promote { agent: usize, for_us: u64 },
+    /// An operator takes its vote away, if the group stays odd, and leaves that to the autopilot later.
+    Demote { agent: usize, for_us: u64 },
     /// It returns under another address.
     Move { agent: usize, down_us: u64 },
     /// All return under other addresses.
@@ -152,6 +160,10 @@ impl Action {
             Self::Wipe { .. } => "wipe",
             Self::Leave { .. } => "leave",
             Self::Forget { .. } => "forget",
+            Self::Drain { .. } => "drain",
+            Self::Remove { .. } => "remove",
+            Self::Promote { .. } => "promote",
+            Self::Demote { .. } => "demote",
             Self::Move { .. } => "move",
             Self::MoveAll { .. } => "move-all",
         }
@@ -169,6 +181,7 @@ impl Action {
     pub(super) fn agents_mut(&mut self) -> Vec<&mut usize> {
         match self {
             Self::Cut { from, to } => vec![from, to],
+            Self::Remove { agent, heir } => std::iter::once(agent).chain(heir).collect(),
             Self::Halves { left } => left.iter_mut().collect(),
             Self::CrashLeader { .. }
             | Self::CrashAll { .. }
@@ -211,6 +224,9 @@ impl Action {
             | Self::Wipe { agent, .. }
             | Self::Leave { agent, .. }
             | Self::Forget { agent }
+            | Self::Drain { agent, .. }
+            | Self::Promote { agent, .. }
+            | Self::Demote { agent, .. }
             | Self::Move { agent, .. } => vec![agent],
         }
     }

@@ -4,7 +4,7 @@
 
 use super::plan::{MS, letter};
 use super::script::Call;
-use crate::api::{Answer, Append, Ask, Effect, Failure};
+use crate::api::{Answer, Append, Ask, Effect, Failure, Verb};
 use crate::limits::STREAM_DEFAULT;
 use crate::node::{Reply, What};
 use crate::record::{Record, encode_batch};
@@ -43,6 +43,16 @@ pub(super) enum Kind {
     Transfer { to: Option<usize> },
     /// Drop this agent for good.
     Forget { agent: usize },
+    /// Drain this agent, or have done with that.
+    Drain { agent: usize, undo: bool },
+    /// Remove this agent, and give its vote to that one.
+    Remove { agent: usize, heir: Option<usize> },
+    /// Give this agent a vote; the group may be even.
+    Promote { agent: usize, even: bool },
+    /// Take its vote away; the group may be even.
+    Demote { agent: usize, even: bool },
+    /// Let the autopilot decide about its vote again.
+    Unpin { agent: usize },
     /// A picture.
     Status,
 }
@@ -57,6 +67,29 @@ pub(super) enum End {
 }
 
 impl Kind {
+    /// Does an operator deal with one agent?
+    pub(super) fn is_of_operators(self) -> bool {
+        match self {
+            Self::Drain { .. }
+            | Self::Remove { .. }
+            | Self::Promote { .. }
+            | Self::Demote { .. }
+            | Self::Unpin { .. } => true,
+            Self::Append { .. }
+            | Self::Read
+            | Self::Await { .. }
+            | Self::Leave
+            | Self::Transfer { .. }
+            | Self::Forget { .. }
+            | Self::Status => false,
+        }
+    }
+
+    /// Does somebody who votes lose that, or go for good?
+    pub(super) fn gives_up_a_vote(self) -> bool {
+        matches!(self, Self::Leave | Self::Remove { .. } | Self::Demote { .. } | Self::Drain { undo: false, .. })
+    }
+
     /// As the agent sees it.
     pub(super) fn what(self, timeout_us: u64, bytes: usize) -> What {
         match self {
@@ -77,9 +110,22 @@ impl Kind {
                 name: letter(agent).to_string(),
                 timeout_ms: u32::try_from(timeout_us / MS).unwrap_or(u32::MAX),
             }),
+            Self::Drain { agent, undo } => operate(agent, if undo { Verb::Undrain } else { Verb::Drain }, timeout_us),
+            Self::Remove { agent, heir } => {
+                let replace_with = heir.map(|heir| letter(heir).to_string());
+                operate(agent, Verb::Remove { replace_with }, timeout_us)
+            }
+            Self::Promote { agent, even } => operate(agent, Verb::Promote { allow_even: even }, timeout_us),
+            Self::Demote { agent, even } => operate(agent, Verb::Demote { allow_even: even }, timeout_us),
+            Self::Unpin { agent } => operate(agent, Verb::Unpin, timeout_us),
             Self::Status => What::Ask(Ask::Status),
         }
     }
+}
+
+fn operate(agent: usize, verb: Verb, timeout_us: u64) -> What {
+    let timeout_ms = u32::try_from(timeout_us / MS).unwrap_or(u32::MAX);
+    What::Ask(Ask::Operate { name: letter(agent).to_string(), verb, timeout_ms })
 }
 
 impl End {

@@ -76,7 +76,19 @@ pub const FAULTS: [&[&str]; 6] = [
     &["clock ahead", "clock back", "clock off by 74 years", "pace"],
     OF_DISKS,
     // Membership.
-    &["copies refused", "departed", "forgotten", "move", "move-all", "strangers refused", "two formers"],
+    &[
+        "copies refused",
+        "demote",
+        "departed",
+        "drain",
+        "forgotten",
+        "move",
+        "move-all",
+        "promote",
+        "removed",
+        "strangers refused",
+        "two formers",
+    ],
     // Clients.
     &["retried elsewhere", "appends unknown", "bites of slow readers"],
 ];

@@ -30,7 +30,9 @@ impl Plan {
         let mut agents = agents(&mut random, n);
         let mut knobs = knobs(&mut random);
         let two_formers = agents.iter().filter(|a| a.bootstrap && !a.foreign).count() > 1;
-        let steps = storm::steps(&mut random, &storm, n, two_formers);
+        let mut steps = storm::steps(&mut random, &storm, n, two_formers);
+        steps.extend(storm::operators(&mut Random::of(seed, "operators", 0), &storm, n));
+        steps.sort_by_key(|step| step.at_us);
         if two_formers {
             // They must be able to see each other before one of them founds.
             (knobs.loss, knobs.reorder) = (0, 0);

@@ -3,6 +3,7 @@
 //! They hold what happens, never what it leads to.
 
 use super::action::Action;
+use super::client::Kind;
 use super::script::Call;
 use crate::node::{Class, Input};
 use bytes::Bytes;
@@ -36,6 +37,10 @@ pub(super) enum Event {
     ReadsAgain { machine: usize },
     /// An operator asks once more that a dead agent be forgotten.
     Forgetting { machine: usize, tries: u64 },
+    /// An operator takes back what he has begun.
+    Undoing { kind: Kind },
+    /// An operator looks whether the agent that he removed is out.
+    Removing { machine: usize, node: u64, looks: u64 },
     /// The process on a copy of a disk ends for good.
     CopyEnds { copy: usize },
     /// The timers of the transport.

@@ -6,8 +6,10 @@ mod disks;
 mod harm;
 mod members;
 mod network;
+mod operators;
 mod processes;
 
+use super::client::Kind;
 use super::counters::Role;
 use super::plan::Action;
 use super::world::World;
@@ -67,6 +69,10 @@ impl World {
             Action::Wipe { agent, down_us } => self.wipe(agent, down_us),
             Action::Leave { agent, down_us } => self.leave(agent, down_us),
             Action::Forget { agent } => self.forget(agent),
+            Action::Drain { agent, for_us } => self.drain_for(agent, for_us),
+            Action::Remove { agent, heir } => self.remove(agent, heir),
+            Action::Promote { agent, for_us } => self.pin_for(agent, Kind::Promote { agent, even: false }, for_us),
+            Action::Demote { agent, for_us } => self.pin_for(agent, Kind::Demote { agent, even: false }, for_us),
             Action::Move { agent, down_us } => self.move_to_another_address(agent, down_us),
             Action::MoveAll { down_us } => self.each(|w, agent| w.move_to_another_address(agent, down_us)),
         };

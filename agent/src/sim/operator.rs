@@ -8,7 +8,7 @@ use super::world::World;
 impl World {
     /// One look at all agents. Says whether he had to do anything.
     pub(super) fn look_after(&mut self) -> bool {
-        let mut acted = false;
+        let mut acted = self.take_back();
         self.see_who_is_whole();
         for machine in 0..self.machines.len() {
             if !self.machines[machine].counts() {

@@ -76,6 +76,12 @@ impl World {
                 (Kind::Read, "ok") => "reads",
                 (Kind::Leave, "ok") => "leaves",
                 (Kind::Transfer { .. }, "ok") => "transfers",
+                (Kind::Drain { undo: false, .. }, "ok") => "drains done",
+                (Kind::Drain { undo: true, .. }, "ok") => "drains taken back",
+                (Kind::Remove { .. }, "ok") => "removals done",
+                (Kind::Promote { .. }, "ok") => "promotions done",
+                (Kind::Demote { .. }, "ok") => "demotions done",
+                (_, "not-applied") if kind.is_of_operators() => "operators refused",
                 (_, "died") => "requests orphaned",
                 _ => "other answers",
             });

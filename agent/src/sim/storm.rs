@@ -11,6 +11,8 @@ const SHORT_US: (u64, u64) = (10 * SECOND, 16 * SECOND);
 const LONG_US: (u64, u64) = (60 * SECOND, 200 * SECOND);
 /// How often one class strikes at most.
 const BLOWS_MAX: u64 = 6;
+/// How often operators interfere at most.
+const OPERATIONS_MAX: u64 = 6;
 
 /// When it blows.
 pub(super) struct Storm {
@@ -86,6 +88,29 @@ pub(super) fn steps(random: &mut Random, storm: &Storm, n: usize, two_formers: b
     }
     steps.sort_by_key(|step| step.at_us);
     steps
+}
+
+/// What operators do meanwhile: with draws of their own, so that nothing else of a seed changes with them.
+pub(super) fn operators(random: &mut Random, storm: &Storm, n: usize) -> Vec<Step> {
+    if random.chance(600) {
+        return Vec::new();
+    }
+    let blows = random.log_between(1, OPERATIONS_MAX);
+    (0..blows)
+        .map(|_| {
+            let (agent, for_us) = (one(random, n), random.log_between(300, 8_000) * MS);
+            let action = match random.below(8) {
+                0..=2 => Action::Drain { agent, for_us },
+                3 | 4 => {
+                    let heir = one(random, n);
+                    Action::Remove { agent, heir: (heir != agent && random.chance(500)).then_some(heir) }
+                }
+                5 => Action::Promote { agent, for_us },
+                _ => Action::Demote { agent, for_us },
+            };
+            Step { at_us: storm.moment(random, false), action }
+        })
+        .collect()
 }
 
 fn down(random: &mut Random) -> u64 {

@@ -175,6 +175,11 @@ impl World {
         if let Some(leaver) = ours().find(|m| self.witness.has_departed(m.node.get())) {
             return Err(format!("{} has left, and is still there", leaver.name));
         }
+        if let Some(held) =
+            ours().find(|m| self.witness.is_draining(m.node.get()) || self.witness.is_pinned(m.node.get()))
+        {
+            return Err(format!("{} is drained, or pinned to its seat", held.name));
+        }
         let room = crate::node::REPLICAS_MAX_DEFAULT.min(ours().count());
         if configuration.members().len() < room || !configuration.outgoing.is_empty() {
             return Err(format!("{} of {room} agents are in the group", configuration.members().len()));

@@ -9,7 +9,7 @@ use super::invariant::{Invariant, Violation};
 use super::machine::{Durable, Machine};
 use super::replayed::configuration;
 use crate::codec;
-use crate::machine::registry::Command;
+use crate::machine::registry::{Command, Seat};
 use crate::node::{Founding, RaftMessage};
 use crate::record;
 use quorate_raft::wal::{Entry, EntryKind};
@@ -47,6 +47,10 @@ pub(super) struct Witness {
     /// Node ids whose disk is gone.
     dead: BTreeSet<u64>,
     departed: BTreeSet<u64>,
+    /// Whom operators drain.
+    draining: BTreeSet<u64>,
+    /// The seats that operators gave.
+    pinned: BTreeMap<u64, Seat>,
     /// Who lost its name to another disk.
     superseded: BTreeSet<u64>,
     holders: BTreeMap<String, u64>,
@@ -106,6 +110,16 @@ impl Witness {
     }
 
     /// Is it recorded that this node has left?
+    /// Did an operator give it the seat that it has?
+    pub(super) fn is_pinned(&self, node: u64) -> bool {
+        self.pinned.contains_key(&node)
+    }
+
+    /// Does an operator want it drained?
+    pub(super) fn is_draining(&self, node: u64) -> bool {
+        self.draining.contains(&node)
+    }
+
     pub(super) fn has_departed(&self, node: u64) -> bool {
         self.departed.contains(&node)
     }
@@ -271,11 +285,21 @@ impl Witness {
 
     fn registered(&mut self, entry: &Entry) {
         match codec::decode(&entry.payload(), "registry") {
-            Ok(Command::Depart { node } | Command::Forget { node, .. }) => {
+            Ok(Command::Depart { node } | Command::Forget { node, .. } | Command::Remove { node, .. }) => {
                 self.departed.insert(node);
+                self.draining.remove(&node);
+                self.pinned.remove(&node);
             }
+            Ok(Command::Drain { node, on: true }) => drop(self.draining.insert(node)),
+            Ok(Command::Drain { node, on: false }) => drop(self.draining.remove(&node)),
+            Ok(Command::Pin { node, seat: Some(seat) }) => drop(self.pinned.insert(node, seat)),
+            Ok(Command::Pin { node, seat: None }) => drop(self.pinned.remove(&node)),
             Ok(Command::Register(new)) => {
                 let former = self.holders.insert(new.name, new.node).filter(|former| *former != new.node);
+                if let Some(former) = former {
+                    self.draining.remove(&former);
+                    self.pinned.remove(&former);
+                }
                 self.superseded.extend(former);
             }
             Err(_) => self.blame(
@@ -323,6 +347,10 @@ impl Witness {
             self.claim(legal, Invariant::ConfigurationFollows, || {
                 format!("the configuration of entry {index} does not follow from the one before")
             });
+            let drained = next.voters.difference(&before.voters).find(|v| self.draining.contains(&v.get()));
+            self.claim(drained.is_none(), Invariant::SafeMembership, || {
+                format!("entry {index} gives a vote to {drained:?}, which is drained")
+            });
             let gone = before.members().into_iter().find(|m| !next.is_member(*m));
             let excused = |m: NodeId| self.departed.contains(&m.get()) || self.superseded.contains(&m.get());
             let legal = gone.is_none_or(excused);
@@ -335,7 +363,10 @@ impl Witness {
             });
             let grows = before.outgoing.is_empty() && next.voters.len() > before.voters.len();
             let odd = next.voters.len() % 2 == 1;
-            self.claim(!grows || odd, Invariant::SafeMembership, || {
+            let grown: Vec<_> = next.voters.difference(&before.voters).map(|v| v.get()).collect();
+            let pinned = |n: &u64| matches!(self.pinned.get(n), Some(Seat::Voter { even: true }));
+            let told = grown.iter().all(pinned);
+            self.claim(!grows || odd || told, Invariant::SafeMembership, || {
                 format!("entry {index} grows the group to {} voters", next.voters.len())
             });
         }

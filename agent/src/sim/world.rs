@@ -235,6 +235,8 @@ impl World {
             Event::DiskWell { machine } => self.machines[machine].disk.set_capacity(None),
             Event::ReadsAgain { machine } => self.reads_again(machine),
             Event::Forgetting { machine, tries } => self.forgetting(machine, tries),
+            Event::Undoing { kind } => self.undoing(kind),
+            Event::Removing { machine, node, looks } => self.removing(machine, node, looks),
             Event::CopyEnds { copy } => self.copy_ends(copy),
             Event::Housekeeping => {
                 self.housekeeping();

@@ -67,6 +67,10 @@ fn command() -> Command {
     Command::Register(Registration { node: 7, name: "a1".into(), epoch: 2, boot: 9 })
 }
 
+fn operated() -> Operated {
+    Operated { name: "a1".into(), node: 7, heir: Some("b".into()), voters: vec!["b".into()], ..Operated::default() }
+}
+
 /// One of each message of the core, as another core would write it.
 pub(crate) fn raft_messages() -> Vec<Message> {
     let position = serde_json::json!({"index": 4, "term": 3});
@@ -99,6 +103,10 @@ pub(crate) fn peer_messages() -> Vec<PeerMessage> {
     all.push(PeerMessage::Forwarded { id: 2, result: Err(failure()) });
     all.push(PeerMessage::Ask { id: 3, timeout_ms: 9, ask: LeaderAsk::Remove { node: 4 } });
     all.push(PeerMessage::Answered { id: 3, result: Ok(LeaderAnswer::Readable { next: 8 }) });
+    let operate = LeaderAsk::Operate { name: "a1".into(), node: Some(7), verb: Verb::Promote { allow_even: true } };
+    all.push(PeerMessage::Ask { id: 5, timeout_ms: 9, ask: operate });
+    all.push(PeerMessage::Ask { id: 6, timeout_ms: 0, ask: LeaderAsk::Drained });
+    all.push(PeerMessage::Answered { id: 5, result: Ok(LeaderAnswer::Operated(operated())) });
     let view = View { voters: vec![1, 2, 3], learners: vec![4], waiting: Some("why".into()), ..View::default() };
     all.push(PeerMessage::View(view));
     all.push(PeerMessage::RepairRequest { id: 4, seed: 7, first: LogIndex(2), last: LogIndex(9) });
@@ -121,6 +129,11 @@ pub(crate) fn requests() -> Vec<Request> {
         Request::Append(Append { timeout_ms: 5, hops: 1, on_behalf_of: "ci".into(), batch: batch() }),
         Request::Ask(Ask::Await { next: 7 }),
         Request::Ask(Ask::Status),
+        Request::Ask(Ask::Operate {
+            name: "a1".into(),
+            verb: Verb::Remove { replace_with: Some("b".into()) },
+            timeout_ms: 7,
+        }),
         Request::Tail(tail),
     ]
 }
@@ -136,11 +149,14 @@ pub(crate) fn responses() -> Vec<Response> {
         rtt_ms: Some(0.5),
         version: "0.1.0".into(),
         tags: [("rack".to_owned(), "r1".to_owned())].into(),
+        draining: true,
+        pinned: Some("learner".into()),
     };
     vec![
         Response::Appended(appended()),
         Response::Answer(Answer::Members(vec![member.clone(), member])),
         Response::Answer(Answer::Readable { next: 4 }),
+        Response::Answer(Answer::Operated(operated())),
         Response::Failed(failure()),
         Response::Entries { committed: 8, entries: entries().iter().flat_map(|e| e.bytes().to_vec()).collect() },
         Response::End { next: 3 },

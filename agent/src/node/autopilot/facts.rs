@@ -18,7 +18,7 @@ impl Node {
     }
 
     /// Alive in gossip and connected: its Hello proved who it is.
-    pub(super) fn is_present(&self, node: u64) -> bool {
+    pub(in crate::node) fn is_present(&self, node: u64) -> bool {
         node == self.me.get() || (self.is_alive(node) && self.peers.is_up(node))
     }
 

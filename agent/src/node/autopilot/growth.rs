@@ -16,7 +16,7 @@ impl Node {
             .iter()
             .copied()
             .filter(|l| self.registry.node(l.get()).is_some() && self.is_present(l.get()))
-            .filter(|l| self.is_caught_up(now.mono, status, *l))
+            .filter(|l| self.may_vote(*l) && self.is_caught_up(now.mono, status, *l))
             .collect();
         let have = configuration.voters.len();
         let most = (have + ready.len()).min(self.options.voters_target);

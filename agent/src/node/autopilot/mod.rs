@@ -11,6 +11,7 @@ mod registration;
 mod removal;
 mod step;
 mod supersede;
+mod wishes;
 
 use super::{Level, Node};
 use crate::codec;
@@ -79,6 +80,7 @@ impl Node {
         self.removal_step(now, status)
             .or_else(|| self.registration_step(now))
             .or_else(|| self.supersede_step(now, status))
+            .or_else(|| self.wish_step(now, status))
             .or_else(|| self.learner_step(now, status))
             .or_else(|| self.growth_step(now, status))
     }

@@ -27,13 +27,19 @@ impl Node {
         let failed = |n: u64| self.members.member(n).is_some_and(|m| m.state == State::Failed);
         let is_to_go = |n: u64| self.registry.has_departed(n) || failed(n) && mutant!(RemovedByGossip);
         let leaver = everyone.copied().find(|n| is_to_go(n.get()))?;
-        let (voters, learners) = self.without(now.mono, status, leaver)?;
+        let (voters, learners) = self.without_or_replaced(now.mono, status, leaver)?;
         // Fewer voters bear fewer losses, so each that counts must be here now: half a second ago is not enough.
         let here = voters.iter().filter(|v| self.is_here(now.mono, status, **v)).count();
         if here <= voters.len() / 2 && !mutant!(StepWithoutMajority) {
             return None;
         }
-        let how = if self.registry.is_forgotten(leaver.get()) { "is forgotten" } else { "is leaving" };
+        let how = if self.registry.is_removed(leaver.get()) {
+            "an operator removes"
+        } else if self.registry.is_forgotten(leaver.get()) {
+            "is forgotten"
+        } else {
+            "is leaving"
+        };
         let why = format!("removing {}, which {how}", self.name_of(leaver.get()));
         Some(Step::Change { voters, learners, why })
     }
@@ -47,6 +53,28 @@ impl Node {
         Some(Step::Change { voters: voters.clone(), learners, why })
     }
 
+    /// The same, with its vote for whom an operator named. That one is waited for as long as it lives.
+    fn without_or_replaced(
+        &self,
+        now: Mono,
+        status: &Status,
+        node: NodeId,
+    ) -> Option<(BTreeSet<NodeId>, BTreeSet<NodeId>)> {
+        let Configuration { mut voters, mut learners, .. } = status.configuration.clone();
+        let heir = self.registry.heir_of(node.get()).and_then(NodeId::new);
+        let heir =
+            heir.filter(|h| learners.contains(h) && !self.registry.has_departed(h.get()) && voters.contains(&node));
+        let heir = heir.filter(|h| !self.registry.is_draining(h.get()));
+        let Some(heir) = heir.filter(|h| self.members.member(h.get()).is_some_and(|m| m.state.is_present())) else {
+            return self.without(now, status, node);
+        };
+        voters.remove(&node);
+        voters.insert(heir);
+        learners.remove(&heir);
+        let safe = self.is_caught_up(now, status, heir) && self.is_healthy_majority(now, status, &voters);
+        safe.then_some((voters, learners))
+    }
+
     /// The configuration without this node, if that is safe: a sole voter hands its seat to a caught-up learner.
     pub(in crate::node) fn without(
         &self,
@@ -57,7 +85,9 @@ impl Node {
         let Configuration { mut voters, mut learners, .. } = status.configuration.clone();
         learners.remove(&node);
         if voters.remove(&node) && voters.is_empty() {
-            let heir = learners.iter().copied().find(|l| self.is_caught_up(now, status, *l))?;
+            // Whom an operator wants without a vote only if nobody else is there, whom he drains not even then.
+            let may = |l: &NodeId| !self.registry.is_draining(l.get()) && self.is_caught_up(now, status, *l);
+            let heir = learners.iter().copied().filter(may).max_by_key(|l| self.may_vote(*l))?;
             learners.remove(&heir);
             voters.insert(heir);
         }

@@ -30,7 +30,8 @@ impl Node {
             let why = format!("removing the former disk {old} of {}", self.name_of(new.get()));
             return Some(Step::Change { voters, learners, why });
         }
-        if !learners.remove(&new) || !self.is_caught_up(now.mono, status, new) {
+        let drained = self.registry.is_draining(new.get());
+        if !learners.remove(&new) || drained || !self.is_caught_up(now.mono, status, new) {
             return None;
         }
         voters.remove(&old);

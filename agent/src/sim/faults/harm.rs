@@ -47,9 +47,8 @@ impl World {
     /// Would everything that this agent holds be left with every other voter, and could they decide without it?
     pub(in crate::sim) fn may_harm(&mut self, agent: usize) -> bool {
         self.see_who_is_whole();
-        let others_go =
-            self.operations.iter().any(|o| matches!(o.kind, Kind::Leave | Kind::Forget { .. }) && o.end.is_none());
-        if others_go || self.at < self.wiped_at + SECOND {
+        let forgets = self.operations.iter().any(|o| matches!(o.kind, Kind::Forget { .. }) && o.end.is_none());
+        if forgets || self.is_a_seat_in_doubt() || self.at < self.wiped_at + SECOND {
             return false;
         }
         let machine = &self.machines[agent];

@@ -20,12 +20,22 @@ const FORGET_AGAIN_US: u64 = 800 * MS;
 
 impl World {
     pub(super) fn leave(&mut self, agent: usize, down_us: u64) -> bool {
-        if self.at < self.wiped_at + ALONE_US || self.machines.iter().any(|m| m.harmed && m.counts()) {
+        if self.is_a_disk_in_doubt() {
             self.say(format_args!("{} does not leave: a disk was just lost", letter(agent)));
             return false;
         }
         self.machines[agent].rest_us = Some(down_us);
         self.ask(None, agent, Kind::Leave, LEAVE_TIMEOUT_US).is_some()
+    }
+
+    /// Was a disk just lost, or harmed? Then no vote may be given up on purpose.
+    pub(super) fn is_a_disk_in_doubt(&self) -> bool {
+        self.at < self.wiped_at + ALONE_US || self.machines.iter().any(|m| m.harmed && m.counts())
+    }
+
+    /// Is a vote being given up on purpose? Then no disk may be lost.
+    pub(super) fn is_a_seat_in_doubt(&self) -> bool {
+        self.operations.iter().any(|o| o.kind.gives_up_a_vote() && o.end.is_none())
     }
 
     pub(super) fn move_to_another_address(&mut self, agent: usize, down_us: u64) -> bool {
@@ -51,8 +61,7 @@ impl World {
     }
 
     fn may_lose(&self, agent: usize) -> bool {
-        let leaves = self.operations.iter().any(|o| matches!(o.kind, Kind::Leave) && o.end.is_none());
-        !leaves && self.machines[agent].counts() && self.may_wipe(agent)
+        !self.is_a_seat_in_doubt() && self.machines[agent].counts() && self.may_wipe(agent)
     }
 
     /// A process ends, and its disk is gone.
