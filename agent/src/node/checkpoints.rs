@@ -139,6 +139,15 @@ impl Node {
         self.give_out();
     }
 
+    /// Whatever has come since the last one: what the next start must know, since nobody will tell it again.
+    pub(super) fn checkpoint_soon(&mut self) {
+        let newest = self.checkpoints.last.map_or(LogIndex::ZERO, |last| last.index);
+        if newest > self.checkpoints.saved && self.applied.halted().is_none() {
+            self.checkpoints.taken = self.checkpoint().map(Box::new);
+            self.give_out();
+        }
+    }
+
     /// The state as it is now. It costs microseconds: what is large is shared until it changes.
     fn checkpoint(&self) -> Option<Checkpoint> {
         let mut configuration = self.checkpoints.configuration.clone()?;

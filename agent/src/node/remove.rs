@@ -118,6 +118,8 @@ impl Node {
         self.note(Level::Error, self.removed_problem());
         self.gossip_leave(now);
         self.own_removal_done(now);
+        // Its next start shall know as well, and nobody will tell it the log again.
+        self.checkpoint_soon();
     }
 
     /// What its operator should know.

@@ -48,7 +48,8 @@ fn members_and_status_keep_their_shapes() {
     let members = cluster.ask("n1", &["members", "--format", "json"]).json();
     assert_eq!(keys(&members), ["members", "v"]);
     for member in members["members"].as_array().unwrap() {
-        let expected = sorted(["name", "id", "addr", "state", "raft", "lag", "rtt_ms", "version", "tags"]);
+        let expected =
+            sorted(["name", "id", "addr", "state", "raft", "lag", "rtt_ms", "version", "tags", "draining", "pinned"]);
         assert_eq!(keys(member), expected);
         assert!(member["id"].is_string() && member["tags"].is_object(), "{member}");
         assert_eq!(member["version"], env!("CARGO_PKG_VERSION"));
@@ -85,6 +86,7 @@ fn members_and_status_keep_their_shapes() {
             "tolerates",
             "log",
             "problems",
+            "draining",
             "append",
             "disk",
             "space",

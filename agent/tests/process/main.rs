@@ -18,6 +18,7 @@ mod hostile;
 mod identity;
 mod leave;
 mod limits;
+mod operate;
 mod pause;
 mod power;
 mod quorum;
