@@ -22,6 +22,7 @@ const ASK_MAX: Duration = Duration::from_secs(600);
 #[derive(Clone, Debug)]
 pub(super) struct Wish {
     asker: Asker,
+    since: Mono,
     deadline: Mono,
     pub(super) name: String,
     pub(super) node: u64,
@@ -95,8 +96,19 @@ impl Node {
         }
         let before = self.raft.configuration().voters.clone();
         let deadline = deadline.min(now.mono.after(ASK_MAX));
-        let (begun, handed_over, waits) = (false, false, String::new());
-        self.operating.wishes.push(Wish { asker, deadline, name, node, verb, before, begun, handed_over, waits });
+        let (since, begun, handed_over, waits) = (now.mono, false, false, String::new());
+        self.operating.wishes.push(Wish {
+            asker,
+            since,
+            deadline,
+            name,
+            node,
+            verb,
+            before,
+            begun,
+            handed_over,
+            waits,
+        });
         self.hurry(now);
     }
 
@@ -187,6 +199,12 @@ impl Node {
     }
 
     fn judge_wish(&self, now: Now, status: &Status, wish: &Wish) -> Judged {
+        // Half a second ago is not enough where a vote is given up: a voter that counts has answered since it was asked for,
+        // or is known to be silent.
+        let gives_up = matches!(wish.verb, Verb::Drain | Verb::Remove { .. } | Verb::Demote { .. });
+        if gives_up && !wish.begun && !self.have_answered_since(now, status, wish.since) {
+            return Judged::Wait("the voters to answer".into());
+        }
         match &wish.verb {
             Verb::Drain => self.judge_drain(now, status, wish),
             Verb::Undrain => self.judge_undrain(wish),
@@ -195,6 +213,13 @@ impl Node {
             Verb::Demote { allow_even } => self.judge_demote(now, status, wish, *allow_even),
             Verb::Unpin => self.judge_unpin(wish),
         }
+    }
+
+    fn have_answered_since(&self, now: Now, status: &Status, since: Mono) -> bool {
+        status.configuration.voters.iter().all(|v| {
+            let heard = status.peers.get(v).and_then(|peer| peer.last_heard);
+            *v == self.me || heard.is_some_and(|at| at > since) || !self.is_healthy(now.mono, status, *v)
+        })
     }
 
     /// The next word for the log that some wish needs, and that is safe now.
