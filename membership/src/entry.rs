@@ -2,9 +2,11 @@
 //!
 //! It never derives events: the roster compares views.
 
+use crate::dialect::Dialect;
 use crate::identity::Identity;
 use crate::member::{Member, State};
 use crate::record::Record;
+use crate::tag_store::{TagNews, TagStore};
 use crate::tags::Tags;
 use crate::types::{Life, Mono, Now};
 use foca::State as Liveness;
@@ -41,6 +43,13 @@ pub(crate) struct Entry {
     pub(crate) seen: Option<Seen>,
     pub(crate) record: Option<Record>,
     pub(crate) contact: Option<Contact>,
+    /// Its tags, as far as they are held, and of which life.
+    pub(crate) tags: TagStore,
+    pub(crate) tags_life: Option<Life>,
+    /// In which version of the protocol it was last heard, since its connection is up.
+    pub(crate) dialect: Option<Dialect>,
+    /// In this life of it tables were compared with it.
+    pub(crate) compared: Option<Life>,
     /// The Lamport time of the latest record that came on its own connection, and the life it was of.
     pub(crate) own_word: Option<(Life, u64)>,
     /// No connection has ever proven that it exists.
@@ -84,6 +93,10 @@ impl Entry {
             seen: None,
             record: None,
             contact: None,
+            tags: TagStore::default(),
+            tags_life: None,
+            dialect: None,
+            compared: None,
             own_word: None,
             is_hearsay: false,
             introduced_by: None,
@@ -100,6 +113,22 @@ impl Entry {
     pub(crate) fn has_said_that_it_leaves(&self) -> bool {
         let said = self.record.as_ref().filter(|record| record.leaving).map(|record| (record.life, record.lamport));
         said.is_some() && said == self.own_word
+    }
+
+    /// Its record as it is passed on: with what changed of its tags, if that is held and small.
+    pub(crate) fn told(&self) -> Option<Record> {
+        let mut record = self.record.clone()?;
+        let is_held = self.tags_life == Some(record.life) && self.tags.holds(&record.tags);
+        record.tags = if is_held { self.tags.news() } else { TagNews { delta: None, ..record.tags } };
+        Some(record)
+    }
+
+    /// Its record tells of tags that are not held.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.record.as_ref().is_some_and(|record| {
+            let is_of_life = self.tags_life == Some(record.life);
+            !(is_of_life && (self.tags.holds(&record.tags) || self.tags.version() > record.tags.version))
+        })
     }
 
     /// foca knows it, and not as down.
@@ -152,7 +181,10 @@ impl Entry {
                 member.name.clone_from(&record.name);
             }
             member.version.clone_from(&record.version);
-            member.tags.clone_from(&record.tags);
+            // Until those of a new life are here, those of the former one stand.
+            if self.tags_life == Some(record.life) && (self.tags.holds(&record.tags) || self.tags.version() > 0) {
+                member.tags.clone_from(self.tags.view());
+            }
             member.lamport = record.lamport;
             // Where somebody is with whom a connection is up, nobody else knows better.
             let is_hearsay = member.connected && self.own_word != Some((record.life, record.lamport));

@@ -27,7 +27,7 @@ pub enum Error {
     #[error("{0} tags are too many; at most {TAGS_MAX}")]
     TooManyTags(usize),
     /// Together too long.
-    #[error("the tags take {0} bytes together; at most {TAGS_BYTES_MAX}, so that they fit one gossip packet")]
+    #[error("the tags take {0} bytes together; at most {TAGS_BYTES_MAX}")]
     TagsTooLong(usize),
     /// An option outside its bounds.
     #[error("option {option}: {why}")]

@@ -46,6 +46,7 @@ impl Membership {
             }
         }
         self.counters.datagrams_received += 1;
+        self.hear_dialect(from, packet.dialect);
         let incarnation = packet.foca.header.src_incarnation;
         self.hear_own_word(from, &Seen { identity: src, incarnation, liveness: State::Alive });
         // Records first: then a member that foca is about to announce is known by name.
@@ -85,7 +86,7 @@ impl Membership {
         };
         if let Some(nod) = self.swim.nod(identity) {
             self.counters.datagrams_sent += 1;
-            self.outbox.push_back(Output::Datagram { to, addr, bytes: packet::wrap(&nod) });
+            self.outbox.push_back(Output::Datagram { to, addr, bytes: packet::wrap(&nod, self.dialect_of(to)) });
         }
     }
 
@@ -199,7 +200,8 @@ impl Membership {
         let Some((target, ping)) = self.swim.unanswered(timer) else { return };
         let Some(entry) = self.roster.get(target.node).filter(|entry| entry.is_present()) else { return };
         let ping = entry.seen.and_then(|seen| packet::with_suspicion(ping, &seen)).unwrap_or_else(|| ping.to_vec());
-        let bytes = crate::exchange::datagram(&packet::wrap(&ping));
+        let dialect = entry.dialect.unwrap_or_default();
+        let bytes = crate::exchange::datagram(&packet::wrap(&ping, dialect), dialect);
         let addr = entry.member.addr;
         self.counters.probes_repeated += 1;
         self.outbox.push_back(Output::Exchange { to: target.node, addr, bytes });

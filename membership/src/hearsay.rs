@@ -83,7 +83,7 @@ impl Membership {
         if self.doubts.get(&node).is_none_or(|doubt| doubt.suspected != suspected) {
             if self.roster.get(node)?.member.state == member::State::Leaving {
                 // Others say that it goes; a suspect is asked with the event, this one here.
-                self.exchange_with(node);
+                self.ask(node, &[node]);
             }
             let until = self.now.mono.after(self.suspicion());
             self.doubts.insert(node, Doubt { suspected, until });
@@ -136,7 +136,7 @@ impl Membership {
     pub(crate) fn speak_for_itself(&mut self, to: u64) {
         if self.now.mono >= self.speak_from {
             self.speak_from = self.now.mono.after(SPEAK_AGAIN);
-            self.exchange_with(to);
+            self.ask(to, &[]);
         }
     }
 }

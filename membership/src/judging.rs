@@ -4,6 +4,7 @@
 //! has one. An accusation speaks for the connection it came on alone, so that one liar counts once, and not before this
 //! node has found the same by itself.
 
+use crate::dialect::Dialect;
 use crate::entry::Seen;
 use crate::exchange;
 use crate::hearsay::is_beyond;
@@ -47,9 +48,10 @@ impl Membership {
     pub(crate) fn ping(&mut self, node: u64) {
         let Some(entry) = self.roster.get(node).filter(|entry| entry.is_present()) else { return };
         let (Some(seen), addr) = (entry.seen, entry.member.addr) else { return };
+        let dialect = entry.dialect.unwrap_or_default();
         let Some(ping) = self.swim.ping(&seen) else { return };
         self.counters.datagrams_sent += 1;
-        self.outbox.push_back(Output::Datagram { to: node, addr, bytes: packet::wrap(&ping) });
+        self.outbox.push_back(Output::Datagram { to: node, addr, bytes: packet::wrap(&ping, dialect) });
     }
 
     /// Asks a member over a stream whether it is there, and tells it if it is suspected. `finding`: its silence will be this
@@ -57,9 +59,11 @@ impl Membership {
     pub(crate) fn question(&mut self, node: u64, finding: bool) {
         let Some(entry) = self.roster.get(node).filter(|entry| entry.is_present()) else { return };
         let (Some(seen), addr) = (entry.seen, entry.member.addr) else { return };
+        let dialect = entry.dialect.unwrap_or_default();
         let Some(ping) = self.swim.ping(&seen) else { return };
         self.counters.questions += 1;
-        self.outbox.push_back(Output::Exchange { to: node, addr, bytes: exchange::datagram(&packet::wrap(&ping)) });
+        let bytes = exchange::datagram(&packet::wrap(&ping, dialect), dialect);
+        self.outbox.push_back(Output::Exchange { to: node, addr, bytes });
         if !finding {
             return;
         }
@@ -145,7 +149,9 @@ impl Membership {
         if !suspicion.told.insert(peer) {
             return;
         }
-        let Some(addr) = self.roster.get(peer).map(|entry| entry.member.addr) else { return };
+        // A member of the first version would take it for a lie.
+        let peers = self.roster.get(peer).filter(|entry| entry.dialect != Some(Dialect::First));
+        let Some(addr) = peers.map(|entry| entry.member.addr) else { return };
         self.outbox.push_back(Output::Exchange { to: peer, addr, bytes: exchange::accusation(&suspected) });
     }
 
@@ -192,7 +198,7 @@ impl Membership {
         }
         self.question(node, true);
         // A member of which others say what it never said shall hear that, too.
-        self.exchange_with(node);
+        self.ask(node, &[node]);
     }
 
     /// When there is something to do about this suspicion.
@@ -276,7 +282,11 @@ impl Membership {
         let Some(addr) = self.roster.get(identity.node).map(|entry| entry.member.addr) else { return };
         if let Some(bytes) = self.swim.courtesy(identity) {
             self.counters.datagrams_sent += 1;
-            self.outbox.push_back(Output::Datagram { to: identity.node, addr, bytes: packet::wrap(&bytes) });
+            self.outbox.push_back(Output::Datagram {
+                to: identity.node,
+                addr,
+                bytes: packet::wrap(&bytes, self.dialect_of(identity.node)),
+            });
         }
     }
 

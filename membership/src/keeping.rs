@@ -70,6 +70,7 @@ impl Membership {
                 Due::Reconnect => self.reconnect(),
                 Due::Introduce => self.introduce_overdue(),
                 Due::Leave => self.leave_further(),
+                Due::Fetch => self.fetch_tags(),
                 Due::Doubt => self.end_doubts(),
                 Due::Suspicion => self.look_into_suspicions(),
                 Due::Watch => self.watch(),
@@ -201,7 +202,7 @@ impl Membership {
             // We can talk, but one of us holds the other for dead: this settles it.
             let effects = self.swim.announce(seen.identity);
             self.carry_out(effects);
-            self.exchange_with(node);
+            self.ask(node, &[node]);
         } else if is_dialable(addr) {
             self.outbox.push_back(Output::Reconnect { node, addr });
         }
@@ -225,11 +226,11 @@ impl Membership {
         let present: Vec<u64> = self.roster.others().map(|entry| entry.member.node).collect();
         self.awaited = (present.len() <= FAREWELLS_MAX).then(|| present.iter().copied().collect());
         for node in self.choose(present, FAREWELLS_MAX) {
-            self.exchange_with(node);
+            self.ask(node, &[]);
         }
     }
 
-    /// Among few members each is told over a stream, and its table says whether it knows: then nobody need wait.
+    /// Among few members each is told over a stream, and its answer says whether it knows: then nobody need wait.
     pub(crate) fn hear_farewell_confirmed(&mut self, from: u64, rows: &[Row]) {
         let Some(awaited) = &mut self.awaited else { return };
         let me = rows.iter().find(|row| row.seen.identity.node == self.me);

@@ -11,7 +11,9 @@
 //! `foca` finds out who answers: probes, suspicion, dissemination. This crate adds what it lacks (architecture §8):
 //!
 //! - **names, versions and tags** as records beside foca's updates, and **left** told from **failed** by an intent;
-//! - **exchanges** of whole tables over a stream, on contact and periodically: gossip alone never tells everybody;
+//! - **exchanges** of tables over a stream, on contact and periodically: gossip alone never tells everybody. Two who hold
+//!   the same find out by a few hundred bytes of hashes;
+//! - **tags** of up to 64 KiB, told by what changed and fetched where that does not fit a packet;
 //! - **probes repeated over a stream** when their datagram got no answer, so that loss looks like loss;
 //! - **reconnection**: foca stops all timers when nobody is left, so two nodes that were cut apart would stay apart;
 //! - at least eight transmissions of each piece of news, however small the cluster;
@@ -24,14 +26,19 @@
 //! came on, and whatever is said about others is hearsay: [`Member::proven`] tells which is which.
 
 #![warn(missing_docs)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod bounds;
 mod broadcast;
 mod codec;
+mod comparing;
+mod dialect;
+mod digest;
 mod doubt;
 mod entry;
 mod error;
 mod exchange;
+mod fetching;
 mod health;
 mod hearing;
 mod hearsay;
@@ -51,6 +58,7 @@ mod status;
 mod suspicion;
 mod swim;
 mod tables;
+mod tag_store;
 mod tags;
 mod timers;
 mod types;
@@ -66,6 +74,6 @@ pub use member::{Member, NAME_BYTES_MAX, State, VERSION_BYTES_MAX};
 pub use membership::{Local, Membership};
 pub use options::Options;
 pub use packet::PACKET_BYTES_MAX;
-pub use status::{Counters, Counts, Phase, Status};
+pub use status::{Counters, Counts, Phase, Queue, Status};
 pub use tags::Tags;
 pub use types::{Mono, Now};

@@ -2,10 +2,13 @@
 //!
 //! It never decides what a record or an update is worth: `roster` and foca do.
 
-use crate::broadcast::Broadcasts;
+use crate::broadcast::{Broadcasts, Urgency};
+use crate::comparing::Comparing;
+use crate::dialect::Dialect;
 use crate::doubt::Doubt;
 use crate::entry::{Contact, Seen, is_dialable};
 use crate::error::Error;
+use crate::fetching::Fetching;
 use crate::health::Health;
 use crate::identity::Identity;
 use crate::io::{Event, Input, Output};
@@ -15,10 +18,11 @@ use crate::options::{EXCHANGE_WAIT_MIN, Options};
 use crate::packet;
 use crate::paths::Paths;
 use crate::record::{LAMPORT_HEARD_MAX, LAMPORT_LIMIT, RECORD_JUMP_MAX, Record};
-use crate::roster::{Merge, Roster};
+use crate::roster::{Merge, OwnTags, Roster};
 use crate::status::{Counters, Counts, Phase, Status};
 use crate::suspicion::Suspicion;
 use crate::swim::{Effects, Swim, Way};
+use crate::tag_store::TagNews;
 use crate::tags::Tags;
 use crate::timers::{Due, FocaTimer, Timers};
 use crate::types::{Life, Mono, Now};
@@ -96,6 +100,10 @@ pub struct Membership {
     pub(crate) exchange_wait: Duration,
     /// Where the next table starts, for those that do not fit one message.
     pub(crate) table_cursor: u64,
+    /// Exchanges under way, and what is settled by them.
+    pub(crate) comparing: Comparing,
+    /// Tags that are asked for.
+    pub(crate) fetching: Fetching,
     pub(crate) counters: Counters,
     /// When each alarm was last raised: a log must not be flooded by who lies with every packet.
     pub(crate) alarmed: BTreeMap<(u64, &'static str), Mono>,
@@ -131,14 +139,16 @@ impl Membership {
             addr: local.addr,
             name: local.name.clone(),
             version: local.version.clone(),
-            tags: local.tags,
+            tags: TagNews::default(),
         };
-        let mut broadcasts = Broadcasts::default();
-        broadcasts.push(&record, options.transmissions(1));
         let contact = Contact { life, name: local.name, addr: local.addr, version: local.version };
         roster.contact(local.node, contact, now);
-        roster.merge(record, true, now);
+        roster.speak(record, OwnTags::Write(local.tags), now);
         roster.observe(swim.me(), now);
+        let mut broadcasts = Broadcasts::default();
+        if let Some(record) = roster.get(local.node).and_then(|entry| entry.told()) {
+            broadcasts.push(record, Urgency::Card, options.transmissions(1), 1, now.mono);
+        }
         // Users need not be told that they are here.
         roster.drain_events();
         let mut timers = Timers::default();
@@ -169,6 +179,8 @@ impl Membership {
             last_gossip: None,
             exchange_wait: EXCHANGE_WAIT_MIN,
             table_cursor: 0,
+            comparing: Comparing::default(),
+            fetching: Fetching::default(),
             counters: Counters::default(),
             alarmed: BTreeMap::new(),
             forgotten: BTreeSet::new(),
@@ -182,7 +194,8 @@ impl Membership {
         self.now = Now { mono: now.mono.max(self.now.mono), wall_us: now.wall_us };
         if self.phase == Phase::Left {
             if let Input::Exchange { from, .. } = input {
-                self.outbox.push_back(Output::ExchangeReply { to: from, bytes: crate::exchange::nothing() });
+                self.outbox
+                    .push_back(Output::ExchangeReply { to: from, bytes: crate::exchange::nothing(Dialect::Second) });
             }
             return;
         }
@@ -197,7 +210,7 @@ impl Membership {
             Input::Lost { node } => self.lost(node),
             Input::Exchange { from, bytes } => self.answer_exchange(from, &bytes),
             Input::ExchangeReply { from, bytes } => self.hear_exchange_reply(from, &bytes),
-            Input::SetTags(tags) => self.publish(|record| record.tags = tags),
+            Input::SetTags(tags) => self.set_tags(tags),
             Input::SetAddr(addr) => self.publish(|record| record.addr = addr),
             Input::Leave => self.leave(),
             Input::Forget { node } => self.forget(node),
@@ -292,6 +305,8 @@ impl Membership {
             name_conflicts: self.roster.name_conflicts(),
             updates_backlog: self.swim.backlog(),
             records_backlog: self.broadcasts.len(),
+            queue: self.broadcasts.picture(self.now.mono),
+            tags_wanted: self.fetching.wanted(),
             counters: self.counters,
         }
     }
@@ -398,17 +413,39 @@ impl Membership {
 
     /// Changes this node's own record and spreads it.
     pub(crate) fn publish(&mut self, change: impl FnOnce(&mut Record)) {
-        self.publish_after(0, change);
+        let Some(mut record) = self.own_record_after(0) else { return };
+        change(&mut record);
+        let urgency = if record.leaving { Urgency::Word } else { Urgency::Card };
+        self.speak(record, OwnTags::Keep, urgency);
     }
 
-    /// The same, later than what somebody says this node has said at the time `heard`.
-    fn publish_after(&mut self, heard: u64, change: impl FnOnce(&mut Record)) {
-        let Some(mut record) = self.roster.get(self.me).and_then(|entry| entry.record.clone()) else { return };
+    fn set_tags(&mut self, tags: Tags) {
+        let is_news = self.roster.get(self.me).is_some_and(|entry| *entry.tags.view() != tags);
+        if let Some(record) = self.own_record_after(0).filter(|_| is_news) {
+            self.speak(record, OwnTags::Write(tags), Urgency::Tags);
+        }
+    }
+
+    /// This node's own record at a time later than all it knows, and later than what somebody says it has said.
+    fn own_record_after(&self, heard: u64) -> Option<Record> {
+        let mut record = self.roster.get(self.me).and_then(|entry| entry.record.clone())?;
         record.lamport = (self.lamport.max(record.lamport).max(heard) + 1).min(LAMPORT_LIMIT - 1);
+        Some(record)
+    }
+
+    fn speak(&mut self, record: Record, tags: OwnTags, urgency: Urgency) {
         self.witness(record.lamport);
-        change(&mut record);
-        self.broadcasts.push(&record, self.options.transmissions(self.roster.present()));
-        self.roster.merge(record, true, self.now);
+        self.roster.speak(record, tags, self.now);
+        self.spread(self.me, urgency);
+    }
+
+    /// Passes on what is known of a member.
+    pub(crate) fn spread(&mut self, node: u64, urgency: Urgency) {
+        let members = self.roster.present();
+        if let Some(record) = self.roster.get(node).and_then(|entry| entry.told()) {
+            let transmissions = self.options.transmissions(members);
+            self.broadcasts.push(record, urgency, transmissions, members, self.now.mono);
+        }
     }
 
     /// A record from a peer, of whomever; `spread`: pass it on if it is news. Says whether it was.
@@ -420,13 +457,24 @@ impl Membership {
         if self.roster.is_contradicted(record.node, record.life) || self.forgotten.contains(&record.node) {
             return false;
         }
-        let (lamport, copy) = (record.lamport, spread.then(|| record.clone()));
-        let own = record.node == from;
-        match self.roster.merge(record, own, self.now) {
+        let (node, lamport, own) = (record.node, record.lamport, record.node == from);
+        let known = self.roster.get(node).and_then(|entry| entry.record.as_ref());
+        let urgency = match known {
+            _ if record.leaving => Urgency::Word,
+            Some(known) if known.tells_no_more_than_tags(&record) => Urgency::Tags,
+            _ => Urgency::Card,
+        };
+        let merged = self.roster.merge(record, own, self.now);
+        let is_behind = self.roster.get(node).is_some_and(|entry| entry.is_behind());
+        if is_behind {
+            self.want_tags(node, from);
+        }
+        match merged {
             Merge::News => {
                 self.witness(lamport);
-                if let Some(record) = copy {
-                    self.broadcasts.push(&record, self.options.transmissions(self.roster.present()));
+                // Tags that are not here yet are passed on when they are: who hears of them can have them of this node.
+                if spread && !(is_behind && urgency == Urgency::Tags) {
+                    self.spread(node, urgency);
                 }
                 true
             }
@@ -440,18 +488,24 @@ impl Membership {
 
     /// Only this node speaks for itself: what else is said of this life is overruled by a later record.
     fn hear_record_of_me(&mut self, from: u64, record: &Record) {
-        let Some(mine) = self.roster.get(self.me).and_then(|entry| entry.record.as_ref()) else { return };
+        let Some(entry) = self.roster.get(self.me) else { return };
+        let Some(mine) = entry.record.as_ref() else { return };
         if record.life > mine.life {
             self.alarm(from, "somebody speaks for a later life of this node: is its data directory in use twice?");
         } else if record.life == mine.life
-            && (record.lamport > mine.lamport || (record.lamport == mine.lamport && record != mine))
+            && (record.lamport > mine.lamport
+                || (record.lamport == mine.lamport && !mine.tells_the_same(record, entry.tags.view())))
         {
             if record.lamport > mine.lamport.saturating_add(RECORD_JUMP_MAX) {
                 // Outbidding that would use up the range. Whoever hears this node itself believes it over others.
                 self.alarm(from, "a record of this node from further ahead than it can be");
                 return self.speak_for_itself(from);
             }
-            self.publish_after(record.lamport, |_| {});
+            let same_tags = entry.tags.holds(&record.tags);
+            if let Some(next) = self.own_record_after(record.lamport) {
+                let tags = if same_tags { OwnTags::Keep } else { OwnTags::Again };
+                self.speak(next, tags, Urgency::Word);
+            }
         }
     }
 
@@ -505,13 +559,31 @@ impl Membership {
             // The accused is told at once (Lifeguard's buddy system): it must not depend on what foca has room for.
             let is_ping = matches!(header.message, Message::Ping(_) | Message::IndirectPing { .. });
             let told = entry.seen.filter(|_| is_ping).and_then(|seen| packet::with_suspicion(&foca, &seen));
-            let mut bytes = packet::wrap(told.as_ref().unwrap_or(&foca));
+            let dialect = entry.dialect.unwrap_or_default();
+            let mut foca = told.unwrap_or(foca);
+            if let Some(urgent) = self.broadcasts.urgent_bytes().filter(|_| present)
+                && let Some(shorter) = packet::make_room(&foca, urgent + 2)
+            {
+                foca = shorter;
+            }
+            let mut bytes = packet::wrap(&foca, dialect);
+            let roster = &self.roster;
+            let encode_first = |record: &Record| {
+                let mut out = Vec::with_capacity(128);
+                let tags = roster.get(record.node).map(|entry| entry.tags.view().clone()).unwrap_or_default();
+                record.encode_first(&tags, &mut out);
+                out
+            };
             if header.message == Message::Announce {
-                if let Some(record) = self.roster.get(self.me).and_then(|entry| entry.record.as_ref()) {
-                    packet::append(&mut bytes, &record.to_bytes());
+                if let Some(record) = roster.get(self.me).and_then(|entry| entry.told()) {
+                    let record = match dialect {
+                        Dialect::First => encode_first(&record),
+                        Dialect::Second => record.to_bytes(),
+                    };
+                    packet::append(&mut bytes, &record);
                 }
             } else if present {
-                self.broadcasts.fill(&mut bytes);
+                self.broadcasts.fill(&mut bytes, dialect, encode_first);
             }
             self.counters.datagrams_sent += 1;
             self.outbox.push_back(Output::Datagram { to, addr, bytes });
@@ -524,6 +596,12 @@ impl Membership {
             if let Event::Suspected(member) = &event {
                 // It may only have missed some datagrams.
                 self.is_suspected(member.node);
+            }
+            if let Event::Left(member) = &event
+                && !self.departed
+            {
+                // That it is gone spreads for longer than that it said so: who hears only the former takes it for failed.
+                self.spread(member.node, Urgency::Word);
             }
             self.outbox.push_back(Output::Event(event));
         }

@@ -1,7 +1,7 @@
 //! One gossip datagram: a packet of foca and, in the room that it leaves, records of members.
 //!
 //! ```text
-//! datagram  version u8 = 1 | foca length u16 | foca packet | record*        at most 1150 bytes together
+//! datagram  version u8 (1 or 2, see `dialect`) | foca length u16 | foca packet | record*        at most 1150 bytes together
 //! record    length u16 | record (see `record`)
 //! ```
 //!
@@ -9,6 +9,7 @@
 //! be taken out.
 
 use crate::codec::PacketCodec;
+use crate::dialect::Dialect;
 use crate::entry::Seen;
 use crate::identity::Identity;
 use crate::record::Record;
@@ -20,7 +21,6 @@ use foca::{Codec, Header, Member, Message, State};
 /// connection ids. The same in the whole cluster, so it is not an option.
 pub const PACKET_BYTES_MAX: usize = 1150;
 
-const VERSION: u8 = 1;
 const PREFIX_BYTES: usize = 1 + 2;
 
 /// What foca may use of a datagram. Never changed at run time: foca asserts that its buffer keeps this size.
@@ -36,16 +36,17 @@ pub(crate) struct FocaPacket {
 /// A datagram, read.
 #[derive(Debug)]
 pub(crate) struct Packet {
+    pub(crate) dialect: Dialect,
     pub(crate) foca: FocaPacket,
     pub(crate) records: Vec<Record>,
 }
 
 /// Wraps a foca packet; records follow with [`append`].
-pub(crate) fn wrap(foca: &[u8]) -> Vec<u8> {
+pub(crate) fn wrap(foca: &[u8], dialect: Dialect) -> Vec<u8> {
     let len = u16::try_from(foca.len()).expect("foca keeps its packet size");
     assert!(foca.len() <= FOCA_BYTES_MAX, "foca keeps its packet size");
     let mut out = Vec::with_capacity(PACKET_BYTES_MAX);
-    out.put_u8(VERSION);
+    out.put_u8(dialect.version());
     out.put_u16(len);
     out.put_slice(foca);
     out
@@ -66,9 +67,7 @@ pub(crate) fn decode(mut bytes: &[u8]) -> wire::Result<Packet> {
     if bytes.len() > PACKET_BYTES_MAX {
         return Err(Malformed("datagram of more than 1150 bytes"));
     }
-    if wire::get_u8(&mut bytes)? != VERSION {
-        return Err(wire::OTHER_VERSION);
-    }
+    let dialect = Dialect::of(wire::get_u8(&mut bytes)?)?;
     let len = usize::from(wire::get_u16(&mut bytes)?);
     if bytes.len() < len {
         return Err(Malformed("ends early"));
@@ -82,13 +81,13 @@ pub(crate) fn decode(mut bytes: &[u8]) -> wire::Result<Packet> {
             return Err(Malformed("ends early"));
         }
         let (mut record, after) = rest.split_at(len);
-        records.push(Record::decode(&mut record)?);
+        records.push(Record::decode(&mut record, dialect)?);
         if !record.is_empty() {
             return Err(Malformed("bytes after a record"));
         }
         rest = after;
     }
-    Ok(Packet { foca, records })
+    Ok(Packet { dialect, foca, records })
 }
 
 /// The part of a datagram, read before, that is foca's.
@@ -138,6 +137,21 @@ pub(crate) fn with_suspicion(foca: &[u8], seen: &Seen) -> Option<Vec<u8>> {
         bytes = packet.encode().ok()?;
     }
     Some(bytes)
+}
+
+/// A packet of our own foca without as many of its members as make room for so many bytes, who is alive first. What is
+/// taken out loses one of the many times that it is sent.
+pub(crate) fn make_room(foca: &[u8], bytes: usize) -> Option<Vec<u8>> {
+    let mut packet = decode_foca(foca).ok()?;
+    let room = FOCA_BYTES_MAX.checked_sub(bytes)?;
+    // Stable, so of equals those that foca put last go first.
+    packet.members.sort_by_key(|member| member.state() == State::Alive);
+    let mut out = packet.encode().ok()?;
+    while out.len() > room {
+        packet.members.pop()?;
+        out = packet.encode().ok()?;
+    }
+    Some(out)
 }
 
 /// The header of a packet that our own foca made.

@@ -2,13 +2,16 @@
 //!
 //! ```text
 //! node u64 | epoch u64 | boot u64 | lamport u64 | intent u8 (0 stays, 1 leaves) | address | name | version | tags
-//! name, version: length u8, bytes;  tags: count u8, then key and value, each length u8, bytes
+//! name, version: length u8, bytes;  tags: see `tag_store`
+//! in the first version of the protocol   tags: count u8, then key and value, each length u8, bytes
 //! ```
 //!
 //! It never says whether its member is alive: that is foca's to find out. Records are not signed; a record that did not
 //! come over its member's own connection is hearsay, and the member itself refutes a false one with a later time.
 
+use crate::dialect::Dialect;
 use crate::member::{is_name, is_version};
+use crate::tag_store::TagNews;
 use crate::tags::Tags;
 use crate::types::Life;
 use crate::wire::{self, Malformed};
@@ -34,16 +37,34 @@ pub(crate) struct Record {
     pub(crate) addr: SocketAddr,
     pub(crate) name: String,
     pub(crate) version: String,
-    pub(crate) tags: Tags,
+    /// What it tells of its tags; what is held of them may be more or less.
+    pub(crate) tags: TagNews,
 }
 
 impl Record {
-    /// The later of two records of one node ranks higher.
-    pub(crate) fn rank(&self) -> (Life, u64) {
-        (self.life, self.lamport)
+    /// The later of two records of one node ranks higher; of the same one, that which was not told in the first version.
+    pub(crate) fn rank(&self) -> (Life, u64, u64) {
+        (self.life, self.lamport, self.tags.version)
     }
 
-    pub(crate) fn encode(&self, buf: &mut impl BufMut) {
+    /// Both say the same of where and who their member is, and whether it goes.
+    pub(crate) fn tells_no_more_than_tags(&self, told: &Self) -> bool {
+        (self.life, self.leaving, self.addr) == (told.life, told.leaving, told.addr)
+            && (&self.name, &self.version) == (&told.name, &told.version)
+    }
+
+    /// What somebody may say in the name of its member without being noticed: the same as it says itself. `tags`: those
+    /// it really has, for what a member of the first version passes on has lost some.
+    pub(crate) fn tells_the_same(&self, told: &Self, tags: &Tags) -> bool {
+        let passed_on = || {
+            let kept = if tags.fit_first() { tags.clone() } else { Tags::default() };
+            told.tags.as_first() == Some(kept)
+        };
+        let same = (told.tags.version, told.tags.hash) == (self.tags.version, self.tags.hash);
+        self.lamport == told.lamport && self.tells_no_more_than_tags(told) && (same || passed_on())
+    }
+
+    pub(crate) fn encode_card(&self, buf: &mut impl BufMut) {
         buf.put_u64(self.node);
         buf.put_u64(self.life.epoch);
         buf.put_u64(self.life.boot);
@@ -52,7 +73,17 @@ impl Record {
         wire::put_addr(buf, self.addr);
         wire::put_text(buf, &self.name);
         wire::put_text(buf, &self.version);
+    }
+
+    pub(crate) fn encode(&self, buf: &mut impl BufMut) {
+        self.encode_card(buf);
         self.tags.encode(buf);
+    }
+
+    /// For a member of the first version, with the tags that are held.
+    pub(crate) fn encode_first(&self, tags: &Tags, buf: &mut impl BufMut) {
+        self.encode_card(buf);
+        tags.encode_first(buf);
     }
 
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
@@ -62,7 +93,7 @@ impl Record {
     }
 
     /// Reads one record and validates all of it; leaves what follows.
-    pub(crate) fn decode(buf: &mut impl Buf) -> wire::Result<Self> {
+    pub(crate) fn decode(buf: &mut impl Buf, dialect: Dialect) -> wire::Result<Self> {
         let node = wire::get_node(buf)?;
         let life = Life { epoch: wire::get_u64(buf)?, boot: wire::get_u64(buf)? };
         let lamport = wire::get_u64(buf)?;
@@ -83,6 +114,10 @@ impl Record {
         if !is_version(&version) {
             return Err(Malformed("illegal version"));
         }
-        Ok(Self { node, life, lamport, leaving, addr, name, version, tags: Tags::decode(buf)? })
+        let tags = match dialect {
+            Dialect::First => TagNews::of_first(&Tags::decode_first(buf)?),
+            Dialect::Second => TagNews::decode(buf, lamport)?,
+        };
+        Ok(Self { node, life, lamport, leaving, addr, name, version, tags })
     }
 }

@@ -2,11 +2,15 @@
 //!
 //! It never talks to foca and sends nothing. It holds at most [`Options::members_max`](crate::Options) entries.
 
+use crate::bounds::HELD_BYTES_MAX;
+use crate::dialect::Dialect;
 use crate::entry::{Contact, Entry, Introduction, Seen};
 use crate::identity::Identity;
 use crate::io::Event;
 use crate::member::{Member, State};
 use crate::record::{RECORD_JUMP_MAX, Record};
+use crate::tag_store::{Adopted, TagNews, TagStore};
+use crate::tags::Tags;
 use crate::types::{Life, Mono, Now};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -44,6 +48,8 @@ struct Log {
     addresses_changed: bool,
     introduce_at: Option<Mono>,
     gone: bool,
+    /// What the tags of all take, in bytes.
+    tag_bytes: usize,
     /// How many unproven members each peer has told of.
     introduced: BTreeMap<u64, usize>,
 }
@@ -59,21 +65,52 @@ pub(crate) struct Roster {
     patience: Duration,
 }
 
+/// What a change of this node's own record does to its tags.
+#[derive(Debug)]
+pub(crate) enum OwnTags {
+    Keep,
+    /// These from now on.
+    Write(Tags),
+    /// The same, written again, later than what somebody said in its name.
+    Again,
+}
+
 /// The view before a change, to compare with the one after it.
 struct Before {
     visible: bool,
     present: bool,
     member: Member,
+    tag_bytes: usize,
 }
 
 impl Before {
     fn of(entry: &Entry) -> Self {
-        Self { visible: entry.seen.is_some(), present: entry.is_present(), member: entry.member.clone() }
+        let tag_bytes = entry.tags.bytes();
+        Self { tag_bytes, visible: entry.seen.is_some(), present: entry.is_present(), member: entry.member.clone() }
     }
 }
 
 fn soonest(slot: &mut Option<Mono>, at: Mono) {
     *slot = Some(slot.map_or(at, |slot| slot.min(at)));
+}
+
+/// Both say the same of their member.
+pub(crate) fn same(a: &Record, b: &Record) -> bool {
+    let tags = |r: &Record| (r.tags.version, r.tags.hash);
+    let card = |r: &Record| (r.leaving, r.addr);
+    a.rank() == b.rank() && card(a) == card(b) && (&a.name, &a.version) == (&b.name, &b.version) && tags(a) == tags(b)
+}
+
+/// Takes tags over; `full`: only what does not take more room than before.
+fn adopt(entry: &mut Entry, news: &TagNews, own: bool, full: bool) {
+    if full {
+        let mut tags = entry.tags.clone();
+        if tags.adopt(news, own) == Adopted::Held && tags.bytes() <= entry.tags.bytes() {
+            entry.tags = tags;
+        }
+    } else {
+        entry.tags.adopt(news, own);
+    }
 }
 
 impl Log {
@@ -287,6 +324,7 @@ impl Roster {
         if !before.visible && entry.seen.is_some() {
             log.strangers -= 1;
         }
+        log.tag_bytes = log.tag_bytes + entry.tags.bytes() - before.tag_bytes;
         if before.present && !entry.is_present() {
             // Its inventor, if it was invented, has had it probed in vain; a newcomer may take its place.
             log.proven(entry.introduced_by.take());
@@ -309,6 +347,9 @@ impl Roster {
         self.log.proven(introduced_by);
         self.change(node, now, |entry| {
             entry.member.connected = true;
+            if entry.contact.as_ref().is_none_or(|known| known.life != contact.life) {
+                entry.dialect = None;
+            }
             entry.is_hearsay = false;
             // What is proven ends what was only said.
             entry.record.take_if(|record| record.life > contact.life);
@@ -359,10 +400,15 @@ impl Roster {
                 let overrules = |known: &Record| {
                     own && known.life == life && known.lamport > record.lamport.saturating_add(RECORD_JUMP_MAX)
                 };
-                if entry.record.as_ref().is_some_and(|known| record.rank() <= known.rank() && !overrules(known)) {
-                    if own {
-                        // What was hearsay is now its own word, which counts for more.
-                        self.change(record.node, now, |_| {});
+                // What somebody else has said in its name, at the very time of its own word.
+                let corrects = |known: &Record| own && record.rank() == known.rank() && !same(known, &record);
+                let is_later = |known: &Record| record.rank() > known.rank() || overrules(known) || corrects(known);
+                if entry.record.as_ref().is_some_and(|known| !is_later(known)) {
+                    // What was hearsay is now its own word, which counts for more.
+                    let is_told = entry.is_behind() && entry.record.as_ref().is_some_and(|k| same(k, &record));
+                    if own || is_told {
+                        let full = self.is_full_of_tags();
+                        self.change(record.node, now, |entry| adopt(entry, &record.tags, own && is_told, full));
                     }
                     return Merge::Stale;
                 }
@@ -370,8 +416,64 @@ impl Roster {
             None if no_room => return Merge::Stale,
             None => {}
         }
-        self.change(record.node, now, |entry| entry.record = Some(record));
+        let full = self.is_full_of_tags();
+        self.change(record.node, now, |entry| {
+            if entry.tags_life != Some(life) {
+                (entry.tags, entry.tags_life) = (TagStore::default(), Some(life));
+            }
+            let mut record = record;
+            let told = std::mem::take(&mut record.tags);
+            record.tags = TagNews { delta: None, ..told.clone() };
+            entry.record = Some(record);
+            adopt(entry, &told, own, full);
+        });
         Merge::News
+    }
+
+    /// There is no room for more tags of others.
+    pub(crate) fn is_full_of_tags(&self) -> bool {
+        self.log.tag_bytes >= HELD_BYTES_MAX
+    }
+
+    /// Tags that were asked for came; `own`: from the member itself. Says whether they are held now.
+    pub(crate) fn fetched(&mut self, node: u64, life: Life, news: &TagNews, own: bool, now: Now) -> bool {
+        let full = self.is_full_of_tags();
+        let Some(entry) = self.entries.get(&node).filter(|entry| entry.tags_life == Some(life)) else { return false };
+        let told = entry.record.as_ref().map(|record| (record.tags.version, record.tags.hash));
+        if entry.is_behind() && (own || told == Some((news.version, news.hash))) {
+            self.change(node, now, |entry| {
+                adopt(entry, news, own, full);
+                !entry.is_behind()
+            })
+        } else {
+            false
+        }
+    }
+
+    /// This node's own record from now on.
+    pub(crate) fn speak(&mut self, mut record: Record, tags: OwnTags, now: Now) {
+        self.change(record.node, now, |entry| {
+            entry.tags_life = Some(record.life);
+            match tags {
+                OwnTags::Keep => {}
+                OwnTags::Write(wish) => drop(entry.tags.write(&wish, record.lamport)),
+                OwnTags::Again => entry.tags.write_again(record.lamport),
+            }
+            record.tags = TagNews { delta: None, ..entry.tags.news() };
+            entry.own_word = Some((record.life, record.lamport));
+            entry.record = Some(record);
+        });
+    }
+
+    /// What is heard from it is in this version of the protocol; says whether that is the first word of this connection.
+    pub(crate) fn speaks(&mut self, node: u64, dialect: Dialect) -> bool {
+        self.entries.get_mut(&node).is_some_and(|entry| entry.dialect.replace(dialect).is_none())
+    }
+
+    /// Tables were compared with it.
+    pub(crate) fn compares(&mut self, node: u64) {
+        let Some(entry) = self.entries.get_mut(&node) else { return };
+        entry.compared = entry.life();
     }
 
     /// A member heard of as gone went that long ago, not just now: else rumours would renew each other for ever.
@@ -434,6 +536,7 @@ impl Roster {
 
     pub(crate) fn forget(&mut self, node: u64) -> Option<Identity> {
         let entry = self.entries.remove(&node)?;
+        self.log.tag_bytes -= entry.tags.bytes();
         self.log.proven(entry.introduced_by);
         let Some(seen) = entry.seen else {
             self.log.strangers -= 1;

@@ -4,6 +4,7 @@
 
 use crate::member::Member;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Where this node stands in its own life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +41,14 @@ pub struct Counters {
     pub datagrams_received: u64,
     /// Datagrams, requests and answers refused.
     pub refused: u64,
-    /// Table exchanges asked for.
+    /// Table exchanges asked for: whole tables, or hashes of them.
     pub exchanges: u64,
+    /// Of these, whole tables.
+    pub tables: u64,
+    /// Exchanges left out because too many were under way.
+    pub exchanges_skipped: u64,
+    /// Requests for tags that did not fit a packet.
+    pub fetches: u64,
     /// Probes repeated over a stream because no answer came to the datagram.
     pub probes_repeated: u64,
     /// Members asked over a stream, apart from probes, whether they are there.
@@ -50,6 +57,24 @@ pub struct Counters {
     pub renewals: u64,
     /// How often it was asleep for so long that it did not trust its own view of the others.
     pub stalls: u64,
+}
+
+/// News on its way, with its bounds: at most two records for each member (64 at least), and 1 MiB. What is dropped is
+/// not lost: exchanges carry it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Queue {
+    /// Intents to leave, and answers to what was falsely said: these go first.
+    pub words: usize,
+    /// Who somebody is and where. Before these go foca's updates, of which there is at most one for each member.
+    pub cards: usize,
+    /// Changed tags: these go last.
+    pub tags: usize,
+    /// All of it, in bytes.
+    pub bytes: usize,
+    /// How long the oldest has been on its way.
+    pub oldest: Duration,
+    /// Dropped for want of room, since this core was made.
+    pub dropped: u64,
 }
 
 /// The picture.
@@ -77,6 +102,10 @@ pub struct Status {
     pub updates_backlog: usize,
     /// Records on their way.
     pub records_backlog: usize,
+    /// The same by kind, with bytes, age and what was dropped.
+    pub queue: Queue,
+    /// Members whose tags are being fetched.
+    pub tags_wanted: usize,
     /// Counters.
     pub counters: Counters,
 }

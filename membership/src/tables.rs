@@ -1,14 +1,15 @@
-//! Tables: the exchange of all that two members know, which makes up for all that gossip loses.
+//! Tables: what the rows of another member's table change here, which makes up for all that gossip loses.
 //!
 //! It never lets a third party's word alone end a member: of whom we hold for present, only a suspicion is taken over.
 
 use crate::entry::is_dialable;
-use crate::exchange::{self, Message, Row, TableBuilder};
+use crate::exchange::Row;
 use crate::hearsay::{Worth, is_beyond};
-use crate::io::Output;
 use crate::membership::Membership;
-use crate::swim::Way;
+use crate::record::Record;
+use crate::roster::same;
 use crate::timers::Due;
+use crate::types::Life;
 use foca::{Member, State};
 use std::time::Duration;
 
@@ -18,95 +19,8 @@ const SPREAD_MAX: usize = 256;
 const HINTS_MAX: usize = 8;
 
 impl Membership {
-    /// Asks a member for its table, and gives it ours.
-    pub(crate) fn exchange_with(&mut self, node: u64) {
-        let Some(entry) = self.roster.get(node).filter(|entry| entry.seen.is_some()) else { return };
-        let addr = entry.member.addr;
-        let bytes = self.table();
-        self.counters.exchanges += 1;
-        self.outbox.push_back(Output::Exchange { to: node, addr, bytes });
-    }
-
-    fn table(&mut self) -> Vec<u8> {
-        let mut table = TableBuilder::new(self.options.exchange_bytes_max);
-        let now = self.now.mono;
-        let age = |since| u32::try_from(now.since(since).as_secs()).unwrap_or(u32::MAX);
-        // This node itself always comes first; the others in turns, if they do not all fit.
-        if let Some(entry) = self.roster.get(self.me) {
-            table.push(&self.swim.me(), age(entry.member.since), entry.record.as_ref());
-        }
-        let mut next = 0;
-        for entry in self.roster.from(self.table_cursor) {
-            let Some(seen) = entry.seen.filter(|seen| seen.identity.node != self.me) else { continue };
-            if !table.push(&seen, age(entry.member.since), entry.record.as_ref()) {
-                next = seen.identity.node;
-                break;
-            }
-        }
-        self.table_cursor = next;
-        table.finish()
-    }
-
-    /// A request over a stream: exactly one answer.
-    pub(crate) fn answer_exchange(&mut self, from: u64, bytes: &[u8]) {
-        let reply = match self.decode_exchange(from, bytes) {
-            Some(Message::Table(rows)) => {
-                self.hear_table(from, rows);
-                self.table()
-            }
-            Some(Message::Datagram(bytes)) => {
-                let before = self.outbox.len();
-                self.hear(from, &bytes, Way::Stream);
-                self.take_answer(from, before).map_or_else(exchange::nothing, |bytes| exchange::datagram(&bytes))
-            }
-            Some(Message::Accusation(told)) => {
-                self.hear_accusation(from, &told);
-                exchange::nothing()
-            }
-            Some(Message::Nothing) | None => exchange::nothing(),
-        };
-        self.outbox.push_back(Output::ExchangeReply { to: from, bytes: reply });
-    }
-
-    /// Of what hearing a datagram put out since, the datagram for its sender: it goes back the way it came.
-    fn take_answer(&mut self, to_sender: u64, since: usize) -> Option<Vec<u8>> {
-        // The last one: a member that is told of a suspicion gossips its refutation first, and answers then.
-        let index = (since..self.outbox.len())
-            .rfind(|index| matches!(self.outbox.get(*index), Some(Output::Datagram { to, .. }) if *to == to_sender))?;
-        match self.outbox.remove(index) {
-            Some(Output::Datagram { bytes, .. }) => Some(bytes),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn hear_exchange_reply(&mut self, from: u64, bytes: &[u8]) {
-        match self.decode_exchange(from, bytes) {
-            Some(Message::Table(rows)) => {
-                self.hear_farewell_confirmed(from, &rows);
-                self.hear_table(from, rows);
-            }
-            Some(Message::Datagram(bytes)) => self.hear(from, &bytes, Way::Stream),
-            Some(Message::Accusation(told)) => self.hear_accusation(from, &told),
-            Some(Message::Nothing) | None => {}
-        }
-    }
-
-    fn decode_exchange(&mut self, from: u64, bytes: &[u8]) -> Option<Message> {
-        if self.roster.get(from).is_none_or(|entry| entry.contact.is_none()) {
-            // No connection was reported, or there was no room for it.
-            self.counters.refused += 1;
-            return None;
-        }
-        match exchange::decode(bytes) {
-            Ok(message) => Some(message),
-            Err(malformed) => {
-                self.accuse(from, malformed.0, malformed.lie());
-                None
-            }
-        }
-    }
-
-    fn hear_table(&mut self, from: u64, rows: Vec<Row>) {
+    /// Takes over what a table, or some rows of it, tell.
+    pub(crate) fn hear_table(&mut self, from: u64, rows: Vec<Row>) {
         if self.departed {
             return;
         }
@@ -140,10 +54,15 @@ impl Membership {
             }
             records.extend(row.record);
         }
+        let mut doubtful: Vec<u64> =
+            records.iter().filter(|record| self.is_doubtful(from, record)).map(|record| record.node).collect();
         let news: Vec<_> = records.into_iter().filter(|record| self.is_news(from, record)).collect();
         let spread = news.len() <= SPREAD_MAX;
         for record in news {
-            self.hear_record(from, record, spread);
+            let (node, life, lamport) = (record.node, record.life, record.lamport);
+            if !self.hear_record(from, record, spread) && self.is_refused(node, life, lamport) {
+                doubtful.push(node);
+            }
         }
         let spread = updates.len() <= SPREAD_MAX;
         let effects = self.swim.apply(updates, spread);
@@ -156,16 +75,32 @@ impl Membership {
                 since.after(crate::roster::UNPROVEN_TIMEOUT.min(self.options.tombstone_timeout)),
             );
         }
+        self.settle(&doubtful);
         for node in hints.into_iter().take(HINTS_MAX) {
-            self.retry(node);
+            if self.comparing.follows_hint(node, self.now.mono) {
+                self.retry(node);
+            }
         }
     }
 
-    /// What a member says of itself on its own connection counts for more than a later time in a record that others told.
-    fn is_news(&self, from: u64, record: &crate::record::Record) -> bool {
+    fn is_news(&self, from: u64, record: &Record) -> bool {
+        let Some(entry) = self.roster.get(record.node) else { return true };
+        let Some(known) = entry.record.as_ref() else { return true };
+        let speaks_of_itself = [from, self.me].contains(&record.node);
+        record.rank() > known.rank() || (speaks_of_itself && !same(known, record)) || entry.is_behind()
+    }
+
+    /// What was told of a member in its present life was not believed, though it is later than what is known.
+    fn is_refused(&self, node: u64, life: Life, lamport: u64) -> bool {
+        let known = self.roster.get(node).and_then(|entry| entry.record.as_ref());
+        node != self.me && known.is_some_and(|known| known.life == life && known.lamport < lamport)
+    }
+
+    /// A third party tells of a member, at the same time, something else than is known here.
+    fn is_doubtful(&self, from: u64, record: &Record) -> bool {
         let known = self.roster.get(record.node).and_then(|entry| entry.record.as_ref());
-        let is_own_word = record.node == self.me || record.node == from;
-        known.is_none_or(|known| record.rank() > known.rank() || (is_own_word && record != known))
+        let of_others = ![from, self.me].contains(&record.node);
+        of_others && known.is_some_and(|known| known.rank() == record.rank() && !same(known, record))
     }
 
     /// Somebody holds a member for present that we hold for failed, in the same life.
@@ -224,7 +159,7 @@ impl Membership {
         if known.liveness == State::Down {
             return None;
         }
-        let leaves = |record: &crate::record::Record| record.leaving && record.life == id.life;
+        let leaves = |record: &Record| record.leaving && record.life == id.life;
         let entry = self.roster.get(id.node)?;
         if row.record.as_ref().is_some_and(leaves) || entry.record.as_ref().is_some_and(leaves) {
             return as_told;

@@ -1,16 +1,25 @@
 //! Tags: what an operator says of a node, in keys and values that every member learns.
 //!
-//! They are never larger than what fits one gossip packet beside everything else, so they need no fetching.
+//! They never say when a key was written: that is `tag_store`'s.
 
-use crate::bounds::{KEY_BYTES_MAX, TAGS_BYTES_MAX, TAGS_MAX, VALUE_BYTES_MAX};
+use crate::bounds::{KEY_BYTES_MAX, TAGS_BYTES_MAX, TAGS_MAX, VALUE_BYTES_MAX, first};
 use crate::error::Error;
 use crate::wire::{self, Malformed};
 use bytes::{Buf, BufMut};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-/// Validated tags of one node.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tags(BTreeMap<String, String>);
+/// Validated tags of one node. Cheap to clone: members are compared and copied with each change of any of them.
+#[derive(Clone, Debug, Default)]
+pub struct Tags(Arc<BTreeMap<String, String>>);
+
+impl PartialEq for Tags {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+    }
+}
+
+impl Eq for Tags {}
 
 impl Tags {
     /// Checks every limit; the message says which one was passed.
@@ -19,23 +28,18 @@ impl Tags {
             return Err(Error::TooManyTags(tags.len()));
         }
         for (key, value) in &tags {
-            let legal = |b: u8| b.is_ascii_alphanumeric() || b"._-/".contains(&b);
-            if key.is_empty() || key.len() > KEY_BYTES_MAX || !key.bytes().all(legal) {
+            if !is_key(key) {
                 return Err(Error::TagKey(key.clone()));
             }
-            if value.len() > VALUE_BYTES_MAX || value.chars().any(char::is_control) {
+            if !is_value(value) {
                 return Err(Error::TagValue(key.clone()));
             }
         }
-        let bytes = Self::measure(&tags);
+        let bytes = measure(&tags);
         if bytes > TAGS_BYTES_MAX {
             return Err(Error::TagsTooLong(bytes));
         }
-        Ok(Self(tags))
-    }
-
-    fn measure(tags: &BTreeMap<String, String>) -> usize {
-        tags.iter().map(|(key, value)| 2 + key.len() + value.len()).sum()
+        Ok(Self(Arc::new(tags)))
     }
 
     /// The tags, by key.
@@ -50,22 +54,44 @@ impl Tags {
         self.0.get(key).map(String::as_str)
     }
 
-    /// Count u8, then key and value of each.
-    pub(crate) fn encode(&self, buf: &mut impl BufMut) {
-        buf.put_u8(u8::try_from(self.0.len()).expect("validated: at most 32 tags"));
-        for (key, value) in &self.0 {
+    /// As a member of the first version takes them: count u8, then key and value of each; none if they are too many.
+    pub(crate) fn encode_first(&self, buf: &mut impl BufMut) {
+        let tags = if self.fit_first() { &*self.0 } else { &BTreeMap::new() };
+        buf.put_u8(u8::try_from(tags.len()).expect("validated: at most 32 tags"));
+        for (key, value) in tags {
             wire::put_text(buf, key);
             wire::put_text(buf, value);
         }
     }
 
-    pub(crate) fn decode(buf: &mut impl Buf) -> wire::Result<Self> {
+    pub(crate) fn decode_first(buf: &mut impl Buf) -> wire::Result<Self> {
         let mut tags = BTreeMap::new();
         for _ in 0..wire::get_u8(buf)? {
             tags.insert(wire::get_text(buf)?, wire::get_text(buf)?);
         }
-        Self::new(tags).map_err(|_| Malformed("illegal tags"))
+        let tags = Self::new(tags).map_err(|_| Malformed("illegal tags"))?;
+        if tags.fit_first() { Ok(tags) } else { Err(Malformed("more tags than fit a packet")) }
     }
+
+    /// Does a member of the first version learn of them at all?
+    pub(crate) fn fit_first(&self) -> bool {
+        self.0.len() <= first::TAGS_MAX
+            && self.0.values().all(|value| value.len() <= first::VALUE_BYTES_MAX)
+            && measure(&self.0) <= first::TAGS_BYTES_MAX
+    }
+}
+
+pub(crate) fn is_key(key: &str) -> bool {
+    let legal = |b: u8| b.is_ascii_alphanumeric() || b"._-/".contains(&b);
+    !key.is_empty() && key.len() <= KEY_BYTES_MAX && key.bytes().all(legal)
+}
+
+pub(crate) fn is_value(value: &str) -> bool {
+    value.len() <= VALUE_BYTES_MAX && !value.chars().any(char::is_control)
+}
+
+fn measure(tags: &BTreeMap<String, String>) -> usize {
+    tags.iter().map(|(key, value)| 2 + key.len() + value.len()).sum()
 }
 
 impl TryFrom<BTreeMap<String, String>> for Tags {

@@ -22,6 +22,8 @@ pub(crate) enum Due {
     Introduce,
     /// The next step of leaving.
     Leave,
+    /// Ask for tags that did not fit a packet.
+    Fetch,
     /// End a suspicion that came of others' word.
     Doubt,
     /// Look into this node's own suspicions.

@@ -64,6 +64,29 @@ pub(crate) fn get_text(buf: &mut impl Buf) -> Result<String> {
     String::from_utf8(bytes).map_err(|_| Malformed("text is not UTF-8"))
 }
 
+/// Exactly as many bytes as there is room for.
+pub(crate) fn get_exact(buf: &mut impl Buf, out: &mut [u8]) -> Result<()> {
+    need(buf, out.len())?;
+    buf.copy_to_slice(out);
+    Ok(())
+}
+
+/// Two bytes of length and that many bytes of UTF-8.
+pub(crate) fn get_long_text(buf: &mut impl Buf) -> Result<String> {
+    let len = usize::from(get_u16(buf)?);
+    need(buf, len)?;
+    let mut bytes = vec![0; len];
+    buf.copy_to_slice(&mut bytes);
+    String::from_utf8(bytes).map_err(|_| Malformed("text is not UTF-8"))
+}
+
+/// Text of at most 65,535 bytes; callers have validated the length.
+pub(crate) fn put_long_text(buf: &mut impl BufMut, text: &str) {
+    let len = u16::try_from(text.len()).expect("validated: text of at most 65,535 bytes");
+    buf.put_u16(len);
+    buf.put_slice(text.as_bytes());
+}
+
 /// Text of at most 255 bytes; callers have validated the length.
 pub(crate) fn put_text(buf: &mut impl BufMut, text: &str) {
     let len = u8::try_from(text.len()).expect("validated: text of at most 255 bytes");

@@ -84,6 +84,9 @@ pub(crate) struct Cluster {
     pub(crate) options: Options,
     pub(crate) datagrams: u64,
     pub(crate) bytes: u64,
+    /// Over streams: requests and answers of every kind.
+    pub(crate) stream_bytes: u64,
+    pub(crate) streams: u64,
     pub(crate) largest: usize,
     /// Every output of every core, hashed, if anybody asks: two runs with one seed must agree.
     pub(crate) trace: Option<u64>,
@@ -110,6 +113,8 @@ impl Cluster {
             options: Options::default(),
             datagrams: 0,
             bytes: 0,
+            stream_bytes: 0,
+            streams: 0,
             largest: 0,
             trace: None,
             connections: 0,
@@ -238,6 +243,15 @@ impl Cluster {
         self.cut.clear();
     }
 
+    pub(crate) fn heal_between(&mut self, left: &[Node], right: &[Node]) {
+        self.cut.retain(|(a, b)| !(left.contains(a) && right.contains(b) || left.contains(b) && right.contains(a)));
+    }
+
+    /// Requests for tags, of all.
+    pub(crate) fn fetches(&self) -> u64 {
+        self.agents.values().map(|agent| agent.core.status().counters.fetches).sum()
+    }
+
     pub(crate) fn clock(&self) -> Now {
         Now { mono: Mono(self.now), wall_us: self.now as i64 }
     }
@@ -263,6 +277,8 @@ impl Cluster {
                 Output::Datagram { to, addr, bytes } => self.send_datagram(node, boot, to, addr, bytes),
                 Output::Exchange { to, addr, bytes } => {
                     if self.is_connected(node, to) {
+                        self.streams += 1;
+                        self.stream_bytes += bytes.len() as u64;
                         let delay = self.stream_delay();
                         self.at(self.now + delay, to, Happening::Request { from: node, boot, bytes });
                     } else {
@@ -401,6 +417,7 @@ impl Cluster {
                 let known = self.agents[&node].peers.get(&from).is_some_and(|peer| peer.0 == boot);
                 if known && self.reaches(from, node) {
                     let reply = self.input(node, Input::Exchange { from, bytes }).expect("a reply");
+                    self.stream_bytes += reply.len() as u64;
                     let (delay, boot) = (self.stream_delay(), self.agents[&node].boot);
                     self.at(self.now + delay, from, Happening::Reply { from: node, boot, bytes: reply });
                 }

@@ -637,7 +637,7 @@ fn a_proven_lie_is_told_apart_from_hearsay() {
         assert!(matches!(lies(&reply)[..], [Some(Lie::Malformed)]), "{reply:?}");
     }
     // A newer version is no liar.
-    assert_eq!(lies(&outputs(&mut core, Input::Datagram { from: 2, bytes: vec![2, 0, 0] })), [None]);
+    assert_eq!(lies(&outputs(&mut core, Input::Datagram { from: 2, bytes: vec![3, 0, 0] })), [None]);
     let impostor = header(2, GOSSIP).u16(1).id(1, 6, 66, 0).u16(0).u8(0).datagram();
     assert_eq!(lies(&outputs(&mut core, Input::Datagram { from: 2, bytes: impostor })), [None]);
 }

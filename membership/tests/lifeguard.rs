@@ -52,7 +52,7 @@ impl Lonely {
 
     /// `from` says on its own connection that 3 does not answer it.
     fn accuse(&mut self, from: u64) {
-        let mut bytes = vec![1, 16];
+        let mut bytes = vec![2, 16];
         for part in [3u64, 1, 11] {
             bytes.extend(part.to_be_bytes());
         }
@@ -142,7 +142,7 @@ fn who_answers_is_not_ended_by_any_number_of_accusations() {
     let boot = c.agents[&3].boot;
     for _ in 0..200 {
         for liar in [2, 4, 5] {
-            let mut bytes = vec![1, 16];
+            let mut bytes = vec![2, 16];
             for part in [3u64, 1, boot] {
                 bytes.extend(part.to_be_bytes());
             }

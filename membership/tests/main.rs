@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod cluster;
+mod exchanges;
 mod failure;
 mod hostile;
 mod join;

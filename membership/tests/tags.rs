@@ -1,7 +1,7 @@
 //! Tags and addresses: what a node says of itself reaches everybody.
 
 use crate::cluster::*;
-use quorate_membership::{Error, Event, Input, TAGS_BYTES_MAX, Tags};
+use quorate_membership::{Error, Event, Input, State, TAGS_BYTES_MAX, TAGS_MAX, Tags, VALUE_BYTES_MAX};
 use std::collections::BTreeMap;
 
 fn tags(pairs: &[(&str, &str)]) -> Tags {
@@ -91,20 +91,22 @@ fn limits_of_tags() {
     let make = |pairs: Vec<(String, String)>| Tags::new(pairs.into_iter().collect());
     let one = |k: &str, v: &str| make(vec![(k.to_string(), v.to_string())]);
     assert!(one("a.b_c-d/E9", "").is_ok());
-    assert!(one(&"k".repeat(64), &"v".repeat(255)).is_ok());
+    assert!(one(&"k".repeat(64), &"v".repeat(VALUE_BYTES_MAX)).is_ok());
     assert_eq!(one(&"k".repeat(65), ""), Err(Error::TagKey("k".repeat(65))));
-    assert_eq!(one("k", &"v".repeat(256)), Err(Error::TagValue("k".to_string())));
+    assert_eq!(one("k", &"v".repeat(VALUE_BYTES_MAX + 1)), Err(Error::TagValue("k".to_string())));
     assert_eq!(one("", "v"), Err(Error::TagKey(String::new())));
     assert_eq!(one("a b", "v"), Err(Error::TagKey("a b".to_string())));
     assert_eq!(one("k", "\u{1b}[2J"), Err(Error::TagValue("k".to_string())), "no terminal escapes");
-    assert!(make((0..32).map(|i| (format!("{i}"), String::new())).collect()).is_ok());
-    assert_eq!(make((0..33).map(|i| (format!("{i}"), String::new())).collect()), Err(Error::TooManyTags(33)));
-    let two = |bytes: usize| vec![("a".to_string(), "v".repeat(250)), ("b".to_string(), "v".repeat(bytes - 256))];
-    assert!(make(two(TAGS_BYTES_MAX - 1)).is_ok());
-    let exact = vec![("a".to_string(), "v".repeat(253)), ("b".to_string(), "v".repeat(253))];
-    assert!(make(exact).is_ok());
-    let more = vec![("a".to_string(), "v".repeat(253)), ("b".to_string(), "v".repeat(254))];
-    assert_eq!(make(more), Err(Error::TagsTooLong(513)));
+    let many = |n: usize| make((0..n).map(|i| (format!("{i}"), String::new())).collect());
+    assert!(many(TAGS_MAX).is_ok());
+    assert_eq!(many(TAGS_MAX + 1), Err(Error::TooManyTags(TAGS_MAX + 1)));
+    // Two keys of one byte, and two bytes for the lengths of each key and value.
+    let two = |bytes: usize| {
+        let half = "v".repeat(TAGS_BYTES_MAX / 2 - 3);
+        make(vec![("a".to_string(), half.clone()), ("b".to_string(), half + &"v".repeat(bytes))])
+    };
+    assert!(two(0).is_ok());
+    assert_eq!(two(1), Err(Error::TagsTooLong(TAGS_BYTES_MAX + 1)));
 }
 
 #[test]
@@ -125,4 +127,81 @@ fn the_longest_record_fits_a_packet_and_spreads() {
     c.input(8, Input::SetTags(wish.clone()));
     let took = c.run_while_not(5 * S, "gossip", |c| c.agents.values().all(|a| a.core.member(8).unwrap().tags == wish));
     println!("one change known to all after {} ms", took / MS);
+}
+
+/// All that one node may say of itself reaches everybody, though no packet holds it.
+#[test]
+fn tags_of_64_kib_reach_everybody_over_streams() {
+    for (n, loss) in [(3, 0), (10, 150), (50, 0)] {
+        let mut c = Cluster::of(n, 27);
+        c.form(30 * S);
+        c.run(5 * S);
+        c.loss_per_mille = loss;
+        let wish = tags(&[("inventory", &"x".repeat(VALUE_BYTES_MAX)), ("zone", "a")]);
+        c.input(2, Input::SetTags(wish.clone()));
+        let all =
+            |c: &Cluster, wish: &Tags| c.agents.values().all(|a| a.core.member(2).is_some_and(|m| m.tags == *wish));
+        let took = c.run_while_not(60 * S, "large tags", |c| all(c, &wish));
+        // A small change beside it travels alone.
+        let (before, streamed) = (c.fetches(), c.stream_bytes);
+        let wish = tags(&[("inventory", &"x".repeat(VALUE_BYTES_MAX)), ("zone", "b")]);
+        c.input(2, Input::SetTags(wish.clone()));
+        let small = c.run_while_not(60 * S, "a small change", |c| all(c, &wish));
+        let (fetches, streamed) = (c.fetches() - before, c.stream_bytes - streamed);
+        println!(
+            "{n} agents, loss {loss}: 60 KiB known to all after {} ms, one key after {} ms",
+            took / MS,
+            small / MS
+        );
+        assert!(fetches <= n / 3 && streamed < 1 << 20, "{fetches} fetches, {streamed} bytes over streams");
+        // Deletions too.
+        let wish = tags(&[("zone", "b")]);
+        c.input(2, Input::SetTags(wish.clone()));
+        c.run_while_not(60 * S, "a deletion", |c| all(c, &wish));
+        assert!(c.agents.values().all(|agent| agent.alarms.is_empty()));
+    }
+}
+
+/// Whoever was away while keys came and went gets what is, and loses what is not; so does a newcomer that knows only one
+/// holder, and not the member itself.
+#[test]
+fn who_was_away_and_who_is_new_learn_of_large_tags_from_any_holder() {
+    let mut c = Cluster::of(5, 28);
+    c.form(10 * S);
+    let first = tags(&[("a", &"1".repeat(9_000)), ("b", &"2".repeat(9_000))]);
+    c.input(2, Input::SetTags(first.clone()));
+    let knows = |c: &Cluster, at: u64, wish: &Tags| c.agents[&at].core.member(2).is_some_and(|m| m.tags == *wish);
+    c.run_while_not(30 * S, "all know", |c| (1..=5).all(|at| knows(c, at, &first)));
+    c.cut(&[5], &[1, 2, 3, 4]);
+    c.run(10 * S);
+    let second = tags(&[("b", &"3".repeat(9_000))]);
+    c.input(2, Input::SetTags(second.clone()));
+    c.run_while_not(30 * S, "the others know", |c| (1..=4).all(|at| knows(c, at, &second)));
+    c.heal_between(&[5], &[1, 3, 4]);
+    c.start(6, vec![addr(1)]);
+    c.cut(&[2], &[1, 3, 4, 5, 6]);
+    c.run_while_not(60 * S, "from other holders", |c| [5, 6].iter().all(|at| knows(c, *at, &second)));
+    c.heal();
+    c.form(120 * S);
+    assert!((1..=6).all(|at| knows(&c, at, &second)));
+}
+
+/// Tags stand through a restart of their node: the new life has the same, and nobody sees it without in between.
+#[test]
+fn a_restart_does_not_blank_large_tags() {
+    let mut c = Cluster::of(4, 29);
+    c.form(10 * S);
+    let wish = tags(&[("zone", "a"), ("big", &"x".repeat(20_000))]);
+    c.input(3, Input::SetTags(wish.clone()));
+    let knows = |c: &Cluster, at: u64| c.agents[&at].core.member(3).is_some_and(|m| m.tags == wish);
+    c.run_while_not(30 * S, "all know", |c| (1..=4).all(|at| knows(c, at)));
+    c.crash(3);
+    c.run_while_not(30 * S, "it failed", |c| c.all_see(3, State::Failed));
+    c.boot(3, addr(3), vec![addr(1)], wish.clone());
+    let start = c.now;
+    while c.now - start < 20 * S {
+        c.run(10 * MS);
+        assert!([1, 2, 4].iter().all(|at| knows(&c, *at)), "blank after {} ms", (c.now - start) / MS);
+    }
+    c.form(10 * S);
 }

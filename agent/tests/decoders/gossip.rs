@@ -36,6 +36,15 @@ fn meet(core: &mut Membership, n: u8) -> Vec<Output> {
 /// What an honest core says when it meets another one: packets, and a table.
 fn examples() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     let (mut datagrams, mut exchanges) = (Vec::new(), vec![vec![1, 0], vec![1, 1]]);
+    // Hashes of nothing, eight buckets that differ, no rows; and the tags of members 1 and 2 in their only life.
+    exchanges.push([vec![2, 3, 0, 0, 0, 0, 0, 0, 0, 7, 0, 8], vec![0; 32]].concat());
+    exchanges.extend([vec![2, 4, 0, 8, 255], vec![2, 5]]);
+    let life = [[0, 0, 0, 0, 0, 0, 0, 1], [0, 0, 0, 0, 0, 0, 0, 11]].concat();
+    let want = |node| [vec![0, 0, 0, 0, 0, 0, 0, node], life.clone(), vec![0; 8]].concat();
+    exchanges.push([vec![2, 6], want(1), want(2)].concat());
+    let told = [vec![1], vec![0, 0, 0, 0, 0, 0, 0, 1], vec![0; 8], vec![7; 16], vec![0; 8]].concat();
+    let cell = [vec![0, 1], vec![0, 0, 0, 0, 0, 0, 0, 1], b"\x04rack\x01\x00\x02r2".to_vec()].concat();
+    exchanges.push([vec![2, 7], vec![0, 0, 0, 0, 0, 0, 0, 2], life, told, cell].concat());
     let mut speaker = core(2);
     for n in [3, 1] {
         for output in meet(&mut speaker, n) {
