@@ -121,7 +121,8 @@ fn table(wanted: &Wanted) -> ExitCode {
                 while let Some(&mutant) = wanted.mutants.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let row = match harness(mutant) {
                         Harness::Worlds => in_worlds(mutant, wanted),
-                        Harness::Stories(filter) => in_stories(mutant, filter),
+                        Harness::Stories(filter) => in_stories(mutant, &["-p", "quorate-raft"], filter),
+                        Harness::Tales(filter) => in_stories(mutant, &["-p", "quorate", "--lib"], filter),
                     };
                     let fate = row.caught_by.as_deref().unwrap_or("SURVIVES");
                     eprintln!(
@@ -188,13 +189,13 @@ fn in_worlds(mutant: Mutant, wanted: &Wanted) -> Row {
     row
 }
 
-/// Tests of the Raft crate, run with the bug: they must fail.
-fn in_stories(mutant: Mutant, filter: &str) -> Row {
+/// Tests of one package, run with the bug: they must fail.
+fn in_stories(mutant: Mutant, package: &[&str], filter: &str) -> Row {
     let began = Instant::now();
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let tests = |chosen: &str| {
         let mut tests = Command::new(&cargo);
-        tests.args(["test", "-q", "-p", "quorate-raft", "--features", "sim,mutants", filter]);
+        tests.args(["test", "-q"]).args(package).args(["--features", "sim,mutants", filter]);
         tests.env("QUORATE_MUTANT", chosen).stdout(Stdio::null()).stderr(Stdio::null());
         tests.status().is_ok_and(|status| status.success())
     };

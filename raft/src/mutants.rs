@@ -228,6 +228,10 @@ mutants! {
     PromotesTheDrained,
     /// An agent is removed though too few would answer without it.
     RemovesTheQuorum,
+    /// A voter is demoted though too few would answer without it.
+    DemotesTheQuorum,
+    /// A voter that lags counts where another one is to be done without.
+    LaggardCounts,
     /// A learner is promoted though that makes the group even, and nobody said it may be.
     PromotesToEven,
     /// A voter is demoted though that makes the group even, and nobody said it may be.

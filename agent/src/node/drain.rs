@@ -125,8 +125,9 @@ impl Node {
                 let what = format!("{name} is the only voter, and no other agent holds the whole log");
                 return Judged::refused(what, "add an agent, or wait until one has caught up");
             }
-            if let Some((why, hint)) = self.why_short(now.mono, status, &voters, id) {
-                return Judged::refused(format!("the cluster would stop with {name}: {why}"), hint);
+            let what = format!("the cluster would stop with {name}");
+            if let Some(judged) = self.why_short(now.mono, status, &voters, id, &what) {
+                return judged;
             }
         }
         Judged::Write(Command::Drain { node: id.get(), on: true }, format!("draining {name}, as an operator asks"))

@@ -9,7 +9,7 @@ use crate::api::{Code, Effect, Failure, Operated, Verb};
 use crate::limits::printable;
 use crate::machine::registry::Command;
 use crate::spelling::nearest;
-use quorate_raft::{Mono, NodeId, Now, Status};
+use quorate_raft::{Mono, NodeId, Now, Status, mutant};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -273,23 +273,30 @@ impl Node {
         u32::try_from(spare).unwrap_or(u32::MAX)
     }
 
-    /// Why these voters could not go on without those nodes, and without all that are being drained, and what would help.
+    /// Why these voters could not go on without that node, and without all that are drained: with what would help, or, if
+    /// some only have to catch up, waiting for them. `what` would be done is said before the reason.
     pub(super) fn why_short(
         &self,
         now: Mono,
         status: &Status,
         voters: &BTreeSet<NodeId>,
         without: NodeId,
-    ) -> Option<(String, String)> {
+        what: &str,
+    ) -> Option<Judged> {
         let stays = |v: &&NodeId| **v != without && !self.registry.is_draining(v.get());
-        let is_well = |v: &&NodeId| self.is_healthy(now, status, **v);
+        let answers = |v: &&NodeId| self.is_healthy(now, status, **v);
+        let holds = |v: &&NodeId| answers(v) && (self.is_caught_up(now, status, **v) || mutant!(LaggardCounts));
         let need = voters.len() / 2 + 1;
-        let well = voters.iter().filter(stays).filter(is_well).count();
-        if well >= need {
+        if voters.iter().filter(stays).filter(holds).count() >= need {
             return None;
         }
+        let well = voters.iter().filter(stays).filter(answers).count();
+        if well >= need {
+            let late = voters.iter().filter(stays).find(|v| !holds(v)).copied();
+            return Some(Judged::Wait(self.lag_of(status, late.unwrap_or(without))));
+        }
         let names = |nodes: Vec<NodeId>| nodes.iter().map(|n| self.name_of(n.get())).collect::<Vec<_>>();
-        let silent = names(voters.iter().filter(|v| **v != without && !is_well(v)).copied().collect());
+        let silent = names(voters.iter().filter(|v| **v != without && !answers(v)).copied().collect());
         let drained = voters.iter().filter(|v| **v != without && self.registry.is_draining(v.get()));
         let drained = names(drained.copied().collect());
         let mut helps: Vec<String> = Vec::new();
@@ -301,10 +308,14 @@ impl Node {
         if helps.is_empty() {
             helps.push("add an agent first and wait until it has caught up".into());
         }
-        let silent = if silent.is_empty() { String::new() } else { format!("; {} does not answer", silent.join(", ")) };
-        let drained = if drained.is_empty() { String::new() } else { format!("; {} is drained", drained.join(", ")) };
-        let what = format!("{well} of {} voters would be left, and {need} must answer{silent}{drained}", voters.len());
-        Some((what, helps.join("; or ")))
+        let said = |nodes: &[String], is: &str| match nodes {
+            [] => String::new(),
+            nodes => format!("; {} {is}", nodes.join(", ")),
+        };
+        let (silent, drained) = (said(&silent, "does not answer"), said(&drained, "is drained"));
+        let total = voters.len();
+        let why = format!("{well} of {total} voters would be left, and {need} must answer{silent}{drained}");
+        Some(Judged::refused(format!("{what}: {why}"), helps.join("; or ")))
     }
 }
 

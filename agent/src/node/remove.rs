@@ -5,6 +5,7 @@
 
 use super::operate::{Judged, Wish};
 use super::{Level, Node};
+use crate::api::Failure;
 use crate::limits::printable;
 use crate::machine::registry::Command;
 use quorate_raft::{NodeId, Now, Status, mutant};
@@ -98,12 +99,15 @@ impl Node {
             };
             return Some(Judged::refused(format!("{name} is the last voter"), hint));
         }
-        let (why, hint) = self.why_short(now.mono, status, &voters, id)?;
-        let hint = match spare.filter(|_| heir.is_none()) {
-            Some(spare) => format!("{hint}; or `quorate remove {name} --replace-with {spare}`"),
-            None => hint,
-        };
-        Some(Judged::refused(format!("the cluster would not be safe without {name}: {why}"), hint))
+        let what = format!("the cluster would not be safe without {name}");
+        let judged = self.why_short(now.mono, status, &voters, id, &what)?;
+        Some(match (judged, spare.filter(|_| heir.is_none())) {
+            (Judged::Refused(failure), Some(spare)) => {
+                let hint = format!("{}; or `quorate remove {name} --replace-with {spare}`", failure.hint);
+                Judged::Refused(Failure { hint, ..failure })
+            }
+            (judged, _) => judged,
+        })
     }
 
     // ---- the removed agent itself ----

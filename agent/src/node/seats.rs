@@ -97,8 +97,8 @@ impl Node {
         if is_pinned && wish_is_written(pinned, allow_even) {
             return Judged::Wait("its vote to go".into());
         }
-        let spare = self.spare_for(now.mono, status, id).is_some();
-        if !spare && count % 2 == 1 && !allow_even && !mutant!(DemotesToEven) {
+        let spare = self.spare_for(now.mono, status, id);
+        if spare.is_none() && count % 2 == 1 && !allow_even && !mutant!(DemotesToEven) {
             let (now_borne, then) = ((count - 1) / 2, (count - 2) / 2);
             let what = format!(
                 "{} voters would be left, which bear {then} failures instead of {now_borne}, and no learner could vote instead",
@@ -106,12 +106,13 @@ impl Node {
             );
             return Judged::refused(what, "add an agent first; if the group must be even, use --allow-even");
         }
-        if self.seat_of_pinned_learner(now.mono, status, id, allow_even).is_none() {
-            let rest: BTreeSet<NodeId> = configuration.voters.iter().copied().filter(|v| *v != id).collect();
-            let (why, hint) = self.why_short(now.mono, status, &rest, id).unwrap_or_else(|| {
-                ("a majority of the other voters does not answer".into(), "bring them back first".into())
-            });
-            return Judged::refused(format!("the cluster would not be safe without the vote of {name}: {why}"), hint);
+        let what = format!("the cluster would not be safe without the vote of {name}");
+        if !mutant!(DemotesTheQuorum) {
+            let rest = configuration.voters.iter().copied().filter(|v| *v != id);
+            let rest: BTreeSet<NodeId> = rest.chain(spare).collect();
+            if let Some(judged) = self.why_short(now.mono, status, &rest, id, &what) {
+                return judged;
+            }
         }
         if id == self.me && !wish.handed_over && self.heir(now).is_some() {
             return Judged::HandOver;

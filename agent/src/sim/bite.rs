@@ -15,6 +15,8 @@ pub enum Harness {
     /// In tests of the Raft crate whose name holds this: what it breaks can only be seen beside a lying peer or a rotten
     /// disk, which drawn worlds have none of.
     Stories(&'static str),
+    /// In stories of this crate whose name holds this: what it breaks is a refusal, of which nobody but its operator hears.
+    Tales(&'static str),
 }
 
 /// Where this mutant is looked for.
@@ -47,6 +49,12 @@ pub fn harness(mutant: Mutant) -> Harness {
         Mutant::MetaWrittenOnce => Harness::Stories("damage::a_vote_outlives_either_copy"),
         Mutant::ReadWithoutQuorum => Harness::Stories("reads::a_deposed_leader_never_answers"),
         Mutant::ReadByEarlierRound => Harness::Stories("reads::delayed_answers_validate_no_later_read"),
+        // What is refused leaves no trace in a world: the next guard stands behind it.
+        Mutant::DrainsTheQuorum => Harness::Tales("draining::what_would_stop_with_it"),
+        Mutant::LaggardCounts => Harness::Tales("draining::a_voter_that_lags"),
+        Mutant::DrainedLeads | Mutant::DrainedServes => Harness::Tales("draining::a_drained_leader_hands_over"),
+        Mutant::RemovesTheQuorum | Mutant::DemotesTheQuorum => Harness::Tales("operating::what_would_break_the_quorum"),
+        Mutant::PromotesToEven | Mutant::DemotesToEven => Harness::Tales("operating::seats_given_by_operators"),
         _ => Harness::Worlds,
     }
 }

@@ -133,6 +133,27 @@ fn what_would_stop_with_it_is_not_drained() {
     alone.appends(0);
 }
 
+/// A voter that is up and has not caught up does not count: if the other one were stopped, all would wait for it. The
+/// operator waits, and hears for what if that takes too long.
+#[test]
+fn a_voter_that_lags_is_waited_for() {
+    let mut w = World::formed(3);
+    let leader = w.leader().expect("one leads");
+    let (lags, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    w.act(&Action::SlowDisk { agent: lags, sync_us: 20 * SECOND, for_us: 20 * SECOND });
+    for _ in 0..100 {
+        w.appends(leader);
+    }
+    let drain = w.ask(None, leader, Kind::Drain { agent: other, undo: false }, SECOND).expect("it is up");
+    w.must("the operator hears", 2 * SECOND, |w| w.is_over(drain));
+    let End::Answered(Err(failure)) = w.end(drain) else { panic!("{:?}", w.end(drain)) };
+    assert_eq!((failure.code, failure.effect), (Code::Late, Effect::NotApplied), "{failure}");
+    assert!(failure.what.starts_with(&format!("still waiting for {} to catch up (", letter(lags))), "{failure}");
+    let drain = w.ask(None, leader, Kind::Drain { agent: other, undo: false }, 40 * SECOND).expect("it is up");
+    w.must("it is drained", 40 * SECOND, |w| w.is_over(drain));
+    assert_eq!(w.end(drain).word(), "ok");
+}
+
 /// A drained agent does not lead as long as anybody else could, and does when nobody else can: the other one that is up
 /// lacks what was acknowledged.
 #[test]

@@ -113,6 +113,8 @@ fn what_would_break_the_quorum_is_not_removed() {
     // At once: nobody is counted that has not answered since.
     let said = w.refuses(leader, removal(other, None));
     assert!(said.contains(&format!("bring {0} back, or remove {0} first", letter(dead))), "{said}");
+    let said = w.refuses(leader, Kind::Demote { agent: other, even: true });
+    assert!(said.contains(&format!("bring {0} back, or remove {0} first", letter(dead))), "{said}");
     assert_eq!(w.voters(), 3);
     w.operates(leader, removal(dead, None)).expect("two of two answer");
     assert_eq!(w.voters(), 2);
