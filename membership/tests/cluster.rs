@@ -87,6 +87,7 @@ pub(crate) struct Cluster {
     /// Over streams: requests and answers of every kind.
     pub(crate) stream_bytes: u64,
     pub(crate) streams: u64,
+    places: BTreeMap<SocketAddr, Node>,
     pub(crate) largest: usize,
     /// Every output of every core, hashed, if anybody asks: two runs with one seed must agree.
     pub(crate) trace: Option<u64>,
@@ -115,6 +116,7 @@ impl Cluster {
             bytes: 0,
             stream_bytes: 0,
             streams: 0,
+            places: BTreeMap::new(),
             largest: 0,
             trace: None,
             connections: 0,
@@ -183,6 +185,7 @@ impl Cluster {
             left: false,
         };
         self.agents.insert(node, agent);
+        self.places.insert(addr, node);
         self.at(self.now, node, Happening::Wake);
     }
 
@@ -366,9 +369,9 @@ impl Cluster {
         }
         agent.dialling.insert(to, now + S);
         let boot = agent.boot;
-        let target = self.agents.iter().find(|(_, agent)| agent.addr == to && agent.up).map(|(node, _)| *node);
-        if let Some(target) = target
+        if let Some(target) = self.places.get(&to).copied()
             && target != from
+            && self.agents.get(&target).is_some_and(|agent| agent.addr == to && agent.up)
         {
             let delay = self.stream_delay();
             self.at(now + delay, target, Happening::Dial { from, boot });

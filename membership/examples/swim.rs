@@ -1,0 +1,181 @@
+//! What the gossip core does over hours and among thousands, on virtual time: figures for people.
+//!
+//! ```text
+//! cargo run --release -p quorate-membership --example swim -- detect [SEEDS]
+//! cargo run --release -p quorate-membership --example swim -- calm [MEMBERS] [SECONDS] [SEEDS]
+//! cargo run --release -p quorate-membership --example swim -- scale [MEMBERS] [SECONDS]
+//! ```
+//!
+//! `detect`: how long until a killed member is known as failed, among 2 to 50. `calm`: 15 of 100 datagrams are lost and at
+//! any time one member is stopped for five seconds; nobody may be declared failed. `scale`: a large cluster joins, idles,
+//! takes in newcomers and loses a member.
+
+#![allow(clippy::unwrap_used, dead_code)]
+
+#[path = "../tests/cluster.rs"]
+mod cluster;
+
+use cluster::*;
+use quorate_membership::State;
+use std::time::Instant;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let number = |at: usize, default: u64| arguments.get(at).map_or(default, |text| text.parse().expect("a number"));
+    match arguments.first().map(String::as_str) {
+        Some("detect") => detect(number(1, 200)),
+        Some("calm") => calm(number(1, 50), number(2, 3600), number(3, 3)),
+        Some("scale") => scale(number(1, 500), number(2, 30)),
+        _ => eprintln!("detect [SEEDS] | calm [MEMBERS] [SECONDS] [SEEDS] | scale [MEMBERS] [SECONDS]"),
+    }
+}
+
+/// Of sorted milliseconds.
+fn spread(times: &mut [u64]) -> String {
+    times.sort_unstable();
+    let at = |share: usize| times[(times.len() * share / 100).min(times.len() - 1)];
+    format!("median {} p99 {} max {}", at(50), at(99), at(100))
+}
+
+fn detect(seeds: u64) {
+    println!("milliseconds from the kill until it is known as failed, profile lan, {seeds} seeds each");
+    for (n, loss) in [(2, 0), (3, 0), (5, 0), (10, 0), (10, 150), (25, 0), (50, 0)] {
+        let (mut first, mut all) = (vec![], vec![]);
+        for seed in 1..=seeds {
+            let mut c = Cluster::of(n, seed);
+            c.form(60 * S);
+            c.loss_per_mille = loss;
+            let calm = 20 * S + c.dice(10 * S);
+            c.run(calm);
+            c.forget_events();
+            let victim = 1 + c.dice(n);
+            c.crash(victim);
+            let start = c.now;
+            let took = c.run_while_not(120 * S, "detection", |c| c.all_see(victim, State::Failed));
+            let failed = c.agents.values().flat_map(|agent| &agent.events);
+            let failed = failed.filter(|(_, e)| brief(e) == format!("failed {victim}")).map(|(at, _)| *at);
+            first.push((failed.min().unwrap() - start) / MS);
+            all.push(took / MS);
+        }
+        let (first, all) = (spread(&mut first), spread(&mut all));
+        println!("{n:3} members, {loss:3} per mille lost: first to know: {first}; all know: {all}");
+    }
+}
+
+fn calm(n: u64, seconds: u64, seeds: u64) {
+    println!(
+        "{n} members, 150 per mille of the datagrams lost, always one stopped for 5 s; {seconds} s, {seeds} seeds"
+    );
+    for seed in 1..=seeds {
+        let mut c = Cluster::of(n, seed);
+        c.form(120 * S);
+        c.run(10 * S);
+        c.forget_events();
+        c.loss_per_mille = 150;
+        let (start, packets, bytes, streams) = (c.now, c.datagrams, c.bytes, c.stream_bytes);
+        let (mut pauses, mut worst) = (0u64, 0);
+        while c.now - start < seconds * S {
+            let node = 1 + c.dice(n);
+            c.stop(node);
+            c.run(5 * S);
+            c.wake(node);
+            pauses += 1;
+            let gap = c.dice(500 * MS);
+            c.run(gap);
+            worst = worst.max(c.agents.values().map(|agent| agent.core.health()).max().unwrap());
+        }
+        c.loss_per_mille = 0;
+        c.run(10 * S);
+        let share = |total: u64| total as f64 / n as f64 / ((c.now - start) / S) as f64;
+        println!(
+            "seed {seed}: {pauses} pauses; {} suspicions, {} refuted, {} FAILURES (of anybody, the stopped included), {} \
+             renewals, {} paths named; worst health {worst}; whole {}; {:.1} datagrams, {:.0} + {:.0} bytes per member and \
+             second (datagrams + streams)",
+            c.count("suspected"),
+            c.count("refuted"),
+            c.count("failed"),
+            c.agents.values().map(|agent| agent.core.status().counters.renewals).sum::<u64>(),
+            c.count("datagrams blocked"),
+            c.is_whole(),
+            share(c.datagrams - packets),
+            share(c.bytes - bytes),
+            share(c.stream_bytes - streams),
+        );
+    }
+}
+
+/// Resident memory of this process in MiB.
+fn resident() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
+}
+
+/// Runs in steps of 100 ms until this share of all pairs know each other; the time it took.
+fn until_known(c: &mut Cluster, share: f64, limit: u64) -> u64 {
+    let start = c.now;
+    let up = c.up();
+    let pairs = (up.len() * up.len()) as f64;
+    loop {
+        let known: usize = up.iter().map(|at| c.agents[at].core.alive_count().min(up.len())).sum();
+        if known as f64 >= pairs * share || c.now - start >= limit {
+            return c.now - start;
+        }
+        c.run(100 * MS);
+    }
+}
+
+fn scale(n: u64, seconds: u64) {
+    let wall = Instant::now();
+    let before = resident();
+    let mut c = Cluster::of(n, 1);
+    println!("{n} members start at once, all with one seed");
+    for share in [0.9, 0.99, 0.999, 1.0] {
+        let took = until_known(&mut c, share, 1800 * S);
+        println!("  {share} of all pairs after {took} s more", took = took as f64 / S as f64);
+    }
+    let spent = wall.elapsed();
+    println!("  whole after {} virtual s, {spent:.1?} of CPU", c.now / S);
+    c.run(60 * S);
+    c.forget_events();
+    println!("memory per member: {:.0} KiB", (resident() - before) * 1024.0 / n as f64);
+    let (wall, start) = (Instant::now(), (c.datagrams, c.bytes, c.stream_bytes));
+    c.run(seconds * S);
+    let share = |total: u64| total as f64 / n as f64 / seconds as f64;
+    println!(
+        "idle: {:.1} datagrams, {:.0} + {:.0} bytes per member and second (datagrams + streams); {:.1} us of CPU per member and second",
+        share(c.datagrams - start.0),
+        share(c.bytes - start.1),
+        share(c.stream_bytes - start.2),
+        wall.elapsed().as_secs_f64() * 1e6 / n as f64 / seconds as f64,
+    );
+    let newcomers = 3;
+    for node in n + 1..=n + newcomers {
+        c.start(node, vec![addr(1)]);
+    }
+    let wall = Instant::now();
+    let known = |c: &Cluster| (1..=n).all(|at| (n + 1..=n + newcomers).all(|of| c.agents[&at].core.is_alive(of)));
+    let all = c.run_while_not(1800 * S, "newcomers are known", known);
+    println!("{newcomers} newcomers: all know them after {} ms ({:.1?} of CPU)", all / MS, wall.elapsed());
+    let knows =
+        |c: &Cluster| (n + 1..=n + newcomers).all(|at| c.agents[&at].core.alive_count() as u64 == n + newcomers);
+    let more = c.run_while_not(3600 * S, "newcomers know all", knows);
+    println!("  they know all after {} ms", (all + more) / MS);
+    c.run(30 * S);
+    println!("  {} false suspicions, {} false failures so far", c.count("suspected"), c.count("failed"));
+    c.forget_events();
+    c.crash(2);
+    let start = c.now;
+    let took = c.run_while_not(600 * S, "detection", |c| c.all_see(2, State::Failed));
+    let failed = c.agents.values().flat_map(|agent| &agent.events).filter(|(_, e)| brief(e) == "failed 2");
+    let mut times: Vec<u64> = failed.map(|(at, _)| (at - start) / MS).collect();
+    times.sort_unstable();
+    let at = |share: usize| times[(times.len() * share / 100).min(times.len() - 1)];
+    println!(
+        "a killed member: first to know {} ms, half {} ms, 99 % {} ms, all {} ms",
+        times[0],
+        at(50),
+        at(99),
+        took / MS
+    );
+}
