@@ -97,11 +97,15 @@ pub struct Config {
     pub scrub_mib_per_second: u32,
     /// Free bytes below which the agent takes no more entries; 0 for none.
     pub disk_reserve_bytes: u64,
-    /// How gossip paces itself.
-    pub gossip_profile: GossipProfile,
+    /// How gossip paces itself. Members need not agree on it: each judges the others by its own patience.
+    #[serde(alias = "gossip_profile")]
+    pub profile: GossipProfile,
     /// Labels that all members see.
     pub tags: BTreeMap<String, String>,
 }
+
+/// What `profile` was called when it had no flag; still read.
+const PROFILE_FORMERLY: &str = "gossip_profile";
 
 /// All keys, as they are written in the file; a test keeps this list equal to the struct.
 const KEYS: [&str; 19] = [
@@ -122,7 +126,7 @@ const KEYS: [&str; 19] = [
     "voters_target",
     "scrub_mib_per_second",
     "disk_reserve_bytes",
-    "gossip_profile",
+    "profile",
     "tags",
 ];
 
@@ -146,7 +150,7 @@ impl Default for Config {
             voters_target: 5,
             scrub_mib_per_second: SCRUB_MIB_PER_SECOND_DEFAULT,
             disk_reserve_bytes: limits::DISK_RESERVE_BYTES_DEFAULT,
-            gossip_profile: GossipProfile::Lan,
+            profile: GossipProfile::Lan,
             tags: BTreeMap::new(),
         }
     }
@@ -213,7 +217,7 @@ impl Config {
         let table = DeTable::parse(text).map_err(syntax)?;
         let lines: BTreeMap<&str, usize> =
             table.get_ref().keys().map(|key| (key.get_ref().as_ref(), line_of(text, key.span().start))).collect();
-        if let Some((key, line)) = lines.iter().find(|(key, _)| !KEYS.contains(key)) {
+        if let Some((key, line)) = lines.iter().find(|(key, _)| !KEYS.contains(key) && **key != PROFILE_FORMERLY) {
             let why = format!("there is no key {}", shown(key));
             let next = match nearest(key, &KEYS) {
                 Some(nearest) => format!("did you mean {nearest}?"),
@@ -437,7 +441,7 @@ impl AgentOptions {
             voters_target: config.voters_target,
             scrub_bytes_per_second: u64::from(config.scrub_mib_per_second) << 20,
             disk_reserve_bytes: config.disk_reserve_bytes,
-            gossip_profile: config.gossip_profile,
+            gossip_profile: config.profile,
         })
     }
 }

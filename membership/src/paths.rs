@@ -9,8 +9,9 @@ use foca::State;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// So many pings in a row must be lost: at 15 % loss each way that happens once in ten million times.
-const LOST_IN_A_ROW: u8 = 12;
+/// So many pings in a row must be lost. At 15 % loss each way, and with a stop of five seconds among them, that happens once
+/// in a hundred million times.
+const LOST_IN_A_ROW: u8 = 20;
 /// How often a path in doubt is tried.
 const TRY_INTERVAL: Duration = Duration::from_secs(1);
 /// A path that is known to be blocked is tried each so many times.

@@ -4,8 +4,8 @@
 
 use super::output::{CliError, Exit, Format, Ui};
 use super::{Global, address, dev, logging, pair, switch};
-use crate::config::{AgentHooks, AgentOptions, Config, ConfigError, LogFormat};
-use clap::Args;
+use crate::config::{AgentHooks, AgentOptions, Config, ConfigError, GossipProfile, LogFormat};
+use clap::{Args, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -62,6 +62,27 @@ pub(crate) struct AgentArgs {
     /// How log lines are written [default: text]
     #[arg(long, env = "QUORATE_LOG_FORMAT", hide_env = true, value_name = "FORMAT", value_enum)]
     log_format: Option<Format>,
+    /// How gossip paces itself: one machine, one site or several [default: lan, with --dev local]
+    #[arg(long, env = "QUORATE_PROFILE", hide_env = true, value_name = "PROFILE", value_enum)]
+    profile: Option<Profile>,
+}
+
+/// [`GossipProfile`] as a word of the command line.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Profile {
+    Local,
+    Lan,
+    Wan,
+}
+
+impl From<Profile> for GossipProfile {
+    fn from(profile: Profile) -> Self {
+        match profile {
+            Profile::Local => Self::Local,
+            Profile::Lan => Self::Lan,
+            Profile::Wan => Self::Wan,
+        }
+    }
 }
 
 /// Runs an agent until it is told to stop.
@@ -70,6 +91,9 @@ pub(crate) fn run(global: &Global, args: &AgentArgs) -> Result<(), CliError> {
     let level = logging::start_agent(&config.log, config.log_format)?;
     let ui = Ui::new(global.format);
     let home = if config.dev { Some(dev::prepare(&mut config, &ui)?) } else { None };
+    if let Some(profile) = args.profile {
+        config.profile = profile.into();
+    }
     let options = AgentOptions::resolve(&config)?;
     let (again, now) = ((global.clone(), args.clone()), config.log);
     let running = std::sync::Mutex::new(now);
@@ -117,6 +141,7 @@ fn resolve(global: &Global, args: &AgentArgs) -> Result<Config, ConfigError> {
         Some(Format::Json) => LogFormat::Json,
         None => config.log_format,
     };
+    config.profile = args.profile.map_or(config.profile, GossipProfile::from);
     config.check()?;
     Ok(config)
 }

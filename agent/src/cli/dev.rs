@@ -49,7 +49,7 @@ pub(crate) fn prepare(config: &mut Config, ui: &Ui) -> Result<DevHome, CliError>
     config.bootstrap = config.join.is_empty();
     config.bind = bind(config.bind);
     config.certs = Some(certs);
-    config.gossip_profile = GossipProfile::Local;
+    config.profile = GossipProfile::Local;
     let kept = if temporary.is_some() { "removed when the agent ends; --data DIR keeps it" } else { "kept" };
     ui.note(&format!("{name}: a development agent of cluster {cluster}, on loopback only"));
     ui.note(&format!("{name}: data in {} ({kept})", data.display()));

@@ -111,3 +111,15 @@ fn a_loopback_advertise_with_a_remote_seed_is_refused_with_the_reason() {
         assert_eq!(fine.refuse_lonely_advertise(), Ok(()));
     }
 }
+
+#[test]
+fn the_profile_is_read_under_its_former_name_too() {
+    assert_eq!(Config::default().profile, GossipProfile::Lan);
+    for (word, profile) in [("local", GossipProfile::Local), ("lan", GossipProfile::Lan), ("wan", GossipProfile::Wan)] {
+        for key in ["profile", "gossip_profile"] {
+            assert_eq!(Config::parse(&format!("{key} = \"{word}\""), "q.toml").unwrap().profile, profile);
+        }
+    }
+    assert!(refused("profile = \"moon\"").contains("q.toml line 1"), "{}", refused("profile = \"moon\""));
+    assert!(refused("profil = \"lan\"").contains("did you mean profile?"));
+}
