@@ -4,11 +4,12 @@
 //! cargo run --release -p quorate-membership --example swim -- detect [SEEDS]
 //! cargo run --release -p quorate-membership --example swim -- calm [MEMBERS] [SECONDS] [SEEDS]
 //! cargo run --release -p quorate-membership --example swim -- scale [MEMBERS] [SECONDS]
+//! cargo run --release -p quorate-membership --example swim -- one [MEMBERS]
 //! ```
 //!
 //! `detect`: how long until a killed member is known as failed, among 2 to 50. `calm`: 15 of 100 datagrams are lost and at
 //! any time one member is stopped for five seconds; nobody may be declared failed. `scale`: a large cluster joins, idles,
-//! takes in newcomers and loses a member.
+//! takes in newcomers and loses a member. `one`: what a single core costs that knows so many.
 
 #![allow(clippy::unwrap_used, dead_code)]
 
@@ -16,7 +17,7 @@
 mod cluster;
 
 use cluster::*;
-use quorate_membership::State;
+use quorate_membership::{Input, Local, Membership, Mono, Now, Options, State, Tags};
 use std::time::Instant;
 
 fn main() {
@@ -25,8 +26,9 @@ fn main() {
     match arguments.first().map(String::as_str) {
         Some("detect") => detect(number(1, 200)),
         Some("calm") => calm(number(1, 50), number(2, 3600), number(3, 3)),
+        Some("one") => one(number(1, 5000)),
         Some("scale") => scale(number(1, 500), number(2, 30)),
-        _ => eprintln!("detect [SEEDS] | calm [MEMBERS] [SECONDS] [SEEDS] | scale [MEMBERS] [SECONDS]"),
+        _ => eprintln!("detect [SEEDS] | calm [MEMBERS] [SECONDS] [SEEDS] | scale [MEMBERS] [SECONDS] | one [MEMBERS]"),
     }
 }
 
@@ -109,6 +111,35 @@ fn resident() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmRSS:"));
     line.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
+}
+
+fn now(at: u64) -> Now {
+    Now { mono: Mono(at), wall_us: 0 }
+}
+
+/// A core by itself: all others are connected and never answer.
+fn one(n: u64) {
+    const CORES: u64 = 16;
+    let before = resident();
+    let start = Instant::now();
+    let mut cores = Vec::new();
+    for _ in 0..CORES {
+        let tags = Tags::new([("zone".to_owned(), "a".to_owned())].into()).unwrap();
+        let (name, version) = ("agent-1".to_owned(), "0.1.0".to_owned());
+        let local = Local { node: 1, name, addr: addr(1), epoch: 1, boot: 1, version, tags };
+        let mut core = Membership::new(Options::lan(), local, 1, now(0)).unwrap();
+        for node in 2..=n {
+            let (name, version) = (format!("agent-{node}"), "0.1.0".to_owned());
+            core.handle(now(node), Input::Contact { node, name, addr: addr(node), epoch: 1, boot: 1, version });
+            while core.poll_output().is_some() {}
+        }
+        cores.push(core);
+    }
+    println!(
+        "a core that met {n} members: {:.0} KiB, {:.1} us for each meeting",
+        (resident() - before) * 1024.0 / CORES as f64,
+        start.elapsed().as_secs_f64() * 1e6 / (n * CORES) as f64,
+    );
 }
 
 /// Runs in steps of 100 ms until this share of all pairs know each other; the time it took.

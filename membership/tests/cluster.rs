@@ -538,7 +538,7 @@ impl Cluster {
 
     pub(crate) fn forget_events(&mut self) {
         for agent in self.agents.values_mut() {
-            agent.events.clear();
+            agent.events = vec![];
         }
     }
 
