@@ -197,13 +197,19 @@ impl Membership {
 
     /// A probe got no answer by datagram: the same ping goes over a stream, and so does its answer.
     pub(crate) fn repeat_probe(&mut self, timer: &crate::timers::FocaTimer) {
-        let Some((target, ping)) = self.swim.unanswered(timer) else { return };
-        let Some(entry) = self.roster.get(target.node).filter(|entry| entry.is_present()) else { return };
+        if let Some((target, ping)) = self.swim.unanswered(timer) {
+            let ping = ping.to_vec();
+            self.repeat_ping(target.node, &ping);
+        }
+    }
+
+    pub(crate) fn repeat_ping(&mut self, node: u64, ping: &[u8]) {
+        let Some(entry) = self.roster.get(node).filter(|entry| entry.is_present()) else { return };
         let ping = entry.seen.and_then(|seen| packet::with_suspicion(ping, &seen)).unwrap_or_else(|| ping.to_vec());
         let dialect = entry.dialect.unwrap_or_default();
         let bytes = crate::exchange::datagram(&packet::wrap(&ping, dialect), dialect);
         let addr = entry.member.addr;
         self.counters.probes_repeated += 1;
-        self.outbox.push_back(Output::Exchange { to: target.node, addr, bytes });
+        self.outbox.push_back(Output::Exchange { to: node, addr, bytes });
     }
 }

@@ -81,6 +81,9 @@ impl Membership {
         if self.suspicions.get(&node).is_some_and(|suspicion| suspicion.question_until.is_some()) {
             self.question(node, false);
         }
+        if let Some(ping) = self.swim.unanswered_by(node) {
+            self.repeat_ping(node, &ping);
+        }
     }
 
     /// The suspicion of a member as it is now; begun, if it is not what an earlier one was about.

@@ -253,6 +253,12 @@ impl Swim {
         }
     }
 
+    /// The ping under way to this member, if it has not answered.
+    pub(crate) fn unanswered_by(&self, node: u64) -> Option<Vec<u8>> {
+        let probe = self.probe.as_ref()?;
+        (probe.target.node == node && probe.answered.is_none()).then(|| probe.packet.clone())
+    }
+
     pub(crate) fn apply(&mut self, updates: Vec<Member<Identity>>, broadcast: bool) -> Effects {
         let changed: BTreeSet<u64> = updates.iter().map(|update| update.id().node).collect();
         let mut effects = self.run(|swim, effects| swim.foca.apply_many(updates.into_iter(), broadcast, effects));
