@@ -5,19 +5,21 @@
 //! cargo run --release --features sim --example simulate -- --seed 7 --shrink --write-plan short.json
 //! cargo run --release --features sim --example simulate -- --plan short.json
 //! cargo run --release --features sim --example simulate -- --seeds 0..1000000 --minutes 30 --require 100
+//! cargo run --release --features sim --example simulate -- --faults membership --minutes 10
 //! ```
 
-use quorate::sim::{Campaign, Invariant, Plan, Report, Totals, campaign, run, shrink};
+use quorate::sim::{Campaign, Faults, Invariant, Plan, Report, Totals, campaign, run, shrink};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 const USAGE: &str = "\
-usage: simulate --seed N | --plan FILE  [--trace] [--shrink] [--write-plan FILE] [--check-determinism]
-       simulate --seeds A..B [--minutes M] [--jobs J] [--require N] [--check-determinism]
+usage: simulate --seed N | --plan FILE  [--faults all|membership] [--trace] [--shrink] [--write-plan FILE] [--check-determinism]
+       simulate --seeds A..B [--faults all|membership] [--minutes M] [--jobs J] [--require N] [--check-determinism]
 
   --seed N              one world, as this seed draws it
   --plan FILE           one world, as a saved plan says
   --seeds A..B          many worlds
+  --faults F            which faults worlds have: all, or those of membership only: no disk lies, no clock is wrong
   --minutes M           begin no further world after M minutes of the clock on the wall
   --jobs J              run J worlds at once; as many as there are cores if not given
   --require N           fail if any fault took effect less often than N times
@@ -32,6 +34,7 @@ struct Options {
     seed: Option<u64>,
     plan: Option<String>,
     seeds: Option<(u64, u64)>,
+    faults: Faults,
     minutes: Option<f64>,
     jobs: Option<usize>,
     require: Option<u64>,
@@ -65,6 +68,13 @@ fn options() -> Result<Options, String> {
                 let (from, to) = text.split_once("..").ok_or_else(|| format!("{text} is no range; write 0..1000"))?;
                 options.seeds = Some((number(from)?, number(to)?));
             }
+            "--faults" => {
+                options.faults = match value()?.as_str() {
+                    "all" => Faults::All,
+                    "membership" => Faults::Membership,
+                    other => return Err(format!("{other} are no faults; write all or membership")),
+                }
+            }
             "--minutes" => options.minutes = Some(number(&value()?)?),
             "--jobs" | "--threads" => options.jobs = Some(number(&value()?)?),
             "--require" => options.require = Some(number(&value()?)?),
@@ -86,7 +96,7 @@ fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
 
 fn act(options: &Options) -> Result<ExitCode, String> {
     match (options.seed, &options.plan, options.seeds) {
-        (Some(seed), None, None) => one(Plan::draw(seed), options),
+        (Some(seed), None, None) => one(Plan::draw_with(seed, options.faults), options),
         (None, Some(file), None) => {
             let text = std::fs::read_to_string(file).map_err(|e| format!("{file}: {e}"))?;
             one(Plan::from_json(&text).map_err(|why| format!("{file}: {why}"))?, options)
@@ -166,9 +176,15 @@ fn many(from: u64, to: u64, options: &Options) -> ExitCode {
     let within = options.minutes.map(|minutes| Duration::from_secs_f64((minutes * 60.0).clamp(0.0, 1e9)));
     let check_determinism_every = if options.check_determinism { 100 } else { 0 };
     let cpu_before = cpu_seconds();
-    let totals = campaign(&Campaign { seeds: from..to, jobs, within, check_determinism_every }, |seed, violation| {
-        println!("seed {seed}: {violation}\n  simulate --seed {seed} --shrink --write-plan seed-{seed}.json");
-    });
+    let totals = campaign(
+        &Campaign { seeds: from..to, faults: options.faults, jobs, within, check_determinism_every },
+        |seed, violation| {
+            let faults = if options.faults == Faults::All { "" } else { " --faults membership" };
+            println!(
+                "seed {seed}: {violation}\n  simulate --seed {seed}{faults} --shrink --write-plan seed-{seed}.json"
+            );
+        },
+    );
     summary(&totals, jobs, cpu_seconds().zip(cpu_before).map(|(now, before)| now - before));
     let least = options.require.unwrap_or(1);
     println!("{}", totals.counters.table(least));
@@ -202,6 +218,7 @@ fn summary(totals: &Totals, jobs: usize, cpu: Option<f64>) {
     println!("events                {:>12}   {:.0} a second and core", totals.events, totals.events as f64 / cpu);
     println!("recoveries of a crash {:>12}", of("restarts on a used disk"));
     println!("configuration changes {:>12}", of("configurations"));
+    println!("  voters replaced     {:>12}   feature levels raised {}", of("voters replaced"), of("levels raised"));
     println!("storage faults        {:>12}", totals.counters.storage_faults());
     println!(
         "appends acked         {:>12}   unknown {}, refused {}",

@@ -54,6 +54,8 @@ impl Alone {
             checkpoint_entries: u64::MAX,
             checkpoint_bytes: u64::MAX,
             growth_patience: GROWTH_PATIENCE_DEFAULT,
+            autopilot: Default::default(),
+            feature_level: quorate::node::level::FEATURE_LEVEL,
             disk_reserve_bytes: 0,
         };
         let mut meta = Meta::new([1; 16], id);

@@ -62,6 +62,13 @@ pub enum Ask {
         /// How long the asker will wait, in milliseconds.
         timeout_ms: u32,
     },
+    /// What the autopilot goes by, sees and wants; only the leader knows.
+    Autopilot {
+        /// What about it.
+        ask: AutopilotAsk,
+        /// How long the asker will wait, in milliseconds.
+        timeout_ms: u32,
+    },
 }
 
 /// What an operator does with an agent. Each is done at most once, however often it is asked.
@@ -103,6 +110,123 @@ impl Verb {
             Self::Unpin => "unpin",
         }
     }
+}
+
+/// What can be asked of the autopilot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AutopilotAsk {
+    /// Its settings, after these were set.
+    Config {
+        /// Key and value of each, as a person writes them.
+        set: Vec<(String, String)>,
+    },
+    /// What it sees, and which role each agent should have.
+    State,
+    /// Why one agent is what it is.
+    Explain {
+        /// Its name.
+        name: String,
+    },
+}
+
+impl AutopilotAsk {
+    /// Does it change anything?
+    #[must_use]
+    pub fn changes(&self) -> bool {
+        matches!(self, Self::Config { set } if !set.is_empty())
+    }
+}
+
+/// What the autopilot answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AutopilotAnswer {
+    /// To [`AutopilotAsk::Config`].
+    Config {
+        /// All settings, key and value of each as a person writes them.
+        settings: Vec<(String, String)>,
+    },
+    /// To [`AutopilotAsk::State`].
+    State(AutopilotState),
+    /// To [`AutopilotAsk::Explain`].
+    Explained(AutopilotExplained),
+}
+
+/// What the autopilot of a leader sees and wants.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AutopilotState {
+    /// Who leads.
+    pub leader: String,
+    /// In which term.
+    pub term: u64,
+    /// For how long, in milliseconds.
+    pub leads_ms: u64,
+    /// The feature level of the log.
+    pub level: u32,
+    /// What this leader's program supports.
+    pub supports: u32,
+    /// How many voters it grows the group to.
+    pub voters_target: u32,
+    /// The step under way, or what keeps it from any.
+    pub step: Option<String>,
+    /// Everyone it knows that is registered or in the group.
+    pub members: Vec<AutopilotMember>,
+    /// Its newest decisions, newest first.
+    pub decisions: Vec<AutopilotDecision>,
+}
+
+/// One agent as the autopilot sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AutopilotMember {
+    /// Its name.
+    pub name: String,
+    /// Its node id.
+    pub id: u64,
+    /// `leader`, `voter`, `learner` or `none`.
+    pub raft: String,
+    /// It is in gossip, connected, and answers if it is in the group.
+    pub healthy: bool,
+    /// Since when without a break, in milliseconds, as far as this leader has observed.
+    pub stable_ms: u64,
+    /// How long it has been gone, if it is.
+    pub gone_ms: Option<u64>,
+    /// Failures within the window of the settings that it came back from.
+    pub flaps: u32,
+    /// Its zone, if its tags name one.
+    pub zone: Option<String>,
+    /// Its program version.
+    pub version: String,
+    /// The highest feature level that its program supports, if it is connected.
+    pub supports: Option<u32>,
+    /// The role that it should have: `voter`, `learner` or `none`.
+    pub should: String,
+    /// Why that is so, or why it is not so yet.
+    pub why: String,
+}
+
+/// One decision.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AutopilotDecision {
+    /// Counted from the start of the agent that decided.
+    pub number: u64,
+    /// When, by the wall clock of that agent, in microseconds since the epoch; for people only.
+    pub time_us: i64,
+    /// By which rule.
+    pub rule: String,
+    /// What was decided.
+    pub what: String,
+    /// What was seen then.
+    pub inputs: String,
+    /// What came of it.
+    pub outcome: String,
+}
+
+/// Why one agent is what it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AutopilotExplained {
+    /// The agent.
+    pub member: AutopilotMember,
+    /// Decisions about it that this leader remembers, newest first.
+    pub decisions: Vec<AutopilotDecision>,
 }
 
 /// Where a tail starts and stops.
@@ -179,6 +303,8 @@ pub enum Answer {
     },
     /// To [`Ask::Operate`]: it is done, and committed.
     Operated(Operated),
+    /// To [`Ask::Autopilot`].
+    Autopilot(Box<AutopilotAnswer>),
 }
 
 /// What became of an agent that an operator dealt with, and of the group.

@@ -227,6 +227,12 @@ impl Membership {
         self.outbox.pop_front()
     }
 
+    /// How often this node had to come back after others had declared it failed.
+    #[must_use]
+    pub fn renewals(&self) -> u64 {
+        self.counters.renewals
+    }
+
     /// When to call [`handle`](Self::handle) with [`Input::Timeout`] if nothing else happens.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Mono> {

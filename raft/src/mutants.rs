@@ -240,6 +240,24 @@ mutants! {
     StaleBootAccepted,
     /// A wiped disk comes back under the same node id.
     WipedKeepsItsId,
+
+    // The autopilot.
+    /// A voter that gossip calls failed is replaced at once, however short its silence and whoever else hears it.
+    ReplacedTooSoon,
+    /// A replacement takes the seat of the dead before it has caught up.
+    ReplacedByOneBehind,
+    /// A spare that flaps gets a seat like any other.
+    FlapperPromoted,
+    /// What a new leader knows of others is taken for long stability.
+    StabilityWaived,
+    /// The feature level is raised by what the leader itself supports.
+    LevelRaisedAlone,
+    /// A program that is too old for the feature level may connect.
+    OldProgramAdmitted,
+    /// A dead voter is removed though nobody takes its seat.
+    RemovedUnreplaced,
+    /// Whatever its zone, the first spare takes a seat.
+    ZonesIgnored,
 }
 
 #[cfg(feature = "mutants")]

@@ -4,6 +4,7 @@
 
 mod agent;
 mod append;
+mod autopilot;
 mod bench;
 mod certs;
 mod cluster;
@@ -125,6 +126,9 @@ enum Command {
     Promote(seat::SeatArgs),
     /// Make a voter a learner, and let it stay one
     Demote(seat::SeatArgs),
+    /// Show and set what the autopilot goes by, and why each agent has its role
+    #[command(subcommand)]
+    Autopilot(autopilot::AutopilotCommand),
     /// Check every checksum of a data directory that no agent uses
     Verify(verify::VerifyArgs),
     /// Look into a log that no agent uses
@@ -201,6 +205,7 @@ fn dispatch(cli: Cli, ui: &Ui) -> Result<(), CliError> {
                     Command::Remove(args) => remove::run(&global, &args, ui).await,
                     Command::Promote(args) => seat::run(&global, &args, true, ui).await,
                     Command::Demote(args) => seat::run(&global, &args, false, ui).await,
+                    Command::Autopilot(command) => autopilot::run(&global, command, ui).await,
                     #[cfg(unix)]
                     Command::Torture(_) => Ok(()),
                     Command::Agent(_)
@@ -317,8 +322,26 @@ mod tests {
         assert_eq!(
             commands,
             [
-                "demo", "agent", "members", "status", "append", "tail", "leave", "forget", "transfer", "drain",
-                "remove", "promote", "demote", "verify", "log", "recover", "bench", "torture", "certs"
+                "demo",
+                "agent",
+                "members",
+                "status",
+                "append",
+                "tail",
+                "leave",
+                "forget",
+                "transfer",
+                "drain",
+                "remove",
+                "promote",
+                "demote",
+                "autopilot",
+                "verify",
+                "log",
+                "recover",
+                "bench",
+                "torture",
+                "certs"
             ]
         );
     }

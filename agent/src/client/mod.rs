@@ -22,11 +22,14 @@ mod error;
 mod session;
 mod tail;
 
-pub use crate::api::{Appended, Member, Operated, ReadLevel, Start, Status, TailFrom, Transferred, Verb};
+pub use crate::api::{
+    Appended, AutopilotDecision, AutopilotExplained, AutopilotMember, AutopilotState, Member, Operated, ReadLevel,
+    Start, Status, TailFrom, Transferred, Verb,
+};
 pub use error::{ClientError, StartError};
 pub use tail::{EntryTail, Item, Tail};
 
-use crate::api::{Answer, Ask, Code, Effect, Failure};
+use crate::api::{Answer, Ask, AutopilotAnswer, AutopilotAsk, Code, Effect, Failure};
 use crate::limits::RECORD_BYTES_MAX_DEFAULT;
 use crate::wire::rpc::{Request, Response};
 use error::may_pass;
@@ -184,6 +187,41 @@ impl Client {
         match self.request(frame, deadline, false).await? {
             Response::Answer(Answer::Transferred(transferred)) => Ok(transferred),
             _ => Err(unexpected("transfer")),
+        }
+    }
+
+    /// The settings of the autopilot, key and value of each, after these were set for the whole cluster.
+    pub async fn autopilot_config(&self, set: Vec<(String, String)>) -> Result<Vec<(String, String)>, ClientError> {
+        match self.autopilot(AutopilotAsk::Config { set }).await? {
+            AutopilotAnswer::Config { settings } => Ok(settings),
+            _ => Err(unexpected("autopilot config")),
+        }
+    }
+
+    /// What the autopilot of the leader sees and wants.
+    pub async fn autopilot_state(&self) -> Result<AutopilotState, ClientError> {
+        match self.autopilot(AutopilotAsk::State).await? {
+            AutopilotAnswer::State(state) => Ok(state),
+            _ => Err(unexpected("autopilot state")),
+        }
+    }
+
+    /// Why the agent of that name has the role that it has.
+    pub async fn autopilot_explain(&self, name: &str) -> Result<AutopilotExplained, ClientError> {
+        match self.autopilot(AutopilotAsk::Explain { name: name.to_owned() }).await? {
+            AutopilotAnswer::Explained(explained) => Ok(explained),
+            _ => Err(unexpected("autopilot explain")),
+        }
+    }
+
+    async fn autopilot(&self, ask: AutopilotAsk) -> Result<AutopilotAnswer, ClientError> {
+        let deadline = Instant::now() + self.shared.timeout;
+        let frame = |id: u64, left: Duration| {
+            Request::Ask(Ask::Autopilot { ask: ask.clone(), timeout_ms: answer_within(left) }).encode(id)
+        };
+        match self.request(frame, deadline, false).await? {
+            Response::Answer(Answer::Autopilot(answer)) => Ok(*answer),
+            _ => Err(unexpected("autopilot")),
         }
     }
 

@@ -5,4 +5,5 @@
 
 pub mod log;
 pub mod registry;
+pub mod settings;
 mod streams;

@@ -1,10 +1,15 @@
-//! The registry: which node id holds a name, and which disks are gone for good. Replicated, deterministic.
+//! The registry: which node id holds a name, which disks are gone for good, and what all agents have agreed to go by: the
+//! settings of the autopilot and the feature level. Replicated, deterministic.
 //!
 //! It never gates Raft traffic, since it may lag; it gates admission.
 
+use super::settings::Settings;
 use quorate_raft::mutant;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// What every program understands that reads this format at all.
+pub const LEVEL_BASE: u32 = 1;
 
 /// A change of the registry, as it stands in an entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +50,13 @@ pub enum Command {
         name: String,
         /// Who gets its vote, in the same change.
         heir: Option<u64>,
+    },
+    /// The autopilot goes by these from now on.
+    Configure(Settings),
+    /// Every member understands what this level brought; it is never lowered.
+    RaiseLevel {
+        /// The level.
+        level: u32,
     },
 }
 
@@ -93,6 +105,10 @@ pub enum Fact {
     Pinned(u64, Seat),
     /// Of those dropped: an operator removed this node, and who was to get its vote.
     Removed(u64, Option<u64>),
+    /// What the autopilot goes by, if that was ever set.
+    Settings(Settings),
+    /// The feature level, if it was ever raised.
+    Level(u32),
 }
 
 /// The registry after the commands applied so far.
@@ -107,6 +123,9 @@ pub struct Registry {
     pinned: BTreeMap<u64, Seat>,
     /// Those of the forgotten that were removed, each with who was to get its vote.
     removed: BTreeMap<u64, Option<u64>>,
+    settings: Option<Settings>,
+    /// Zero: it was never raised.
+    level: u32,
 }
 
 impl Registry {
@@ -119,7 +138,10 @@ impl Registry {
         let draining = self.draining.iter().copied().map(Fact::Draining);
         let pinned = self.pinned.iter().map(|(node, seat)| Fact::Pinned(*node, *seat));
         let removed = self.removed.iter().map(|(node, heir)| Fact::Removed(*node, *heir));
-        holds.chain(departed).chain(superseded).chain(forgotten).chain(draining).chain(pinned).chain(removed)
+        let settings = self.settings.clone().map(Fact::Settings);
+        let level = Some(self.level).filter(|level| *level > 0).map(Fact::Level);
+        let disks = holds.chain(departed).chain(superseded).chain(forgotten);
+        disks.chain(draining).chain(pinned).chain(removed).chain(settings).chain(level)
     }
 
     /// What a checkpoint says.
@@ -132,6 +154,8 @@ impl Registry {
             Fact::Draining(node) => drop(self.draining.insert(node)),
             Fact::Pinned(node, seat) => drop(self.pinned.insert(node, seat)),
             Fact::Removed(node, heir) => drop(self.removed.insert(node, heir)),
+            Fact::Settings(settings) => self.settings = Some(settings),
+            Fact::Level(level) => self.level = level,
         }
     }
 
@@ -181,6 +205,8 @@ impl Registry {
                     self.pinned.insert(node, seat);
                 }
             }
+            Command::Configure(settings) => self.settings = Some(settings),
+            Command::RaiseLevel { level } => self.level = self.level.max(level),
         }
     }
 
@@ -229,6 +255,18 @@ impl Registry {
     #[must_use]
     pub fn heir_of(&self, node: u64) -> Option<u64> {
         self.removed.get(&node).copied().flatten()
+    }
+
+    /// What the autopilot goes by, if that was ever set.
+    #[must_use]
+    pub fn settings(&self) -> Option<&Settings> {
+        self.settings.as_ref()
+    }
+
+    /// What every member of this log understands; see `node::level`.
+    #[must_use]
+    pub fn level(&self) -> u32 {
+        self.level.max(LEVEL_BASE)
     }
 
     /// Has an operator dropped this node.
@@ -349,6 +387,21 @@ mod tests {
         let mut copy = Registry::default();
         registry.facts().for_each(|fact| copy.learn(fact));
         assert_eq!(copy, registry);
+    }
+
+    #[test]
+    fn a_level_is_never_lowered_and_settings_come_back_with_the_facts() {
+        let mut registry = Registry::default();
+        assert_eq!((registry.level(), registry.facts().count()), (LEVEL_BASE, 0));
+        for level in [3, 2] {
+            registry.apply(Command::RaiseLevel { level });
+        }
+        let settings = Settings { voters_min: 5, ..Settings::default() };
+        registry.apply(Command::Configure(settings.clone()));
+        let mut other = Registry::default();
+        registry.facts().for_each(|fact| other.learn(fact));
+        assert_eq!((other.level(), other.settings()), (3, Some(&settings)));
+        assert_eq!(other, registry);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use super::boots::Boots;
 use super::denied::Denied;
 use crate::machine::registry::Registry;
+use quorate_raft::mutant;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,8 @@ struct Picture {
     forgotten: BTreeSet<u64>,
     /// This node's own name and id.
     own: (String, u64),
+    /// What whoever comes in must support.
+    level: u32,
 }
 
 /// Who holds a name, and for how much longer if it stays silent; `None` while it is alive.
@@ -50,6 +53,8 @@ pub struct Caller<'a> {
     pub boot: u64,
     /// The log it says it belongs to.
     pub log_id: Option<[u8; 16]>,
+    /// The highest feature level that its program supports.
+    pub supports: u32,
 }
 
 impl Gate {
@@ -63,17 +68,21 @@ impl Gate {
         let held = registry.nodes().filter_map(|r| Some((r.name.clone(), held(r.node)?))).collect();
         let superseded = registry.superseded().collect();
         let forgotten = registry.forgotten().map(|(node, _)| node).collect();
-        Self(Arc::new(Picture { boots: boots.clone(), held, superseded, forgotten, own }))
+        let level = registry.level();
+        Self(Arc::new(Picture { boots: boots.clone(), held, superseded, forgotten, own, level }))
     }
 
     /// May an agent with this Hello connect?
     pub fn admit(&self, caller: &Caller<'_>) -> Result<(), Denied> {
-        let Picture { boots, held, superseded, forgotten, own } = &*self.0;
+        let Picture { boots, held, superseded, forgotten, own, level } = &*self.0;
         let node = caller.node;
         if forgotten.contains(&node) {
             return Err(Denied::Forgotten);
         }
         boots.check(node, caller.epoch, caller.boot)?;
+        if caller.supports < *level && !mutant!(OldProgramAdmitted) {
+            return Err(Denied::Level { needed: *level, supports: caller.supports });
+        }
         let ours = Held { holder: own.1, left: None };
         let held = if caller.name == own.0 { Some(&ours) } else { held.get(caller.name) };
         let Some(held) = held.filter(|held| held.holder != node) else { return Ok(()) };
@@ -105,7 +114,7 @@ mod tests {
     const LOG: [u8; 16] = [7; 16];
 
     fn caller(node: u64, name: &str, epoch: u64, boot: u64) -> Caller<'_> {
-        Caller { node, name, epoch, boot, log_id: None }
+        Caller { node, name, epoch, boot, log_id: None, supports: 2 }
     }
 
     fn registry(names: &[(u64, &str)]) -> (Registry, Boots) {
@@ -137,6 +146,20 @@ mod tests {
         let kept = admit(3, "d", 1, 9).unwrap_err();
         assert_eq!(kept, Denied::NameKept { holder: 4, left: Duration::from_secs(20) });
         assert!(kept.to_string().contains("in about 20 s"), "{kept}");
+    }
+
+    /// A program that does not understand what the members have agreed on is told so, whoever it is.
+    #[test]
+    fn a_program_that_is_too_old_is_refused_with_both_levels() {
+        let (mut registry, boots) = registry(&[(2, "b")]);
+        let draw = |registry: &Registry| Gate::draw(("a".into(), 1), &boots, registry, |_| None);
+        let old = Caller { supports: 2, ..caller(2, "b", 5, 50) };
+        assert_eq!(draw(&registry).admit(&old), Ok(()));
+        registry.apply(Command::RaiseLevel { level: 3 });
+        let why = draw(&registry).admit(&old).unwrap_err();
+        assert_eq!(why, Denied::Level { needed: 3, supports: 2 });
+        assert!(why.to_string().contains("feature level 3") && why.to_string().contains("upgrade it"), "{why}");
+        assert_eq!(draw(&registry).admit(&Caller { supports: 3, ..old }), Ok(()));
     }
 
     /// A registry that lags must not shut the door on whoever leads now, and one that does not lag must on whoever led

@@ -92,7 +92,10 @@ impl Node {
             }
             let Some(entry) = self.entry_to_apply(now, next) else { break };
             if let Err(why) = self.apply(&entry) {
-                let text = format!("entry {next} contradicts the state of this agent: {why}; it stops applying here");
+                let text = match self.why_too_old() {
+                    Some(why) => format!("{why}; it stops applying at entry {next}"),
+                    None => format!("entry {next} contradicts the state of this agent: {why}; it stops applying here"),
+                };
                 self.applied.halted = Some(text.clone());
                 self.note(Level::Error, text);
                 break;
@@ -213,7 +216,12 @@ impl Node {
                 self.record_bytes_max = founding.record_bytes_max as usize;
                 self.registry.apply(Command::Register(founding.founder));
             }
-            EntryKind::Registry => self.registry.apply(decode(entry)?),
+            EntryKind::Registry => {
+                self.registry.apply(decode(entry)?);
+                if let Some(why) = self.why_too_old() {
+                    return Err(why);
+                }
+            }
         }
         if header.next_offset() != self.log.next_offset() {
             return Err(format!("next offset {} here, {} in the entry", self.log.next_offset(), header.next_offset()));

@@ -38,6 +38,16 @@ pub enum Denied {
         "this node was dropped by an operator (`quorate remove`, `quorate forget`, or `quorate recover` on another disk); wipe its data directory to join as a new node under the same name"
     )]
     Forgotten,
+    /// Its program is older than what the cluster has agreed on.
+    #[error(
+        "the cluster is at feature level {needed} and this program supports only {supports}; upgrade it to the version of the others"
+    )]
+    Level {
+        /// The cluster's level.
+        needed: u32,
+        /// What the caller supports.
+        supports: u32,
+    },
     /// Its name belongs to another disk that lives.
     #[error("the name is held by node {holder:016x}, which is alive; stop that agent, or choose another name")]
     NameHeld {

@@ -11,6 +11,8 @@
 //!   nobody can be asked to take over, or who was asked did not, it steps down: those who committed without it can elect.
 //! - **Draining.** An operator wants the work of this agent elsewhere (`drain`): leadership as well.
 //! - **Room.** A leader whose disk is short of it (`room`) hands over to a voter that has some.
+//! - **Flapping.** A leader that others have called failed again and again (`autopilot`) hands over to a voter that they
+//!   have not.
 
 use super::Node;
 use super::handover::Why;
@@ -46,6 +48,7 @@ impl Node {
         let durable = self.raft.durable();
         let owes = self.raft.last().index > durable;
         let behind = self.raft.is_leader() && self.raft.committed() > durable;
+        let flaps = self.flaps_itself();
         let fitness = &mut self.fitness;
         fitness.clock_off = if is_off { fitness.clock_off.or(Some(now.mono)) } else { None };
         fitness.owes = standing_still(fitness.owes, owes.then_some(durable), now.mono);
@@ -55,7 +58,7 @@ impl Node {
         fitness.disk_hangs = lasts(fitness.owes.map(|(_, since)| since), patience);
         fitness.disk_behind = lasts(fitness.behind.map(|(_, since)| since), patience);
         let drained = self.registry.is_draining(self.me.get()) && !mutant!(DrainedLeads);
-        let reluctant = fitness.clock_sick || fitness.disk_hangs || self.room.is_short() || drained;
+        let reluctant = fitness.clock_sick || fitness.disk_hangs || self.room.is_short() || drained || flaps;
         if std::mem::replace(&mut fitness.reluctant, reluctant) != reluctant {
             self.raft.handle(now, quorate_raft::Input::Reluctant(reluctant));
         }
@@ -75,6 +78,8 @@ impl Node {
             Some(Why::Room)
         } else if self.registry.is_draining(self.me.get()) && !mutant!(DrainedLeads) {
             Some(Why::Drained)
+        } else if self.flaps_itself() {
+            Some(Why::Flaps)
         } else {
             None
         }

@@ -69,6 +69,9 @@ impl Node {
 
     /// The log says that a node is gone for good.
     pub(super) fn gossip_forget(&mut self, time: Now, forget: gossip::Input) {
+        if let gossip::Input::Forget { node } = &forget {
+            self.watch.forget(*node);
+        }
         self.gossip(time, forget);
     }
 
@@ -138,6 +141,7 @@ impl Node {
 
     fn on_gossip_event(&mut self, time: Now, event: &gossip::Event) {
         use gossip::Event as E;
+        self.watch.hear(event);
         let (member, level, what) = match event {
             E::Joined(m) => (m, Level::Info, "is alive"),
             E::Updated(m) => (m, Level::Info, "has changed its address, version or tags"),

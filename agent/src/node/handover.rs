@@ -7,6 +7,7 @@ use super::{LeaderAnswer, Level, Node, not_applied};
 use crate::api::{Code, Effect, Failure};
 use quorate_membership::State;
 use quorate_raft::{Mono, NodeId, Now, Outcome, Reject, Status, Ticket, mutant};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Committed entries that an heir may lack: so many are sent and synced well within an election timeout. More would
@@ -41,6 +42,10 @@ pub(super) enum Why {
     Drained,
     /// An operator takes its vote away.
     Operator,
+    /// It has failed and come back too often lately.
+    Flaps,
+    /// Most voters are of a newer version.
+    Upgrade,
 }
 
 impl Why {
@@ -56,6 +61,8 @@ impl Why {
             Self::Damaged => "this agent cannot read all of its log",
             Self::Drained => "this agent is being drained",
             Self::Operator => "an operator takes the vote of this agent",
+            Self::Flaps => "this agent has failed and come back too often",
+            Self::Upgrade => "most voters are of a newer version",
         }
     }
 }
@@ -153,6 +160,16 @@ impl Node {
         let status = self.raft.status();
         let others = status.peers.iter().filter(|(node, _)| self.why_no_heir(now, &status, **node).is_none());
         others.max_by_key(|(_, peer)| (!peer.full, peer.matched, peer.last_heard)).map(|(node, _)| *node)
+    }
+
+    /// Hands over to the best of these that could lead, if there is one.
+    pub(super) fn hand_over_to_one_of(&mut self, now: Now, heirs: &BTreeSet<NodeId>, why: Why) {
+        let status = self.raft.status();
+        let able = heirs.iter().copied().filter(|heir| self.why_no_heir(now, &status, *heir).is_none());
+        let best = able.max_by_key(|heir| status.peers.get(heir).map(|peer| peer.matched));
+        if let Some(heir) = best.filter(|_| !self.handover.is_under_way()) {
+            self.begin_handover(now, heir, why, None);
+        }
     }
 
     /// Why this node could not lead, to be read after "it".
@@ -275,6 +292,7 @@ impl Node {
         let heir = match why {
             // An heir whose disk is full could not serve better.
             Why::Clock | Why::Room => self.heir_with_room(now),
+            Why::Flaps => self.heir(now).filter(|heir| !self.flaps(heir.get())),
             _ => self.heir(now),
         };
         match heir {

@@ -187,10 +187,9 @@ pub struct Peer {
     pub version: String,
     /// It was told to found a log, unless it finds one.
     pub founder: bool,
+    /// The highest feature level that its program understands.
+    pub supports: u32,
 }
-
-/// The bit of the features in a Hello that says [`Peer::founder`].
-pub const FEATURE_FOUNDER: u64 = 1;
 
 /// One request of a client.
 #[derive(Clone, Debug)]

@@ -3,10 +3,13 @@
 //! Typed, never bytes: the layout is the business of `wire::peer`.
 
 use super::compare::Mark;
-use crate::api::{Answer, Append, Appended, Failure, Operated, Transferred, Verb};
+use crate::api::{Answer, Append, Appended, AutopilotAnswer, AutopilotAsk, Failure, Operated, Transferred, Verb};
 use quorate_raft::wal::Entry;
 use quorate_raft::{LogIndex, Message, Wall};
 use serde::{Deserialize, Serialize};
+
+/// Most members that one agent tells it misses: more than a group has.
+pub const MISSED_MAX: usize = 64;
 
 /// One message between two agents whose Hello has passed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +63,14 @@ pub enum PeerMessage {
         first: LogIndex,
         /// The last entry.
         last: LogIndex,
+    },
+    /// Members that are gone as far as the sender can see: failed in gossip, not connected. Said again and again, to the
+    /// leader, by members of its group.
+    Missed {
+        /// First bytes of the log id.
+        seed: u64,
+        /// Their node ids, at most [`MISSED_MAX`].
+        nodes: Vec<u64>,
     },
     /// The hash of the sender's log at an entry that it has applied.
     Chain {
@@ -134,6 +145,8 @@ pub enum LeaderAsk {
     },
     /// The asker is drained and has ended what its clients had begun. Nothing is answered.
     Drained,
+    /// Something of the autopilot.
+    Autopilot(AutopilotAsk),
 }
 
 /// What a leader answers.
@@ -164,6 +177,8 @@ pub enum LeaderAnswer {
     },
     /// It is done.
     Operated(Operated),
+    /// What was asked of the autopilot.
+    Autopilot(Box<AutopilotAnswer>),
 }
 
 impl From<LeaderAnswer> for Answer {
@@ -174,6 +189,7 @@ impl From<LeaderAnswer> for Answer {
             LeaderAnswer::Transferred { from, to, ms } => Self::Transferred(Transferred { from, to, ms }),
             LeaderAnswer::Forgotten { name, nodes } => Self::Forgotten { name, nodes },
             LeaderAnswer::Operated(operated) => Self::Operated(operated),
+            LeaderAnswer::Autopilot(answer) => Self::Autopilot(answer),
         }
     }
 }

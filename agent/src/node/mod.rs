@@ -25,6 +25,7 @@ mod in_hand;
 mod io;
 mod known;
 mod leave;
+pub mod level;
 mod lies;
 mod message;
 mod operate;
@@ -115,6 +116,8 @@ pub struct Node {
     truncating: Option<PersistTicket>,
     questions: questions::Questions,
     autopilot: autopilot::Autopilot,
+    watch: autopilot::Watch,
+    decisions: autopilot::Decisions,
     formation: formation::State,
     leave: leave::Leave,
     handover: handover::Handover,
@@ -196,6 +199,8 @@ impl Node {
             truncating: None,
             questions: questions::Questions::default(),
             autopilot: autopilot::Autopilot::default(),
+            watch: autopilot::Watch::default(),
+            decisions: autopilot::Decisions::default(),
             formation: formation::State::new(&options.formation, &boot, now.mono),
             leave: leave::Leave::default(),
             handover: handover::Handover::default(),
@@ -228,6 +233,9 @@ impl Node {
         node.read_boots(&boot);
         let damaged = boot.recovered.damaged.clone();
         node.resume(boot.checkpoints);
+        if let Some(why) = node.why_too_old() {
+            node.applied.halt(why);
+        }
         node.damage_found(now, damaged);
         node.pump(now);
         Ok(node)
@@ -325,6 +333,7 @@ impl Node {
         self.keep_peers(now);
         self.keep_repairing(now);
         self.keep_comparing(now);
+        self.keep_watching(now);
         self.examine_itself(now);
         self.keep_handing_over(now);
         self.look_for_room(now);
@@ -394,16 +403,16 @@ impl Node {
         members.iter().any(|set| set.contains(&self.me)) && !self.is_left_out()
     }
 
-    /// Does this log end with a configuration that was never committed, and that nobody will ever undo here? Leaders
-    /// replicate to their own groups only: who was added in vain hears what they say to all others, and goes by that. A
-    /// leader that has committed as far as that entry, and does not count this node in, does not have it.
+    /// Does this log end with a configuration that is not in force any more, and that nobody will ever tell it here? Leaders
+    /// replicate to their own groups only: who was added in vain, or lost its seat while it was gone, hears what they say to
+    /// all others, and goes by that. A leader that has committed as far as that entry, and does not count this node in, does
+    /// not have it, or has another one since.
     fn is_left_out(&self) -> bool {
         let me = self.me.get();
         let without = |v: &&View| !v.voters.contains(&me) && !v.learners.contains(&me);
         let view = self.view.as_ref().filter(|view| Some(view.log_id) == self.log_id).filter(without);
         let index = self.raft.configuration_index();
-        self.raft.leader().is_none()
-            && view.is_some_and(|view| view.committed >= index.0 && index > self.raft.committed())
+        self.raft.leader().is_none() && view.is_some_and(|view| view.committed >= index.0)
     }
 
     /// The node that leads, as far as this one knows, and the term of that knowledge.

@@ -5,6 +5,7 @@ use super::known::Known;
 use crate::checkpoint::Loaded;
 use crate::codec;
 use crate::machine::registry::Registration;
+use crate::machine::settings::Settings;
 use quorate_raft::wal::{Entry, EntryKind, Meta, Recovered};
 use quorate_raft::{BootId, Configuration, HardState, LogIndex, NodeId, Term};
 use serde::{Deserialize, Serialize};
@@ -49,6 +50,10 @@ pub struct Options {
     pub checkpoint_bytes: u64,
     /// How long everything must be well before growth that raises the tolerance. Default 1 s.
     pub growth_patience: Duration,
+    /// What the autopilot goes by unless the log says otherwise.
+    pub autopilot: Settings,
+    /// The highest feature level that this program supports.
+    pub feature_level: u32,
     /// Free bytes below which this agent takes no more entries, at most a tenth of its file system; 0 for none. Default
     /// 256 MiB, see `room`.
     pub disk_reserve_bytes: u64,

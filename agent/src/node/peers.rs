@@ -135,6 +135,7 @@ impl Node {
             PeerMessage::RepairRequest { id, seed, first, last } => {
                 self.repair_asked(now, node, id, seed, (first, last))
             }
+            PeerMessage::Missed { seed, nodes } => self.missed_told(node, seed, &nodes),
             PeerMessage::Chain { seed, mark } => self.mark_told(now, node, seed, mark),
             PeerMessage::RepairReply { id, has } => self.repair_answered(now, node, id, has),
         }

@@ -70,6 +70,7 @@ impl Node {
             What::Ask(Ask::Transfer { to, .. }) => self.ask_any_leader(now, id, deadline, LeaderAsk::Transfer { to }),
             What::Ask(Ask::Forget { name, .. }) => self.ask_any_leader(now, id, deadline, LeaderAsk::Forget { name }),
             What::Ask(Ask::Operate { name, verb, .. }) => self.errand_begins(now, id, deadline, name, verb),
+            What::Ask(Ask::Autopilot { ask, .. }) => self.ask_any_leader(now, id, deadline, LeaderAsk::Autopilot(ask)),
         }
     }
 
@@ -240,6 +241,7 @@ impl Node {
             LeaderAsk::Transfer { to } => self.transfer_asked(now, asker, to.as_deref(), deadline),
             LeaderAsk::Forget { name } => self.forget_asked(now, asker, name, deadline),
             LeaderAsk::Operate { name, node, verb } => self.operate_asked(now, asker, deadline, name, node, verb),
+            LeaderAsk::Autopilot(ask) => self.autopilot_asked(now, asker, ask, deadline),
             LeaderAsk::Barrier | LeaderAsk::Remove { .. } | LeaderAsk::Drained => {
                 self.end_question(now, asker, Err(not_leading()));
             }
@@ -263,9 +265,10 @@ impl Node {
                 self.end_question(now, asker, Err(not_applied(Code::NotAuthorised, what, "")));
             }
             LeaderAsk::Drained => self.drained_told(now, node),
-            ask @ (LeaderAsk::Transfer { .. } | LeaderAsk::Forget { .. } | LeaderAsk::Operate { .. }) => {
-                self.leader_decides(now, asker, deadline, ask)
-            }
+            ask @ (LeaderAsk::Transfer { .. }
+            | LeaderAsk::Forget { .. }
+            | LeaderAsk::Operate { .. }
+            | LeaderAsk::Autopilot(_)) => self.leader_decides(now, asker, deadline, ask),
         }
     }
 

@@ -157,6 +157,7 @@ impl Node {
         problems.extend(self.room_problems());
         problems.extend(self.gossip_problems());
         problems.extend(self.formation_problem());
+        problems.extend(self.seat_problem());
         if self.log_id.is_some() && self.leader().is_none() {
             problems.push(self.why_no_leader());
         }
@@ -182,6 +183,7 @@ impl Node {
                 .filter_map(|p| Some((p, self.autopilot.waiting(p.node)?)));
             problems.extend(newcomers.map(|(p, why)| format!("{} is not admitted: {why}", self.name_of(p.node))));
         }
+        problems.extend(self.zone_problems(voters));
         problems.extend(self.history_problems(voters));
         problems.extend(self.stranger_problems(now));
         problems

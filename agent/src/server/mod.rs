@@ -32,6 +32,7 @@ pub(crate) use unused::Unused;
 
 use crate::config::{AgentHooks, AgentOptions, GossipProfile};
 use crate::descriptor::{Descriptor, Published as PublishedDescriptor};
+use crate::machine::settings::Settings;
 use crate::node::{self, Boot, Formation, Node};
 use context::Context;
 use data::Data;
@@ -208,7 +209,7 @@ impl Running {
             log_id: opened.meta.log_id,
             advertise,
             version: env!("CARGO_PKG_VERSION").into(),
-            features: if options.bootstrap { node::FEATURE_FOUNDER } else { 0 },
+            features: node::level::features(options.bootstrap, node::level::FEATURE_LEVEL),
         };
         let transport = TransportOptions {
             bind: options.bind,
@@ -414,6 +415,8 @@ fn node_options(options: &AgentOptions, advertise: SocketAddr, random: &[u8; 48]
         replicas_max: node::REPLICAS_MAX_DEFAULT,
         name_hold: node::NAME_HOLD_DEFAULT,
         growth_patience: node::GROWTH_PATIENCE_DEFAULT,
+        autopilot: Settings::default(),
+        feature_level: node::level::FEATURE_LEVEL,
         checkpoint_entries: node::CHECKPOINT_ENTRIES_DEFAULT,
         checkpoint_bytes: node::CHECKPOINT_BYTES_DEFAULT,
         disk_reserve_bytes: options.disk_reserve_bytes,

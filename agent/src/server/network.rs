@@ -1,6 +1,6 @@
 //! Between the transport and the node: events to inputs, outputs to sends. It decides nothing.
 
-use crate::node::{Caller, Class, FEATURE_FOUNDER, Gate as NodeGate, Input, Offence, Peer, PeerMessage, Published};
+use crate::node::{Caller, Class, Gate as NodeGate, Input, Offence, Peer, PeerMessage, Published, level};
 use crate::wire::peer::{decode_peer, encode_peer};
 use bytes::Bytes;
 use quorate_transport::{Code, DialError, Endpoint, Gate, PeerHello, PeerInfo, Refused};
@@ -58,13 +58,14 @@ impl Gate for SharedGate {
             epoch: peer.boot_epoch,
             boot: peer.boot_id,
             log_id: peer.log_id,
+            supports: level::supported(peer.features),
         };
         gate.admit(&caller).map_err(|denied| {
             let code = match denied {
                 Denied::Stale { .. } | Denied::Copy { .. } | Denied::Superseded { .. } | Denied::Forgotten => {
                     Code::StaleInstance
                 }
-                Denied::NameHeld { .. } | Denied::NameKept { .. } => Code::NotAdmitted,
+                Denied::NameHeld { .. } | Denied::NameKept { .. } | Denied::Level { .. } => Code::NotAdmitted,
             };
             Refused::new(code, denied.to_string())
         })
@@ -99,7 +100,8 @@ pub(super) fn peer(info: &PeerInfo) -> Peer {
         addr,
         observed: info.observed_self,
         version: info.version.clone(),
-        founder: info.features & FEATURE_FOUNDER != 0,
+        founder: level::is_founder(info.features),
+        supports: level::supported(info.features),
     }
 }
 

@@ -30,6 +30,8 @@ const REQUEST_BYTES: usize = 1 << 10;
 const MEMBERS_BYTES: usize = 64 << 10;
 /// Room for the answer that tells the status, in bytes.
 const STATUS_BYTES: usize = 16 << 10;
+/// Room for the answer of the autopilot, in bytes: every agent with its reasons, and the newest decisions.
+const AUTOPILOT_BYTES: usize = 128 << 10;
 /// How long the agent works on a question whose asker named no deadline.
 const ASK_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -147,6 +149,7 @@ fn answer_bytes(what: &Request) -> usize {
     match what {
         Request::Ask(Ask::Members) => MEMBERS_BYTES,
         Request::Ask(Ask::Status) => STATUS_BYTES,
+        Request::Ask(Ask::Autopilot { .. }) => AUTOPILOT_BYTES,
         _ => REQUEST_BYTES,
     }
 }
@@ -212,6 +215,10 @@ fn admit(who: &Subject, name: &Arc<str>, request: Request) -> Result<(What, Dura
         Request::Ask(ask) => {
             let (needs, patience) = match ask {
                 Ask::Members | Ask::Status | Ask::Barrier | Ask::Await { .. } => (Role::Read, ASK_PATIENCE),
+                Ask::Autopilot { ref ask, timeout_ms } => {
+                    let needs = if ask.changes() { Role::Admin } else { Role::Read };
+                    (needs, Duration::from_millis(timeout_ms.into()))
+                }
                 Ask::Leave { timeout_ms }
                 | Ask::Transfer { timeout_ms, .. }
                 | Ask::Forget { timeout_ms, .. }

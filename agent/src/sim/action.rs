@@ -107,6 +107,10 @@ pub enum Action {
     Promote { agent: usize, for_us: u64 },
     /// An operator takes its vote away, if the group stays odd, and leaves that to the autopilot later.
     Demote { agent: usize, for_us: u64 },
+    /// It dies for good: nobody starts it again, unless too few others would be left.
+    Retire { agent: usize },
+    /// It is started again with the program of today, if its own is older.
+    Upgrade { agent: usize, down_us: u64 },
     /// It returns under another address.
     Move { agent: usize, down_us: u64 },
     /// All return under other addresses.
@@ -164,6 +168,8 @@ impl Action {
             Self::Remove { .. } => "remove",
             Self::Promote { .. } => "promote",
             Self::Demote { .. } => "demote",
+            Self::Retire { .. } => "retire",
+            Self::Upgrade { .. } => "upgrade",
             Self::Move { .. } => "move",
             Self::MoveAll { .. } => "move-all",
         }
@@ -227,6 +233,8 @@ impl Action {
             | Self::Drain { agent, .. }
             | Self::Promote { agent, .. }
             | Self::Demote { agent, .. }
+            | Self::Retire { agent }
+            | Self::Upgrade { agent, .. }
             | Self::Move { agent, .. } => vec![agent],
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! It stands outside the worlds: it reads the clock of the machine, and they never do.
 
-use super::{Counters, Invariant, Plan, Report, Violation, run};
+use super::{Counters, Faults, Invariant, Plan, Report, Violation, run};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -19,6 +19,8 @@ const FAILURES_MAX: usize = 100;
 pub struct Campaign {
     /// Which seeds, at most.
     pub seeds: Range<u64>,
+    /// With which faults.
+    pub faults: Faults,
     /// On how many threads.
     pub jobs: usize,
     /// No world is begun after this time.
@@ -130,7 +132,9 @@ impl Shared {
 
 fn work(shared: &Shared, sender: &mpsc::Sender<News>) {
     while let Some(seed) = shared.next() {
-        let news = match guarded(seed, sender, || judge(seed, shared.is_run_twice(seed))) {
+        let news = match guarded(seed, sender, || {
+            judge(Plan::draw_with(seed, shared.campaign.faults), shared.is_run_twice(seed))
+        }) {
             Ok((report, violation)) => News::Ended(seed, Box::new(report), violation),
             Err(what) => {
                 let _ = sender.send(News::Broke(seed, what));
@@ -144,11 +148,11 @@ fn work(shared: &Shared, sender: &mpsc::Sender<News>) {
     let _ = sender.send(News::Idle);
 }
 
-fn judge(seed: u64, twice: bool) -> (Report, Option<Violation>) {
-    let report = run(Plan::draw(seed), false);
+fn judge(plan: Plan, twice: bool) -> (Report, Option<Violation>) {
+    let report = run(plan, false);
     let mut violation = report.violation.clone();
     if twice && violation.is_none() {
-        let again = run(Plan::draw(seed), false);
+        let again = run(report.plan.clone(), false);
         if again.trace_hash != report.trace_hash || again.counters != report.counters {
             let what = format!("trace {:016x} the first time, {:016x} the second", report.trace_hash, again.trace_hash);
             violation = Some(Violation { invariant: Invariant::Deterministic, what });

@@ -4,7 +4,7 @@
 
 use super::plan::{MS, letter};
 use super::script::Call;
-use crate::api::{Answer, Append, Ask, Effect, Failure, Verb};
+use crate::api::{Answer, Append, Ask, AutopilotAsk, Effect, Failure, Verb};
 use crate::limits::STREAM_DEFAULT;
 use crate::node::{Reply, What};
 use crate::record::{Record, encode_batch};
@@ -55,6 +55,8 @@ pub(super) enum Kind {
     Unpin { agent: usize },
     /// A picture.
     Status,
+    /// What the autopilot sees and wants.
+    Autopilot,
 }
 
 /// How it ended for the client.
@@ -81,7 +83,8 @@ impl Kind {
             | Self::Leave
             | Self::Transfer { .. }
             | Self::Forget { .. }
-            | Self::Status => false,
+            | Self::Status
+            | Self::Autopilot => false,
         }
     }
 
@@ -119,6 +122,10 @@ impl Kind {
             Self::Demote { agent, even } => operate(agent, Verb::Demote { allow_even: even }, timeout_us),
             Self::Unpin { agent } => operate(agent, Verb::Unpin, timeout_us),
             Self::Status => What::Ask(Ask::Status),
+            Self::Autopilot => What::Ask(Ask::Autopilot {
+                ask: AutopilotAsk::State,
+                timeout_ms: u32::try_from(timeout_us / MS).unwrap_or(u32::MAX),
+            }),
         }
     }
 }

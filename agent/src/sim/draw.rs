@@ -81,7 +81,17 @@ fn agents(random: &mut Random, n: usize) -> Vec<AgentPlan> {
                 (false, true) => random.between(0, 500) * MS,
                 (false, false) => random.between(0, 2_000) * MS,
             };
-            AgentPlan { start_us, bootstrap: former, join, wall_us, pace, name: None, foreign: false }
+            AgentPlan {
+                start_us,
+                bootstrap: former,
+                join,
+                wall_us,
+                pace,
+                name: None,
+                foreign: false,
+                zone: None,
+                old: false,
+            }
         })
         .collect()
 }
@@ -90,7 +100,7 @@ fn agents(random: &mut Random, n: usize) -> Vec<AgentPlan> {
 fn stranger(random: &mut Random, n: usize) -> AgentPlan {
     let start_us = random.between(0, 6_000) * MS;
     let join = (0..n).collect();
-    AgentPlan { start_us, bootstrap: random.chance(500), join, wall_us: 0, pace: TRUE_PACE, name: None, foreign: true }
+    AgentPlan { start_us, bootstrap: random.chance(500), join, pace: TRUE_PACE, foreign: true, ..AgentPlan::default() }
 }
 
 fn knobs(random: &mut Random) -> Knobs {

@@ -73,6 +73,8 @@ impl World {
             Action::Remove { agent, heir } => self.remove(agent, heir),
             Action::Promote { agent, for_us } => self.pin_for(agent, Kind::Promote { agent, even: false }, for_us),
             Action::Demote { agent, for_us } => self.pin_for(agent, Kind::Demote { agent, even: false }, for_us),
+            Action::Retire { agent } => self.retire(agent),
+            Action::Upgrade { agent, down_us } => self.upgrade(agent, down_us),
             Action::Move { agent, down_us } => self.move_to_another_address(agent, down_us),
             Action::MoveAll { down_us } => self.each(|w, agent| w.move_to_another_address(agent, down_us)),
         };

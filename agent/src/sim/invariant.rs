@@ -79,6 +79,10 @@ invariants! {
     OneConfiguration = "one-configuration",
     /// Nobody is removed who neither left nor lost its disk; groups stay within their bounds.
     SafeMembership = "safe-membership",
+    /// A feature level is raised only to what all members support.
+    LevelForAll = "level-for-all",
+    /// A change of the configuration leaves a quorum that has just answered, and never shrinks it below its floor.
+    SafeQuorum = "safe-quorum",
     /// A request has exactly one end, in time.
     OneAnswer = "one-answer",
     /// A failure says truly what became of the request.

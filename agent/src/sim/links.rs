@@ -82,6 +82,18 @@ impl World {
         }
     }
 
+    /// The gate has let `who` in: does its program support what `at` knows that all have agreed on?
+    fn keeps_the_level(&mut self, at: usize, who: usize) {
+        let (machine, supports) = (&self.machines[at], self.machines[who].feature_level);
+        let life = machine.process.as_ref().map_or(0, |p| p.life);
+        let Some((known, _, since)) = machine.level_known.filter(|(_, of, _)| *of == life) else { return };
+        if supports < known && self.at > since + KNOWN_AFTER_US {
+            let (at, who) = (letter(at), letter(who));
+            let what = format!("{at} knows of feature level {known}, and lets {who} in, which supports {supports}");
+            self.witness.blame(Invariant::LevelForAll, what);
+        }
+    }
+
     /// The gate has let `who` in: is it no earlier start than one that has long been known there?
     fn keeps_one_life(&mut self, at: usize, who: usize) {
         let (gate, caller) = (&self.machines[at], &self.machines[who]);
@@ -134,6 +146,8 @@ impl World {
         }
         self.keeps_one_life(to, machine);
         self.keeps_one_life(machine, to);
+        self.keeps_the_level(to, machine);
+        self.keeps_the_level(machine, to);
         let mine = self.end_of(machine);
         let theirs = self.end_of(to);
         // An older life at another address is asked first.
@@ -188,6 +202,7 @@ impl World {
             epoch: process.epoch,
             boot: process.boot,
             log_id: process.log_id,
+            supports: other.feature_level,
         };
         gate.gate.admit(&caller)
     }
@@ -321,8 +336,9 @@ impl World {
             log_id: process.log_id,
             addr: other.addr,
             observed: Some(mine.addr),
-            version: "sim".into(),
+            version: their.version.clone(),
             founder: their.bootstrap,
+            supports: their.feature_level,
         };
         if self.is_alive(mine.machine, mine.life) {
             self.say(format_args!("{} is connected with {}", letter(mine.machine), letter(other.machine)));

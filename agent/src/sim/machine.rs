@@ -24,6 +24,11 @@ const OTHER_CLUSTER: [u8; 16] = *b"the-world-beside";
 /// The wall clock at the beginning: it must not matter.
 const WALL_ORIGIN_US: i64 = 1_700_000_000_000_000;
 
+/// The version that every agent begins with.
+const VERSION: &str = "1.0.0";
+/// That of an agent with an older program, and what that supports.
+const OLD: (&str, u32) = ("0.9.0", 1);
+
 /// What a disk is known to hold after a power loss, as seen from outside.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Durable {
@@ -86,6 +91,8 @@ pub(super) struct Machine {
     pub(super) foreign: bool,
     /// It ran on a copy of a disk, and never starts again.
     pub(super) retired: bool,
+    /// It died for good, and nobody knows.
+    pub(super) lost: bool,
     /// Somebody let it in since this was last set to false.
     pub(super) admitted: bool,
     /// Its disk was copied, or is an older copy of itself.
@@ -96,6 +103,14 @@ pub(super) struct Machine {
     pub(super) departed: bool,
     /// After it has left, before its supervisor starts it again, if that does.
     pub(super) rest_us: Option<u64>,
+    /// The zone that its tags name.
+    pub(super) zone: Option<String>,
+    /// Of its program.
+    pub(super) version: String,
+    /// What that program supports.
+    pub(super) feature_level: u32,
+    /// The feature level that its process has applied, in which life, and when.
+    pub(super) level_known: Option<(u32, u64, u64)>,
 }
 
 /// What a turn of the disk thread came to.
@@ -233,12 +248,27 @@ impl Machine {
             lost_before: 0,
             foreign: plan.foreign,
             retired: false,
+            lost: false,
             admitted: false,
             copied: false,
             told_of_copy: false,
             departed: false,
             rest_us: Some(SECOND),
+            zone: plan.zone.clone(),
+            version: if plan.old { OLD.0.into() } else { VERSION.into() },
+            feature_level: if plan.old { OLD.1 } else { crate::node::level::FEATURE_LEVEL },
+            level_known: None,
         }
+    }
+
+    /// Is its program older than that of today?
+    pub(super) fn is_of_old(&self) -> bool {
+        self.feature_level < crate::node::level::FEATURE_LEVEL
+    }
+
+    /// The program of today from its next start on.
+    pub(super) fn upgrade(&mut self) {
+        (self.version, self.feature_level) = (VERSION.into(), crate::node::level::FEATURE_LEVEL);
     }
 
     /// Another machine with a copy of this disk, at another address.
@@ -259,6 +289,9 @@ impl Machine {
             backup: None,
             refuses: None,
             was_harmed: true,
+            version: self.version.clone(),
+            feature_level: self.feature_level,
+            zone: self.zone.clone(),
             ..Self::new(at, &AgentPlan::default(), &mut Random::new(0))
         }
     }
@@ -456,8 +489,8 @@ impl Machine {
         fresh_log_id[8..].copy_from_slice(&random.next().to_le_bytes());
         Options {
             name: self.name.clone(),
-            version: "sim".into(),
-            tags: BTreeMap::new(),
+            version: self.version.clone(),
+            tags: self.zone.iter().map(|zone| ("zone".to_owned(), zone.clone())).collect(),
             advertise: self.addr,
             formation: Formation { bootstrap: self.bootstrap, seeds: self.join.clone(), look_for: LOOK_FOR_DEFAULT },
             fresh_log_id,
@@ -476,6 +509,8 @@ impl Machine {
             replicas_max: crate::node::REPLICAS_MAX_DEFAULT,
             name_hold: Duration::from_micros(knobs.name_hold_us),
             growth_patience: crate::node::GROWTH_PATIENCE_DEFAULT,
+            autopilot: knobs.autopilot(),
+            feature_level: self.feature_level,
             checkpoint_entries: knobs.checkpoint_entries,
             checkpoint_bytes: crate::node::CHECKPOINT_BYTES_DEFAULT,
             disk_reserve_bytes: knobs.disk_reserve_bytes,

@@ -4,7 +4,7 @@
 //! | file | idea |
 //! |---|---|
 //! | `plan`, `action`, `script` | all that a run does to its world, spelled out: the world, the blows, the requests |
-//! | `draw`, `storm` | how a seed becomes a plan |
+//! | `draw`, `storm`, `churn` | how a seed becomes a plan: with all faults, or with those of members only |
 //! | `saved` | a plan as a file |
 //! | `world`, `event` | the one line of events, and the turns of the agents' loops |
 //! | `lives`, `requests` | how processes start and end; what clients ask, and what is made of the answers |
@@ -41,6 +41,7 @@ mod audit;
 pub mod bite;
 mod campaign;
 mod checkpoints;
+mod churn;
 mod client;
 mod clock;
 mod consumer;
@@ -72,7 +73,7 @@ pub use action::Action;
 pub use campaign::{Campaign, Totals, campaign};
 pub use counters::{Counters, FAULTS, Role};
 pub use invariant::{Invariant, Violation};
-pub use plan::{AgentPlan, Knobs, Plan, Step};
+pub use plan::{AgentPlan, Faults, Knobs, Plan, Step};
 pub use script::{Asked, Call, ConsumerPlan};
 pub use shrink::{Shrunk, shrink};
 

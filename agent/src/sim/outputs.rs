@@ -120,6 +120,7 @@ impl World {
         if published.readable_index != before.readable_index && !self.machines[machine].foreign {
             let (index, readable) = (published.readable_index.0, published.readable);
             self.witness.applied(machine, &self.machines, index, readable);
+            self.knows_the_level(machine, index);
         }
     }
 
@@ -208,6 +209,7 @@ impl World {
                     PeerMessage::View(_) => "view",
                     PeerMessage::Joined { .. } => "joined",
                     PeerMessage::RepairRequest { .. } => "repair request",
+                    PeerMessage::Missed { .. } => "missed",
                     PeerMessage::Chain { .. } => "chain",
                     PeerMessage::RepairReply { .. } => "repair reply",
                 };
@@ -295,6 +297,16 @@ impl World {
             let arrives = self.at + self.network.delay(&mut self.noise.network[machine]);
             let from = self.machines[machine].node.get();
             self.push_to(arrives, to, life, Happening::Replied { from, bytes });
+        }
+    }
+
+    /// It has applied a raise of the feature level: from now on its gate goes by that.
+    fn knows_the_level(&mut self, machine: usize, applied: u64) {
+        let Some((level, _)) = self.witness.level().filter(|(_, at)| *at <= applied) else { return };
+        let life = self.machines[machine].lives;
+        let known = &mut self.machines[machine].level_known;
+        if known.is_none_or(|(known, of, _)| (known, of) != (level, life)) {
+            *known = Some((level, life, self.at));
         }
     }
 

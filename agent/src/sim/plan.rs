@@ -4,6 +4,7 @@
 
 pub(super) use super::action::Action;
 use super::script::{Call, ConsumerPlan};
+use crate::machine::settings::Settings;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -11,6 +12,16 @@ use std::fmt;
 pub(super) const MS: u64 = 1_000;
 /// See [`MS`].
 pub(super) const SECOND: u64 = 1_000_000;
+
+/// Which faults a drawn plan has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Faults {
+    /// All that there are.
+    #[default]
+    All,
+    /// Those that members and their connections have: no clock and no disk is at fault.
+    Membership,
+}
 
 /// A whole run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +63,12 @@ pub struct AgentPlan {
     /// Its certificate is of another cluster: it must never get in.
     #[serde(default)]
     pub foreign: bool,
+    /// The zone that its tags name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// Its program is older than that of today, until it is upgraded.
+    #[serde(default)]
+    pub old: bool,
 }
 
 /// Bounds and tempers of a world.
@@ -94,6 +111,27 @@ pub struct Knobs {
     pub name_hold_us: u64,
     /// Entries between two checkpoints.
     pub checkpoint_entries: u64,
+    /// How long a voter must be dead before a spare takes its seat, in microseconds.
+    #[serde(default = "replace_after")]
+    pub replace_after_us: u64,
+    /// How long a spare must have been stable before that, in microseconds.
+    #[serde(default = "stabilization")]
+    pub stabilization_us: u64,
+    /// Failures within this time make an agent one that flaps, in microseconds.
+    #[serde(default = "flap_window")]
+    pub flap_window_us: u64,
+}
+
+fn flap_window() -> u64 {
+    Settings::default().flap_window_ms * MS
+}
+
+fn replace_after() -> u64 {
+    Settings::default().replace_after_ms * MS
+}
+
+fn stabilization() -> u64 {
+    Settings::default().stabilization_ms * MS
 }
 
 impl Knobs {
@@ -119,6 +157,19 @@ impl Knobs {
             disk_reserve_bytes: 64 << 10,
             name_hold_us: 30 * SECOND,
             checkpoint_entries: 20,
+            replace_after_us: replace_after(),
+            stabilization_us: stabilization(),
+            flap_window_us: flap_window(),
+        }
+    }
+
+    /// What the autopilot goes by.
+    pub(super) fn autopilot(&self) -> Settings {
+        Settings {
+            replace_after_ms: self.replace_after_us / MS,
+            stabilization_ms: self.stabilization_us / MS,
+            flap_window_ms: self.flap_window_us / MS,
+            ..Settings::default()
         }
     }
 }

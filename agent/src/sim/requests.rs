@@ -8,7 +8,7 @@ use super::invariant::Invariant;
 use super::plan::{MS, SECOND, letter};
 use super::script::{Asked, Call};
 use super::world::World;
-use crate::api::{Answer, Effect, Status};
+use crate::api::{Answer, AutopilotAnswer, Effect, Status};
 use crate::node::{Input, Reply, Request};
 use quorate_raft::Mono;
 
@@ -68,7 +68,7 @@ impl World {
             self.witness.blame(Invariant::OneAnswer, what);
         }
         self.say(format_args!("{} answers {kind:?}: {}", letter(machine), end.word()));
-        if kind != Kind::Status {
+        if !matches!(kind, Kind::Status | Kind::Autopilot) {
             self.counters.count(match (kind, end.word()) {
                 (Kind::Append { .. }, "ok") => "appends acked",
                 (Kind::Append { .. }, "unknown") => "appends unknown",
@@ -176,6 +176,25 @@ impl World {
         };
         if let Some(number) = self.ask_with(Some(client), machine, kind, call.timeout_us, bytes) {
             self.operations[number].retry = Some(call);
+        }
+    }
+
+    /// What the autopilot of whoever leads says, line by line, into the trace: why it is as it is.
+    pub(super) fn tell_the_autopilot(&mut self) {
+        let Some(leader) = self.leader() else { return };
+        let Some(number) = self.ask(None, leader, Kind::Autopilot, SECOND) else { return };
+        self.run_to(self.at + self.plan.knobs.turn_us);
+        let End::Answered(Ok(Reply::Answer(Answer::Autopilot(answer)))) =
+            self.operations[number].end.clone().unwrap_or(End::Died)
+        else {
+            return;
+        };
+        let AutopilotAnswer::State(state) = *answer else { return };
+        for member in state.members {
+            self.say(format_args!("{member:?}"));
+        }
+        for decision in state.decisions {
+            self.say(format_args!("{decision:?}"));
         }
     }
 

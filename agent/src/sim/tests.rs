@@ -1,7 +1,7 @@
 //! Seeds: many worlds, each a storm and a calm; plans that once broke a promise; and the proof that a plan is all there is
 //! to a run.
 
-use super::{Campaign, Counters, Plan, campaign, run};
+use super::{Campaign, Counters, Faults, Plan, campaign, run};
 use std::ops::Range;
 use std::path::Path;
 
@@ -39,7 +39,7 @@ fn plans_that_once_failed_keep_every_promise() {
 fn two_hundred_worlds_keep_every_promise() {
     let seeds = chosen();
     let jobs = std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 4));
-    let all = Campaign { seeds: seeds.clone(), jobs, within: None, check_determinism_every: 0 };
+    let all = Campaign { seeds: seeds.clone(), faults: Faults::All, jobs, within: None, check_determinism_every: 0 };
     let totals = campaign(&all, |seed, violation| println!("seed {seed}: {violation}"));
     println!("{}", totals.counters);
     if let Some((seed, violation)) = totals.failures.iter().min_by_key(|(seed, _)| *seed) {
@@ -54,6 +54,20 @@ fn two_hundred_worlds_keep_every_promise() {
         let mut missing = totals.counters.rarer_than(1);
         missing.retain(|kind| !RARE.contains(kind));
         assert!(missing.is_empty(), "never happened: {missing:?}");
+    }
+}
+
+/// Worlds in which members come and go, and nothing else goes wrong.
+#[test]
+fn worlds_of_churn_keep_every_promise() {
+    let jobs = std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 4));
+    let all = Campaign { seeds: 0..24, faults: Faults::Membership, jobs, within: None, check_determinism_every: 0 };
+    let totals = campaign(&all, |seed, violation| println!("seed {seed}: {violation}"));
+    println!("{}", totals.counters);
+    assert_eq!(totals.failures, [], "run `simulate --faults membership --seed N`");
+    let counted = |kind| totals.counters.get(kind);
+    for kind in ["retire", "voters replaced", "levels raised", "upgrade", "flap", "leaves", "forgotten"] {
+        assert!(counted(kind) > 0, "never happened: {kind}");
     }
 }
 

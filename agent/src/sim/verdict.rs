@@ -10,11 +10,15 @@ use super::machine::Machine;
 use super::plan::{MS, SECOND, letter};
 use super::world::World;
 use crate::api::Status;
-use quorate_raft::NodeId;
+use quorate_raft::{Configuration, NodeId};
 use std::collections::BTreeSet;
 
 /// Everyone agrees on one leader and one group within this time of calm.
 const CONVERGE_WITHIN_US: u64 = 45 * SECOND;
+/// A new leader watches for so long before it calls anybody dead, in microseconds.
+const SETTLE_US: u64 = 10 * SECOND;
+/// Failures make a spare wait so many times longer, at most.
+const FLAPS_DOUBLE: u64 = 16;
 /// After healing, somebody leads within so many election timeouts ...
 const LEADER_WITHIN_TIMEOUTS: u64 = 10;
 /// ... counted from when one of them is connected with a quorum, and so it stays. Dead connections end and the next dial
@@ -46,6 +50,14 @@ impl World {
         self.be_whole();
     }
 
+    /// How long it may take until all are of one mind: what the autopilot is told to wait for comes on top.
+    fn converge_within(&self) -> u64 {
+        let k = &self.plan.knobs;
+        let is_churn = k.replace_after_us < CONVERGE_WITHIN_US;
+        let waits = k.replace_after_us + SETTLE_US + FLAPS_DOUBLE * k.stabilization_us + k.flap_window_us;
+        CONVERGE_WITHIN_US + if is_churn { waits } else { 0 }
+    }
+
     fn calm(&mut self) {
         self.say(format_args!("--- calm"));
         self.clients_run = false;
@@ -74,6 +86,8 @@ impl World {
             self.tearing.remove(&machine);
             self.resume(machine);
             self.pace(machine, TRUE_PACE);
+            // Who was refused for its age is upgraded by its operator, like everybody else.
+            self.upgrade(machine, MS);
         }
         self.look_after();
     }
@@ -83,7 +97,8 @@ impl World {
         let mut why = String::new();
         let mut stable = 0;
         self.elect(since);
-        while self.at < since + CONVERGE_WITHIN_US && self.witness.violation().is_none() {
+        let within = self.converge_within();
+        while self.at < since + within && self.witness.violation().is_none() {
             self.run_to(self.at + LOOK_EVERY_US);
             self.look_after();
             match self.is_of_one_mind() {
@@ -99,7 +114,8 @@ impl World {
             }
         }
         if self.witness.violation().is_none() {
-            let seconds = CONVERGE_WITHIN_US / SECOND;
+            self.tell_the_autopilot();
+            let seconds = within / SECOND;
             self.witness
                 .blame(Invariant::Converges, format!("not of one mind {seconds} s after everything was healed: {why}"));
         }
@@ -169,9 +185,7 @@ impl World {
         let Some(configuration) = self.witness.configuration().cloned() else { return Err("no group".into()) };
         let ours = || self.machines.iter().filter(|m| m.counts());
         let present: BTreeSet<u64> = ours().map(|m| m.node.get()).collect();
-        if let Some(ghost) = configuration.members().iter().find(|n| !present.contains(&n.get())) {
-            return Err(format!("{ghost} is in the group, and its disk is gone"));
-        }
+        self.ghosts_have_no_heirs(&configuration, &present)?;
         if let Some(leaver) = ours().find(|m| self.witness.has_departed(m.node.get())) {
             return Err(format!("{} has left, and is still there", leaver.name));
         }
@@ -180,15 +194,50 @@ impl World {
         {
             return Err(format!("{} is drained, or pinned to its seat", held.name));
         }
-        let room = crate::node::REPLICAS_MAX_DEFAULT.min(ours().count());
+        let ghosts = configuration.members().iter().filter(|n| !present.contains(&n.get())).count();
+        let room = crate::node::REPLICAS_MAX_DEFAULT.min(ours().count() + ghosts);
         if configuration.members().len() < room || !configuration.outgoing.is_empty() {
             return Err(format!("{} of {room} agents are in the group", configuration.members().len()));
         }
         // Each agent is a voter as far as odd growth allows.
-        let most = room.min(5);
+        let idle = configuration.learners.iter().filter(|n| !present.contains(&n.get())).count();
+        let most = (room - idle.min(room)).min(5);
         let target = if most.is_multiple_of(2) { most - 1 } else { most };
         if configuration.voters.len() < target {
             return Err(format!("{} voters, {target} could be", configuration.voters.len()));
+        }
+        self.zones_are_spread(&configuration)
+    }
+
+    /// Who is gone for good has a seat only as long as there is nobody to take it.
+    fn ghosts_have_no_heirs(&self, configuration: &Configuration, present: &BTreeSet<u64>) -> Result<(), String> {
+        let is_ghost = |n: &&NodeId| !present.contains(&n.get());
+        // It may have been wiped before it died, and never told anybody its new name.
+        let lost = self.machines.iter().any(|m| m.lost);
+        let spare = configuration.learners.iter().any(|n| present.contains(&n.get()));
+        let all = configuration.members();
+        if let Some(gone) = all.iter().find(is_ghost).filter(|_| !lost) {
+            return Err(format!("{gone} is in the group, and its disk is gone"));
+        }
+        match configuration.voters.iter().find(is_ghost) {
+            Some(ghost) if spare => Err(format!("{ghost} votes, is gone for good, and a spare stands by")),
+            _ => Ok(()),
+        }
+    }
+
+    /// No spare could take a seat that would spread the voters better.
+    fn zones_are_spread(&self, configuration: &Configuration) -> Result<(), String> {
+        let zone = |n: &NodeId| self.machines.iter().find(|m| m.node == *n).and_then(|m| m.zone.clone());
+        let crowd = |n: &NodeId| configuration.voters.iter().filter(|v| zone(v) == zone(n)).count();
+        if configuration.members().iter().all(|n| zone(n).is_none()) {
+            return Ok(());
+        }
+        let lives = |n: &&NodeId| self.machines.iter().any(|m| m.counts() && m.node == **n);
+        for spare in configuration.learners.iter().filter(lives) {
+            if let Some(crowded) = configuration.voters.iter().find(|v| crowd(v) >= crowd(spare) + 2) {
+                let (theirs, other) = (zone(crowded), zone(spare));
+                return Err(format!("zone {theirs:?} has {} voters, zone {other:?} {}", crowd(crowded), crowd(spare)));
+            }
         }
         Ok(())
     }
@@ -273,6 +322,8 @@ impl World {
         self.counters.add("entries", standing);
         self.counters.add("configurations", self.witness.configurations().count() as u64);
         self.counters.add("terms", self.witness.term().0);
+        self.counters.add("voters replaced", self.witness.voters_replaced());
+        self.counters.add("levels raised", self.witness.levels_raised());
     }
 
     /// What could not be read somewhere was given back by those who hold it: each harm left that with every other voter.

@@ -4,17 +4,20 @@
 
 mod elections;
 mod orders;
+mod seats;
 
 use super::invariant::{Invariant, Violation};
 use super::machine::{Durable, Machine};
 use super::replayed::configuration;
 use crate::codec;
 use crate::machine::registry::{Command, Seat};
+use crate::machine::settings::Settings;
 use crate::node::{Founding, RaftMessage};
 use crate::record;
 use quorate_raft::wal::{Entry, EntryKind};
 use quorate_raft::{Configuration, NodeId, Term, Wall};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// Most voters that a group may grow to, and most members beside a superseded one.
 const VOTERS_MAX: usize = 5;
@@ -58,10 +61,20 @@ pub(super) struct Witness {
     newest: u64,
     elections: elections::Elections,
     orders: orders::Orders,
+    /// The feature level and the entry that raised it, what the autopilot goes by, and how long it waits for the dead before that is set.
+    level: Option<(u32, u64)>,
+    settings: Option<Settings>,
+    replace_after: Duration,
+    levels_raised: u64,
     violation: Option<Violation>,
 }
 
 impl Witness {
+    /// A witness of a world whose autopilots wait so long for the dead, unless they are told otherwise.
+    pub(super) fn new(replace_after: Duration) -> Self {
+        Self { replace_after, ..Self::default() }
+    }
+
     /// The first promise that was broken, if one was.
     pub(super) fn violation(&self) -> Option<&Violation> {
         self.violation.as_ref()
@@ -122,6 +135,26 @@ impl Witness {
 
     pub(super) fn has_departed(&self, node: u64) -> bool {
         self.departed.contains(&node)
+    }
+
+    /// The feature level, and the entry that raised it.
+    pub(super) fn level(&self) -> Option<(u32, u64)> {
+        self.level
+    }
+
+    /// How often it was raised.
+    pub(super) fn levels_raised(&self) -> u64 {
+        self.levels_raised
+    }
+
+    /// How many dead voters gave their seats to others.
+    pub(super) fn voters_replaced(&self) -> u64 {
+        let joint = self.configurations.values().filter(|c| !c.outgoing.is_empty());
+        let lost = |c: &Configuration, v: &NodeId| !c.voters.contains(v) && !c.learners.contains(v);
+        let dead = |v: &NodeId| !self.superseded.contains(&v.get()) && !self.departed.contains(&v.get());
+        let gone = |c: &Configuration| c.outgoing.iter().filter(|v| lost(c, v) && dead(v)).count();
+        let lost = joint.filter(|c| c.voters.len() == c.outgoing.len()).map(gone).sum::<usize>();
+        lost as u64
     }
 
     /// Where this value stands.
@@ -302,6 +335,12 @@ impl Witness {
                 }
                 self.superseded.extend(former);
             }
+            Ok(Command::Configure(settings)) => self.settings = Some(settings),
+            Ok(Command::RaiseLevel { level }) => {
+                let before = self.level.replace((level, entry.header().index.0)).map_or(0, |(level, _)| level);
+                self.claim(level > before, Invariant::LevelForAll, || format!("feature level {level} is no raise"));
+                self.levels_raised += 1;
+            }
             Err(_) => self.blame(
                 Invariant::Decodes,
                 format!("the registration in entry {} does not decode", entry.header().index),
@@ -351,11 +390,10 @@ impl Witness {
             self.claim(drained.is_none(), Invariant::SafeMembership, || {
                 format!("entry {index} gives a vote to {drained:?}, which is drained")
             });
-            let gone = before.members().into_iter().find(|m| !next.is_member(*m));
-            let excused = |m: NodeId| self.departed.contains(&m.get()) || self.superseded.contains(&m.get());
-            let legal = gone.is_none_or(excused);
-            self.claim(legal, Invariant::SafeMembership, || {
-                format!("entry {index} removes {gone:?}, which neither left nor lost its disk")
+            let mut gone = before.members().into_iter().filter(|m| !next.is_member(*m));
+            let wrong = gone.find(|m| !self.may_go(*m, &before, &next));
+            self.claim(wrong.is_none(), Invariant::SafeMembership, || {
+                format!("entry {index} removes {wrong:?}, which neither left nor lost its disk nor was replaced")
             });
             let back = next.members().into_iter().find(|m| !before.is_member(*m) && self.departed.contains(&m.get()));
             self.claim(back.is_none(), Invariant::SafeMembership, || {

@@ -75,7 +75,7 @@ impl World {
             moves: vec![0; machines.len()],
             network: Network::new(&plan.knobs),
             noise,
-            witness: Witness::default(),
+            witness: Witness::new(plan.knobs.autopilot().replace_after()),
             counters: Counters::default(),
             trace: Trace::default(),
             operations: Vec::new(),

@@ -10,6 +10,7 @@
 //! 5 ANSWERED   MessagePack (id, result)
 //! 6 VIEW       MessagePack
 //! 7 JOINED     16 bytes of the log id
+//! 8 MISSED     u64 seed of the log id, then at most 64 node ids, u64 each
 //! 16 REPAIR    u64 id, u64 seed of the log id, u64 first and u64 last index
 //! 17 SPARE     u64 id, then u8 0 and entries as they stand on disk, or u8 1 (damaged), 2 (absent) or 3 (busy)
 //! 18 CHAIN     u64 seed of the log id, u64 index, u64 term, u64 chain hash of the entry there
@@ -19,7 +20,7 @@
 use super::fields::Fields;
 use crate::api::{Append, Appended, Failure};
 use crate::codec::{Malformed, decode, encode};
-use crate::node::{LeaderAnswer, LeaderAsk, Mark, PeerMessage, RaftMessage, Spare};
+use crate::node::{LeaderAnswer, LeaderAsk, MISSED_MAX, Mark, PeerMessage, RaftMessage, Spare};
 use bytes::{BufMut, Bytes, BytesMut};
 use quorate_raft::wal::Entry;
 use quorate_raft::{LogIndex, Term, Wall};
@@ -34,6 +35,7 @@ const FORWARDED: u8 = 4;
 const ANSWERED: u8 = 5;
 const VIEW: u8 = 6;
 const JOINED: u8 = 7;
+const MISSED: u8 = 8;
 const REPAIR: u8 = 16;
 const SPARE: u8 = 17;
 const CHAIN: u8 = 18;
@@ -80,6 +82,13 @@ pub fn encode_peer(message: &PeerMessage) -> Vec<Bytes> {
             for field in [*id, *seed, first.0, last.0] {
                 out.put_u64_le(field);
             }
+            vec![out.freeze()]
+        }
+        PeerMessage::Missed { seed, nodes } => {
+            let mut out = BytesMut::with_capacity(9 + 8 * nodes.len());
+            out.put_u8(MISSED);
+            out.put_u64_le(*seed);
+            nodes.iter().take(MISSED_MAX).for_each(|node| out.put_u64_le(*node));
             vec![out.freeze()]
         }
         PeerMessage::Chain { seed, mark } => {
@@ -188,6 +197,15 @@ pub fn decode_peer(frame: Bytes) -> Result<PeerMessage, Malformed> {
             Ok(PeerMessage::RepairRequest { id, seed, first, last })
         }
         SPARE => spare(fields),
+        MISSED => {
+            let seed = fields.u64()?;
+            let nodes = fields.rest();
+            if !nodes.len().is_multiple_of(8) || nodes.len() > 8 * MISSED_MAX {
+                return Err(Malformed("missed"));
+            }
+            let nodes = nodes.as_chunks::<8>().0.iter().map(|node| u64::from_le_bytes(*node)).collect();
+            Ok(PeerMessage::Missed { seed, nodes })
+        }
         CHAIN => {
             let seed = fields.u64()?;
             let mark = Mark { index: LogIndex(fields.u64()?), term: Term(fields.u64()?), chain: fields.u64()? };
@@ -250,6 +268,11 @@ mod tests {
         for has in [Spare::Damaged, Spare::Absent, Spare::Busy, Spare::Entries(vec![entry(1), entry(2)])] {
             round_trip(&PeerMessage::RepairReply { id: 6, has });
         }
+        for nodes in [vec![], vec![1, u64::MAX], vec![3; MISSED_MAX]] {
+            round_trip(&PeerMessage::Missed { seed: 5, nodes });
+        }
+        assert!(decode_peer(Bytes::from(vec![MISSED; 9 + 8 * (MISSED_MAX + 1)])).is_err());
+        assert!(decode_peer(Bytes::from(vec![MISSED; 12])).is_err());
         let mark = Mark { index: first, term: Term(2), chain: 77 };
         round_trip(&PeerMessage::Chain { seed: 5, mark });
         let backwards = PeerMessage::RepairRequest { id: 4, seed: 5, first: last, last: first };

@@ -2,6 +2,7 @@
 //!
 //! It never takes a vote away.
 
+use super::candidates::Seat;
 use super::step::Step;
 use crate::node::Node;
 use quorate_raft::{NodeId, Now, Status, mutant};
@@ -11,13 +12,7 @@ impl Node {
     /// Odd governs growth: 1 to 3 and 3 to 5 are one joint change; an even group grows by the one it lacks.
     pub(super) fn growth_step(&mut self, now: Now, status: &Status) -> Option<Step> {
         let configuration = &status.configuration;
-        let ready: Vec<NodeId> = configuration
-            .learners
-            .iter()
-            .copied()
-            .filter(|l| self.registry.node(l.get()).is_some() && self.is_present(l.get()))
-            .filter(|l| self.may_vote(*l) && self.is_caught_up(now.mono, status, *l))
-            .collect();
+        let ready = self.ready(now, status, Seat::New);
         let have = configuration.voters.len();
         let most = (have + ready.len()).min(self.options.voters_target);
         let goal = if most.is_multiple_of(2) && !mutant!(EvenGrowth) { most.saturating_sub(1) } else { most };
@@ -25,7 +20,7 @@ impl Node {
             self.autopilot.growth = None;
             return None;
         }
-        let chosen: BTreeSet<NodeId> = ready.into_iter().take(goal - have).collect();
+        let chosen = self.spread(&ready, &configuration.voters, goal - have, None);
         let since = match &self.autopilot.growth {
             Some((same, since)) if *same == chosen => *since,
             _ => {

@@ -13,3 +13,12 @@ pub(super) enum Step {
     /// Another configuration, and what that does, for people.
     Change { voters: BTreeSet<NodeId>, learners: BTreeSet<NodeId>, why: String },
 }
+
+impl Step {
+    /// What it does, for people.
+    pub(super) fn why(&self) -> &str {
+        match self {
+            Self::Registry(_, why) | Self::Change { why, .. } => why,
+        }
+    }
+}

@@ -62,9 +62,10 @@ impl Node {
         spares
     }
 
-    /// Who could have the seat of this voter.
-    pub(in crate::node) fn spare_for(&self, now: Mono, status: &Status, _voter: NodeId) -> Option<NodeId> {
-        self.spares_of(now, status).first().copied()
+    /// Who could have the seat of this voter: by the zones, then the steadiest.
+    pub(in crate::node) fn spare_for(&self, now: Mono, status: &Status, voter: NodeId) -> Option<NodeId> {
+        let rest = status.configuration.voters.iter().copied().filter(|v| *v != voter).collect();
+        self.spread(&self.spares_of(now, status), &rest, 1, Some(&self.zone_of(voter.get()))).pop_first()
     }
 
     /// What draining this voter does to its seat: a spare takes it; without one it is given up if the group is even, for

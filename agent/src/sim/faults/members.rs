@@ -13,6 +13,8 @@ use crate::sim::world::World;
 const ALONE_US: u64 = SECOND;
 /// How long an operator waits for a leave.
 const LEAVE_TIMEOUT_US: u64 = 15 * SECOND;
+/// So many agents are never retired: three voters that bear one more loss.
+const LEAST_LEFT: usize = 4;
 /// How long for a dead agent to be forgotten, how often he asks, and how long he waits in between.
 const FORGET_TIMEOUT_US: u64 = 3 * SECOND;
 const FORGET_TRIES: u64 = 20;
@@ -79,6 +81,34 @@ impl World {
         self.machines[agent].wipe(&mut self.noise.ids[agent]);
         let others = (0..self.machines.len()).filter(|m| *m != agent && self.machines[*m].counts());
         self.machines[agent].join = others.map(host).collect();
+    }
+
+    /// It is gone for good, and nobody says so. So many others are left that they can go on, and replace it.
+    pub(super) fn retire(&mut self, agent: usize) -> bool {
+        let left = self.machines.iter().filter(|m| m.counts()).count();
+        if left <= LEAST_LEFT || !self.machines[agent].is_up() || !self.may_lose(agent) {
+            return false;
+        }
+        self.wiped_at = self.at;
+        self.end_process(agent);
+        self.tearing.remove(&agent);
+        self.machines[agent].disk.kill();
+        self.machines[agent].admitted = false;
+        (self.machines[agent].retired, self.machines[agent].lost) = (true, true);
+        true
+    }
+
+    /// It comes back with the program of today.
+    pub(in crate::sim) fn upgrade(&mut self, agent: usize, down_us: u64) -> bool {
+        let machine = &mut self.machines[agent];
+        if !machine.counts() || !machine.is_of_old() {
+            return false;
+        }
+        machine.upgrade();
+        if !self.kill(agent, down_us) {
+            self.start_at(agent, self.at + down_us);
+        }
+        true
     }
 
     /// It dies, and an operator tells the others that it will not come back.

@@ -5,6 +5,7 @@ mod checkpoints;
 mod damage;
 mod disks;
 mod draining;
+mod flapping;
 mod forgetting;
 mod formation;
 mod handing;
@@ -13,8 +14,10 @@ mod leaving;
 mod lying;
 mod operating;
 mod pausing;
+mod replacing;
 mod returning;
 mod serving;
+mod upgrading;
 
 use super::client::{End, Kind};
 use super::clock::TRUE_PACE;
@@ -32,6 +35,8 @@ fn plan(agents: usize) -> Plan {
             pace: TRUE_PACE,
             name: None,
             foreign: false,
+            zone: None,
+            old: false,
         })
         .collect();
     let (script, consumers, steps) = (Vec::new(), Vec::new(), Vec::new());

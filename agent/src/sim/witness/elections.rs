@@ -32,6 +32,11 @@ pub(super) struct Elections {
 }
 
 impl Elections {
+    /// When this process last got a Raft message from that node, on its own clock.
+    pub(super) fn heard_last(&self, process: (usize, u64), node: NodeId) -> Option<Mono> {
+        self.heard.get(&process)?.get(&node.get()).copied()
+    }
+
     /// One more entry stands, of this term.
     pub(super) fn stands(&mut self, term: Term) {
         let spoken = self.since.keys().map(|(_, term)| *term).max();

@@ -53,6 +53,7 @@ impl Witness {
             if entry.header().kind == EntryKind::Configuration {
                 self.changes_in_its_own_term(by, machines, process, entry);
             }
+            self.seats_ordered(by, machines, process, entry, at);
             self.stamps_with_the_others(by, machines, process, entry, at);
         }
         self.keeps_the_cap(by, machines, held.term, cap);
