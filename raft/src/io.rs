@@ -111,6 +111,12 @@ pub enum Input {
     },
     /// Found a new log: this node is the only voter of its first entry. Legal once, on an empty log.
     Found,
+    /// Found a new log together: every one of `voters`, this node among them, writes the same first entry of term 1. Legal
+    /// once, on an empty log, and only when a majority of them is bound to do the same: see the agent's `pledge`.
+    FoundTogether {
+        /// The voters of the first entry.
+        voters: alloc::collections::BTreeSet<NodeId>,
+    },
     /// Append one entry of `bytes` bytes. `term`: only if this node leads in exactly that term (fencing).
     Propose {
         /// Names the proposal in [`Output::Done`].

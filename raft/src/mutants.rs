@@ -258,6 +258,19 @@ mutants! {
     RemovedUnreplaced,
     /// Whatever its zone, the first spare takes a seat.
     ZonesIgnored,
+    // Founding a log together (`agent/src/pledge`).
+    /// A pledge is told before it is durable.
+    PledgeUnsynced,
+    /// Who has pledged itself to one proposal pledges itself to another one too.
+    PledgeTwice,
+    /// The signatures of a majority are taken for those of all.
+    CertificateOfMajority,
+    /// Who has waited long enough is free of its pledge, whatever the others hold.
+    ReleasedWithoutProof,
+    /// A promise keeps quiet about the vote before it.
+    VoteNotTold,
+    /// Who does not answer counts as a disk that is empty.
+    SilenceIsEmpty,
 }
 
 #[cfg(feature = "mutants")]

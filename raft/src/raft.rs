@@ -100,6 +100,7 @@ impl Raft {
             Input::Timeout => self.on_timeout(),
             Input::Message { from, message, entries } => self.on_message(from, &message, entries),
             Input::Found => self.found(),
+            Input::FoundTogether { voters } => self.found_together(voters),
             Input::Propose { ticket, bytes, term } => self.propose(ticket, bytes, term),
             Input::Read { ticket } => self.read(ticket),
             Input::Change { ticket, expected, voters, learners } => self.change(ticket, expected, voters, learners),
@@ -368,6 +369,21 @@ impl Raft {
         self.become_leader(EntryKind::Configuration(Configuration::sole(self.node)));
     }
 
+    /// Found a new log together with others: all of them write the same first entry, of term 1, and nobody leads that term. The
+    /// entry counts as committed when a leader of theirs has committed one of its own (§5.4.2).
+    fn found_together(&mut self, voters: alloc::collections::BTreeSet<NodeId>) {
+        let is_fresh = self.log.last() == Position::ZERO && self.hard_state == HardState::default();
+        if !is_fresh || !voters.contains(&self.node) {
+            let what = "asked to found a log where one has begun; start with an empty data directory instead";
+            return self.alarm(self.node, what);
+        }
+        self.set_hard_state(HardState { term: Term(1), vote: None });
+        let configuration = Configuration { voters, ..Configuration::default() };
+        self.append_own(EntryKind::Configuration(configuration));
+        self.led_at = self.now;
+        self.reset_election_timer();
+    }
+
     // What every role shares: write, commit, answer, refuse.
 
     pub(crate) fn set_hard_state(&mut self, hard_state: HardState) -> PersistTicket {
@@ -497,6 +513,7 @@ impl Raft {
             Input::Timeout
             | Input::Message { .. }
             | Input::Found
+            | Input::FoundTogether { .. }
             | Input::Carried { .. }
             | Input::Reluctant(_)
             | Input::Damaged(_)

@@ -11,6 +11,8 @@ use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 pub(crate) const PUBLIC_KEY_BYTES: usize = 32;
 /// Bytes of a signature by a node key.
 pub(crate) const SIGNATURE_BYTES: usize = 64;
+/// What the program around the transport signs begins with this.
+const STATEMENT: &[u8] = b"quorate statement\0";
 
 /// An Ed25519 key that proves a node id.
 pub struct NodeKey {
@@ -64,6 +66,12 @@ impl NodeKey {
         self.public
     }
 
+    /// Signs a statement of the program around the transport. What the transport itself signs never begins like it.
+    #[must_use]
+    pub fn sign_statement(&self, statement: &[u8]) -> [u8; SIGNATURE_BYTES] {
+        self.sign(&[STATEMENT, statement].concat())
+    }
+
     pub(crate) fn sign(&self, message: &[u8]) -> [u8; SIGNATURE_BYTES] {
         let mut bytes = [0; SIGNATURE_BYTES];
         bytes.copy_from_slice(self.pair.sign(message).as_ref());
@@ -85,6 +93,12 @@ pub fn node_id(public: &[u8; PUBLIC_KEY_BYTES]) -> Option<u64> {
     Some(u64::from_be_bytes(first)).filter(|&id| id != 0)
 }
 
+/// Did the owner of this key sign this statement, by [`NodeKey::sign_statement`]?
+#[must_use]
+pub fn is_statement_of(public: &[u8; PUBLIC_KEY_BYTES], statement: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> bool {
+    verified(public, &[STATEMENT, statement].concat(), signature)
+}
+
 pub(crate) fn verified(public: &[u8; PUBLIC_KEY_BYTES], message: &[u8], signature: &[u8]) -> bool {
     UnparsedPublicKey::new(&ED25519, public).verify(message, signature).is_ok()
 }
@@ -102,6 +116,9 @@ mod tests {
         let signature = again.sign(b"message");
         assert!(verified(&key.public(), b"message", &signature));
         assert!(!verified(&key.public(), b"massage", &signature));
+        let signature = key.sign_statement(b"statement");
+        assert!(is_statement_of(&key.public(), b"statement", &signature));
+        assert!(!verified(&key.public(), b"statement", &signature), "it is nothing that the transport would take");
     }
 
     #[test]

@@ -96,7 +96,7 @@ pub use close::{Code, Reason, Refused};
 pub use endpoint::Endpoint;
 pub use error::{BindError, DialError, ExchangeError, SendError};
 pub use event::{Event, Events, PeerInfo};
-pub use key::{KeyError, NodeKey, node_id};
+pub use key::{KeyError, NodeKey, is_statement_of, node_id};
 pub use options::{Gate, Limits, LocalNode, LogId, OpenGate, Options, PeerHello, Secrets};
 pub use runtime::runtime;
 pub use sanitize::sanitize;
