@@ -123,6 +123,7 @@ fn table(wanted: &Wanted) -> ExitCode {
                         Harness::Worlds => in_worlds(mutant, wanted),
                         Harness::Stories(filter) => in_stories(mutant, &["-p", "quorate-raft"], filter),
                         Harness::Tales(filter) => in_stories(mutant, &["-p", "quorate", "--lib"], filter),
+                        Harness::Explored => in_states(mutant),
                     };
                     let fate = row.caught_by.as_deref().unwrap_or("SURVIVES");
                     eprintln!(
@@ -187,6 +188,24 @@ fn in_worlds(mutant: Mutant, wanted: &Wanted) -> Row {
         row.seeds += 1;
     }
     row
+}
+
+/// Every state of the protocol that founds logs, with the bug in it.
+fn in_states(mutant: Mutant) -> Row {
+    let began = Instant::now();
+    quorate_raft::mutants::choose(Some(mutant));
+    let found = quorate::pledge::explore::hunt();
+    let reached = quorate_raft::mutants::reached();
+    quorate_raft::mutants::choose(None);
+    let (states, what) = found.unwrap_or_default();
+    Row {
+        mutant,
+        caught_by: (!what.is_empty()).then(|| "one-founding".into()),
+        seeds: states as u64,
+        seconds: began.elapsed().as_secs_f64(),
+        reached,
+        what,
+    }
 }
 
 /// Tests of one package, run with the bug: they must fail.

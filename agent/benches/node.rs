@@ -41,7 +41,8 @@ impl Alone {
             version: "bench".into(),
             tags: BTreeMap::new(),
             advertise: ([10, 0, 0, 1], 7373).into(),
-            formation: Formation { bootstrap: true, seeds: Vec::new(), look_for: LOOK_FOR_DEFAULT },
+            formation: Formation { bootstrap: true, seeds: Vec::new(), look_for: LOOK_FOR_DEFAULT, expect: 0 },
+            keys: Arc::new(quorate::pledge::NoKeys),
             fresh_log_id: [7; 16],
             boot: BootId(1),
             seed: 1,
@@ -66,6 +67,7 @@ impl Alone {
             checkpoints: Default::default(),
             control: Vec::new(),
             known: Vec::new(),
+            record: Default::default(),
         };
         let now = Now { mono: Mono(0), wall: Wall(1_700_000_000_000_000) };
         let node = Node::restore(options, boot, now).expect("legal options");

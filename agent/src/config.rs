@@ -75,6 +75,9 @@ pub struct Config {
     pub join: Vec<String>,
     /// Found a new cluster if nobody answers; ignored on a directory that holds a log.
     pub bootstrap: bool,
+    /// Found a new cluster together with so many agents in all, all told the same; 0 for not. Ignored on a directory that
+    /// holds a log.
+    pub expect: u32,
     /// The directory with `ca.pem`, `cert.pem` and `key.pem`.
     pub certs: Option<PathBuf>,
     /// A log filter: `info`, or e.g. `info,quorate::server=debug`.
@@ -108,13 +111,14 @@ pub struct Config {
 const PROFILE_FORMERLY: &str = "gossip_profile";
 
 /// All keys, as they are written in the file; a test keeps this list equal to the struct.
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 20] = [
     "name",
     "data",
     "bind",
     "advertise",
     "join",
     "bootstrap",
+    "expect",
     "certs",
     "log",
     "log_format",
@@ -139,6 +143,7 @@ impl Default for Config {
             advertise: None,
             join: Vec::new(),
             bootstrap: false,
+            expect: 0,
             certs: None,
             log: "info".into(),
             log_format: LogFormat::Text,
@@ -263,6 +268,14 @@ impl Config {
                 return bad("join", why, "write each as HOST:PORT, such as 10.0.0.1:7373");
             }
         }
+        if self.expect > 0 && !crate::pledge::is_expectable(self.expect as usize) {
+            let why = format!("1, 3, 5 or 7 agents can found a log together, and this is {}", self.expect);
+            return bad("expect", why, "start as many agents as you like with one of these: those beyond it join");
+        }
+        if self.expect > 0 && self.bootstrap {
+            let why = "--bootstrap founds a log alone, --expect together with others";
+            return bad("expect", why, "leave one of the two out");
+        }
         if let Err(why) = limits::check_tags(&self.tags) {
             let key = if self.tags.is_empty() { "tags" } else { "tag" };
             return bad(key, why, "write tags as key=value");
@@ -355,6 +368,8 @@ pub struct AgentOptions {
     pub join: Vec<String>,
     /// Found a new cluster if nobody answers.
     pub bootstrap: bool,
+    /// Found a new cluster together with so many agents in all; 0 for not.
+    pub expect: u32,
     /// The directory with `ca.pem`, `cert.pem` and `key.pem`; read again at SIGHUP.
     pub certs: PathBuf,
     /// Labels that all members see.
@@ -431,6 +446,7 @@ impl AgentOptions {
             advertise: config.advertise.clone(),
             join: config.join.clone(),
             bootstrap: config.bootstrap,
+            expect: config.expect,
             certs,
             tags: config.tags.clone(),
             dev: config.dev,

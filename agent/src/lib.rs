@@ -9,7 +9,7 @@
 //!
 //! # The map of the house
 //!
-//! Arrows go down only: `cli` → `server`, `client` → `wire` → `node` → `checkpoint` → `machine`; everything may use [`api`], [`codec`], [`record`]
+//! Arrows go down only: `cli` → `server`, `client` → `wire` → `node` → `pledge`, `checkpoint` → `machine`; everything may use [`api`], [`codec`], [`record`]
 //! and [`limits`].
 //!
 //! | room | what it is | what it never does |
@@ -20,6 +20,7 @@
 //! | [`server`] | sockets, threads, files, signals around one node | decide anything |
 //! | [`wire`] | bytes of frames | touch a socket |
 //! | [`node`] | raft, gossip and policies as one pure core | own a clock, a thread, IO, entropy |
+//! | [`pledge`] | how agents that expect each other found one log, as a pure core | know Raft |
 //! | [`checkpoint`] | the machines' state in a file | decide when |
 //! | [`machine`] | the log and the registry as state machines | refuse what was appended |
 //! | `sim` | the same node on a virtual clock, network and disk | be part of a release |
@@ -46,6 +47,8 @@ pub mod machine;
 #[cfg(feature = "node")]
 pub mod node;
 pub mod offsets;
+#[cfg(feature = "node")]
+pub mod pledge;
 pub mod record;
 #[cfg(feature = "agent")]
 pub mod server;

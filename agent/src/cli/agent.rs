@@ -43,6 +43,9 @@ pub(crate) struct AgentArgs {
         value_parser = switch()
     )]
     bootstrap: Option<bool>,
+    /// Found a new cluster together: so many agents in all (1, 3, 5 or 7), each started with the same; ignored once there is a log
+    #[arg(long, env = "QUORATE_EXPECT", hide_env = true, value_name = "N")]
+    expect: Option<u32>,
     /// A label that all members see; may be given again
     #[arg(long, env = "QUORATE_TAG", hide_env = true, value_name = "KEY=VALUE", value_delimiter = ',', value_parser = pair)]
     tag: Vec<(String, String)>,
@@ -87,6 +90,10 @@ impl From<Profile> for GossipProfile {
 
 /// Runs an agent until it is told to stop.
 pub(crate) fn run(global: &Global, args: &AgentArgs) -> Result<(), CliError> {
+    if args.expect.is_some_and(|n| n > 0) && args.bootstrap == Some(true) {
+        let what = "--bootstrap and --expect are two ways to found a log (alone, or together with others)";
+        return Err(CliError::new(Exit::Usage, what.to_owned(), "leave one of the two out"));
+    }
     let mut config = resolve(global, args)?;
     let level = logging::start_agent(&config.log, config.log_format)?;
     let ui = Ui::new(global.format);
@@ -128,6 +135,7 @@ fn resolve(global: &Global, args: &AgentArgs) -> Result<Config, ConfigError> {
         config.join = args.join;
     }
     config.bootstrap = args.bootstrap.unwrap_or(config.bootstrap);
+    config.expect = args.expect.unwrap_or(config.expect);
     config.dev = args.dev.unwrap_or(config.dev);
     config.certs = global.certs.clone().or(config.certs);
     if !args.tag.is_empty() {

@@ -9,7 +9,7 @@ use crate::limits::printable;
 use crate::machine::registry::Command;
 use crate::node::Founding;
 use crate::record;
-use crate::server::Unused;
+use crate::server::{FORMATION, Unused};
 use clap::Args;
 use quorate_raft::wal::{self, Damage, Entry, EntryKind, Seen, TornTail, Verified};
 use quorate_raft::{Configuration, LogIndex};
@@ -82,7 +82,7 @@ pub(crate) fn run(_global: &Global, args: &VerifyArgs, ui: &Ui) -> Result<(), Cl
     };
     let found = wal::verify(unused.log(), &mut look);
     bar.finish_and_clear();
-    let found = found.map_err(|error| match error {
+    let mut found = found.map_err(|error| match error {
         wal::Error::Missing => nothing(&data),
         wal::Error::Locked => {
             CliError::new(Exit::InUse, format!("{data} is in use by an agent"), "stop that agent first")
@@ -90,6 +90,9 @@ pub(crate) fn run(_global: &Global, args: &VerifyArgs, ui: &Ui) -> Result<(), Cl
         error @ wal::Error::Newer { .. } => CliError::from_sentence(Exit::Error, &error.to_string()),
         error => CliError::new(Exit::Config, format!("{data} cannot be read ({error})"), "check who may read it"),
     })?;
+    if let Some(what) = unused.formation_damage() {
+        found.damaged.push(Damage { file: FORMATION.into(), offset: 0, what, entries: None, records: None });
+    }
     let mib_per_s = found.bytes as f64 / f64::from(1 << 20) / started.elapsed().as_secs_f64().max(1e-6);
     if ui.is_json() {
         ui.json(&object(&found, mib_per_s))?;

@@ -214,7 +214,7 @@ impl Node {
             EntryKind::Founding => {
                 let founding: Founding = decode(entry)?;
                 self.record_bytes_max = founding.record_bytes_max as usize;
-                self.registry.apply(Command::Register(founding.founder));
+                founding.founders().cloned().for_each(|founder| self.registry.apply(Command::Register(founder)));
             }
             EntryKind::Registry => {
                 self.registry.apply(decode(entry)?);

@@ -36,18 +36,18 @@ impl Boots {
 
     /// What the entry of a log says about boots.
     pub(super) fn read(&mut self, entry: &Entry) {
-        let registration: Option<Registration> = match entry.header().kind {
+        let registrations: Vec<Registration> = match entry.header().kind {
             EntryKind::Registry => match crate::codec::decode(&entry.payload(), "control entry") {
-                Ok(Command::Register(registration)) => Some(registration),
-                _ => None,
+                Ok(Command::Register(registration)) => vec![registration],
+                _ => Vec::new(),
             },
             EntryKind::Founding => {
                 let founding = crate::codec::decode::<Founding>(&entry.payload(), "founding entry");
-                founding.ok().map(|founding| founding.founder)
+                founding.map_or_else(|_| Vec::new(), |founding| founding.founders().cloned().collect())
             }
-            _ => None,
+            _ => Vec::new(),
         };
-        if let Some(Registration { node, epoch, boot, .. }) = registration {
+        for Registration { node, epoch, boot, .. } in registrations {
             // Nobody who merely connects may crowd out those that the log knows.
             self.keep(node, epoch, boot);
         }

@@ -5,6 +5,7 @@
 use super::{Boot, Level, Node, Output};
 use quorate_raft::{Mono, Now};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// What the operator asked for.
@@ -16,6 +17,8 @@ pub struct Formation {
     pub seeds: Vec<String>,
     /// How long a founder looks for members at its join addresses first. Default 3 s.
     pub look_for: Duration,
+    /// `--expect`: found a log together with so many agents in all; 0 for not.
+    pub expect: usize,
 }
 
 /// How long a founder looks for members at its join addresses.
@@ -36,6 +39,8 @@ struct Seed {
     told: Option<(String, Mono)>,
     /// What it said if it refused this agent.
     refusal: Option<(Mono, String)>,
+    /// The addresses it stood for when it was last tried in vain.
+    tried: Vec<SocketAddr>,
 }
 
 /// Where the agent is on its way to a log.
@@ -57,12 +62,26 @@ impl State {
         let found_at = match (formation.bootstrap && !has_log, all.is_empty()) {
             // It had decided already.
             _ if boot.is_interrupted_founding() => Some(now),
+            // It has promised to found no other log than one.
+            _ if boot.record.pledge.is_some() => None,
             (false, _) => None,
             (true, true) => Some(now),
             (true, false) => Some(now.after(formation.look_for)),
         };
-        let seed =
-            |s| (s, Seed { next: now, pause: RETRY_MIN, dialling: false, node: None, told: None, refusal: None });
+        let seed = |s| {
+            (
+                s,
+                Seed {
+                    next: now,
+                    pause: RETRY_MIN,
+                    dialling: false,
+                    node: None,
+                    told: None,
+                    refusal: None,
+                    tried: Vec::new(),
+                },
+            )
+        };
         let loopback = |s: &String| s.starts_with("127.") || s.starts_with("[::1]") || s.starts_with("localhost:");
         let local = all.iter().all(loopback);
         Self { bootstrap: formation.bootstrap, local, seeds: all.into_iter().map(seed).collect(), found_at }
@@ -70,6 +89,11 @@ impl State {
 }
 
 impl State {
+    /// Each join address: as it was given, who answered there last, what it stood for when it was tried in vain, and why.
+    pub(super) fn places(&self) -> impl Iterator<Item = (&str, Option<u64>, &[SocketAddr], Option<&str>)> {
+        self.seeds.iter().map(|(name, s)| (&**name, s.node, &*s.tried, s.told.as_ref().map(|(why, _)| &**why)))
+    }
+
     /// Is this cluster meant for one machine?
     pub(super) fn is_local(&self) -> bool {
         self.local
@@ -94,10 +118,14 @@ impl Node {
         if let Some(why) = waiting {
             return Some(format!("not in Raft yet: {}", crate::limits::printable(&why)));
         }
+        if let Some(waits) = self.pact.status().waits {
+            return Some(waits);
+        }
         Some(if self.founds() {
             "looking for members before founding a log".into()
         } else if self.formation.seeds.is_empty() && !self.formation.bootstrap {
-            "waiting for a cluster: start one agent with --bootstrap, or this one with --join".into()
+            "waiting for a cluster: start one agent with --bootstrap, or this one with --join, or all with --expect"
+                .into()
         } else if self.peers.up().next().is_none() {
             let reasons: Vec<String> =
                 self.formation.seeds.iter().filter_map(|(s, d)| Some(format!("{s}: {}", d.told.as_ref()?.0))).collect();
@@ -172,9 +200,17 @@ impl Node {
     }
 
     /// Says why an address did not lead in, once per reason and half a minute.
-    pub(super) fn seed_failed(&mut self, now: Now, seed: String, why: String, refusal: Option<String>) {
+    pub(super) fn seed_failed(
+        &mut self,
+        now: Now,
+        seed: String,
+        why: String,
+        refusal: Option<String>,
+        tried: Vec<SocketAddr>,
+    ) {
         let Some(state) = self.formation.seeds.get_mut(&seed) else { return };
         state.dialling = false;
+        state.tried = tried;
         // Silence is no word of admission: the last refusal stands until somebody there says otherwise.
         state.refusal = refusal.map(|why| (now.mono, why)).or(state.refusal.take());
         state.pause = (state.pause * 2).min(RETRY_MAX);

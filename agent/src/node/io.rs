@@ -4,6 +4,7 @@ use super::known::Known;
 use super::message::PeerMessage;
 use crate::api::{Answer, Append, Appended, Ask, Failure};
 use crate::checkpoint::Checkpoint;
+use crate::pledge::Record;
 use quorate_raft::wal::{Batch, DamagedRange, Entry, Repaired};
 use quorate_raft::{LogIndex, Mono, PersistTicket};
 use std::net::SocketAddr;
@@ -78,6 +79,8 @@ pub enum Input {
         why: String,
         /// The words of whoever answered there, if that was a refusal of this very agent.
         refusal: Option<String>,
+        /// The addresses that were tried.
+        tried: Vec<SocketAddr>,
     },
     /// An agent that proved a certificate of the cluster and a node key was refused.
     TurnedAway {
@@ -89,6 +92,11 @@ pub enum Input {
         addr: SocketAddr,
         /// Why; this side's words.
         why: String,
+    },
+    /// What was to be remembered about founding is durable: the end of an `Output::Pledge`.
+    PledgeKept {
+        /// Which change of it.
+        change: u64,
     },
     /// Everything up to this write is durable.
     Written {
@@ -189,6 +197,8 @@ pub struct Peer {
     pub founder: bool,
     /// The highest feature level that its program understands.
     pub supports: u32,
+    /// It was told to expect others, now or once: it understands what is said about founding together.
+    pub expects: bool,
 }
 
 /// One request of a client.
@@ -240,6 +250,13 @@ pub enum Output {
         ticket: PersistTicket,
         /// What to write.
         batch: Batch,
+    },
+    /// Keep this record about founding, in place of the one before; durable, and in the order of these; answer `PledgeKept`.
+    Pledge {
+        /// Names the change.
+        change: u64,
+        /// The whole record.
+        record: Box<Record>,
     },
     /// Send this to a peer; it may be lost.
     Send {

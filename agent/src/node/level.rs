@@ -11,7 +11,7 @@
 //! is known to be high enough. The level is in the registry, so it stands in checkpoints, and a program that is too old
 //! for the log on its own disk stops there and says so.
 //!
-//! The feature bits of a Hello: bit 0 says that the agent was told to found a log, bits 8 to 15 the level that its program
+//! The feature bits of a Hello: bit 0 says that the agent was told to found a log, bit 1 that it was told to expect others, now or once, bits 8 to 15 the level that its program
 //! supports (zero: the first).
 
 use crate::machine::registry::LEVEL_BASE;
@@ -24,6 +24,8 @@ pub(super) const LEVEL_SETTINGS: u32 = 2;
 pub(super) const LEVEL_MISSED: u32 = 2;
 
 const FOUNDER: u64 = 1;
+/// The bit of an agent that was told to expect others.
+pub const EXPECTS: u64 = 2;
 const SHIFT: u32 = 8;
 const MASK: u64 = 0xff;
 
@@ -37,6 +39,12 @@ pub fn features(founder: bool, level: u32) -> u64 {
 #[must_use]
 pub fn is_founder(features: u64) -> bool {
     features & FOUNDER != 0
+}
+
+/// Was the agent with these bits told to expect others, now or once?
+#[must_use]
+pub fn expects(features: u64) -> bool {
+    features & EXPECTS != 0
 }
 
 /// The level that the program with these bits supports.

@@ -4,6 +4,7 @@
 
 use super::compare::Mark;
 use crate::api::{Answer, Append, Appended, AutopilotAnswer, AutopilotAsk, Failure, Operated, Transferred, Verb};
+use crate::pledge::Report;
 use quorate_raft::wal::Entry;
 use quorate_raft::{LogIndex, Message, Wall};
 use serde::{Deserialize, Serialize};
@@ -79,6 +80,8 @@ pub enum PeerMessage {
         /// Where, and which.
         mark: Mark,
     },
+    /// What the sender says about founding a log together; only to agents that were told to expect others.
+    Founding(Box<Report>),
     /// The answer to a `RepairRequest`.
     RepairReply {
         /// The asker's id.

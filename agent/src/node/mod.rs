@@ -31,6 +31,7 @@ mod message;
 mod operate;
 mod options;
 mod peers;
+mod pledging;
 mod questions;
 mod remove;
 mod repair;
@@ -61,6 +62,7 @@ pub use options::{
 use crate::api::{Code, Effect, Failure};
 use crate::checkpoint::Checkpoint;
 use crate::machine::{log::InFlight, log::LogMachine, registry::Registry};
+use crate::pledge::{self, Pact};
 use quorate_membership::Membership;
 use quorate_raft::{HardState, LogIndex, Mono, NodeId, Now, PersistTicket, Raft, Saved, Term};
 use std::collections::{BTreeMap, VecDeque};
@@ -119,6 +121,11 @@ pub struct Node {
     watch: autopilot::Watch,
     decisions: autopilot::Decisions,
     formation: formation::State,
+    pact: Pact,
+    /// The pledge that people were told of.
+    pledge_noted: Option<[u8; 16]>,
+    /// The log that is being founded together, while that is done.
+    founding: Option<Founding>,
     leave: leave::Leave,
     handover: handover::Handover,
     forgetting: forget::Forgetting,
@@ -157,7 +164,11 @@ impl Node {
         let interrupted = boot.is_interrupted_founding();
         let saved = Saved {
             // Nobody ever heard of a term that only its founder voted in; it founds again, under the same id.
-            hard_state: if interrupted { HardState::default() } else { boot.meta.hard_state },
+            hard_state: if interrupted || boot.is_interrupted_together() {
+                HardState::default()
+            } else {
+                boot.meta.hard_state
+            },
             start: boot.recovered.start,
             runs: boot.recovered.runs.clone(),
             last: boot.recovered.last.map_or(boot.recovered.start.index, |h| h.index),
@@ -202,6 +213,9 @@ impl Node {
             watch: autopilot::Watch::default(),
             decisions: autopilot::Decisions::default(),
             formation: formation::State::new(&options.formation, &boot, now.mono),
+            pact: pledging::restored(&options, &boot, now.mono),
+            founding: None,
+            pledge_noted: None,
             leave: leave::Leave::default(),
             handover: handover::Handover::default(),
             forgetting: forget::Forgetting::default(),
@@ -258,7 +272,8 @@ impl Node {
             Input::Exchange { node, token, bytes } => self.gossip_exchange(now, node, token, bytes),
             Input::ExchangeReply { node, bytes } => self.gossip_reply(now, node, bytes),
             Input::SeedAnswered { seed, node } => self.seed_answered(&seed, node),
-            Input::SeedFailed { seed, why, refusal } => self.seed_failed(now, seed, why, refusal),
+            Input::SeedFailed { seed, why, refusal, tried } => self.seed_failed(now, seed, why, refusal, tried),
+            Input::PledgeKept { change } => self.pact.handle(now.mono, pledge::Input::Saved { change }),
             Input::TurnedAway { node, name, addr, why } => self.turned_away(now, node, name, addr, why),
             Input::Written { ticket } => self.written(now, ticket),
             Input::HardStateWritten { ticket } => {
@@ -291,7 +306,7 @@ impl Node {
         }
         let gossip = self.members.poll_timeout().map(|m| Mono(m.0));
         let work = if self.applied.has_more() { Some(Mono(0)) } else { None };
-        let mine = [gossip, self.raft.poll_timeout(), work, Some(self.next_reconcile)];
+        let mine = [gossip, self.raft.poll_timeout(), work, Some(self.next_reconcile), self.pact.poll_timeout()];
         mine.into_iter().flatten().min()
     }
 
@@ -301,6 +316,7 @@ impl Node {
             self.raft.handle(now, quorate_raft::Input::Timeout);
         }
         self.gossip_timeout(now);
+        self.keep_pact(now);
         self.drain_raft(now);
         self.drain_gossip(now);
         self.apply_committed(now);
@@ -330,6 +346,7 @@ impl Node {
         self.turned = true;
         self.stages.turn(now.mono);
         self.form(now);
+        self.look_around(now);
         self.keep_peers(now);
         self.keep_repairing(now);
         self.keep_comparing(now);

@@ -6,11 +6,13 @@ use crate::checkpoint::Loaded;
 use crate::codec;
 use crate::machine::registry::Registration;
 use crate::machine::settings::Settings;
+use crate::pledge::{Founder, Keys, Proposal, Record};
 use quorate_raft::wal::{Entry, EntryKind, Meta, Recovered};
 use quorate_raft::{BootId, Configuration, HardState, LogIndex, NodeId, Term};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Tunables and identity of one agent.
@@ -26,6 +28,8 @@ pub struct Options {
     pub advertise: SocketAddr,
     /// How it comes to a log.
     pub formation: Formation,
+    /// With what it signs a founding together with others.
+    pub keys: Arc<dyn Keys>,
     /// The id of the log that it would found; fresh entropy.
     pub fresh_log_id: [u8; 16],
     /// Random per process.
@@ -97,6 +101,8 @@ pub struct Boot {
     pub control: Vec<Entry>,
     /// Addresses remembered from before.
     pub known: Vec<Known>,
+    /// What it has promised about founding.
+    pub record: Record,
 }
 
 impl Boot {
@@ -119,18 +125,60 @@ impl Boot {
     }
 }
 
+impl Boot {
+    /// Did this node die between the log id of a founding together and its first entry? What it founds is decided, so it writes
+    /// the same entry now. Nobody votes in the first term of such a log, so this node has promised nothing in it.
+    pub(super) fn is_interrupted_together(&self) -> bool {
+        let empty = self.recovered.last.is_none() && self.recovered.start.index == LogIndex::ZERO;
+        let lost = self.recovered.suspect.is_some() || !self.recovered.damaged.is_empty();
+        let decided = self
+            .record
+            .pledge
+            .as_ref()
+            .filter(|pledge| pledge.lives && !pledge.founded)
+            .map(|pledge| pledge.proposal.id());
+        let begun = HardState { term: Term(1), vote: None };
+        empty && !lost && self.meta.log_id.is_some() && self.meta.log_id == decided && self.meta.hard_state == begun
+    }
+}
+
 /// The payload of the first entry of a log: all that a founding decides, in one write.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Founding {
     /// The log's id.
     #[serde(with = "serde_bytes")]
     pub log_id: [u8; 16],
-    /// The founder alone.
+    /// The founder alone, or all that founded it together.
     pub configuration: Configuration,
-    /// The founder's name.
+    /// The founder's name; of several, that of the lowest id.
     pub founder: Registration,
     /// The largest value of a record in this log.
     pub record_bytes_max: u64,
+    /// The names of the other founders, ascending by id; in boot zero, since all write the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Registration>,
+}
+
+impl Founding {
+    /// All founders.
+    pub fn founders(&self) -> impl Iterator<Item = &Registration> {
+        std::iter::once(&self.founder).chain(&self.others)
+    }
+
+    /// What every founder of this proposal writes; the same bytes everywhere.
+    #[must_use]
+    pub fn together(proposal: &Proposal) -> Option<Self> {
+        let register = |f: &Founder| Registration { node: f.node, name: f.name.clone(), epoch: 0, boot: 0 };
+        let mut founders = proposal.founders().iter().map(register);
+        let voters = proposal.founders().iter().filter_map(|f| NodeId::new(f.node)).collect();
+        Some(Self {
+            log_id: proposal.id(),
+            configuration: Configuration { voters, ..Configuration::default() },
+            founder: founders.next()?,
+            record_bytes_max: proposal.record_bytes_max(),
+            others: founders.collect(),
+        })
+    }
 }
 
 /// The configuration that this entry carries, if it is one that does and decodes.
@@ -173,6 +221,7 @@ mod tests {
             checkpoints: Loaded::default(),
             control: Vec::new(),
             known: Vec::new(),
+            record: Record::default(),
         };
         assert!(boot(1, 7, None).is_interrupted_founding());
         assert!(!boot(2, 7, None).is_interrupted_founding(), "it has stood for election, so it had a log");

@@ -136,6 +136,7 @@ impl Node {
                 self.repair_asked(now, node, id, seed, (first, last))
             }
             PeerMessage::Missed { seed, nodes } => self.missed_told(node, seed, &nodes),
+            PeerMessage::Founding(report) => self.founding_heard(now, node, report),
             PeerMessage::Chain { seed, mark } => self.mark_told(now, node, seed, mark),
             PeerMessage::RepairReply { id, has } => self.repair_answered(now, node, id, has),
         }

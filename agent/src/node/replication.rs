@@ -6,6 +6,7 @@ use super::options::{Founding, configuration_of};
 use super::{Class, FetchFor, Level, Node, Output, PeerMessage, RaftMessage, log_seed};
 use crate::codec;
 use crate::machine::registry::Registration;
+use crate::pledge::Proposal;
 use bytes::Bytes;
 use quorate_raft::wal::{Batch, CHAIN_GENESIS, Entry, EntryFields, EntryHeader, EntryKind};
 use quorate_raft::{
@@ -67,6 +68,10 @@ impl Node {
     /// A Raft message of a peer. Entries are parsed and chained before the core hears of them.
     pub(super) fn raft_message(&mut self, now: Now, node: u64, raft: RaftMessage) {
         let Some(from) = NodeId::new(node) else { return };
+        if self.pact.is_bound() && self.log_id.is_none() {
+            // It has promised to found one log and no other: until that is decided it takes part in none.
+            return;
+        }
         // A node without a log stays with the first one that speaks to it, while anybody of that is there: answers to a
         // second one would carry the terms of the first.
         match self.log_seed().or_else(|| self.replication.answering.filter(|seed| self.sees_log(*seed))) {
@@ -280,6 +285,10 @@ impl Node {
         if position.index != LogIndex(1) {
             return (EntryKind::Configuration, codec::encode(&configuration).into(), 0);
         }
+        if let Some(founding) = &self.founding {
+            assert_eq!(founding.configuration, configuration, "the core founds with the voters that it was given");
+            return (EntryKind::Founding, codec::encode(founding).into(), 0);
+        }
         let founding = Founding {
             log_id: self.options.fresh_log_id,
             configuration,
@@ -290,6 +299,7 @@ impl Node {
                 boot: self.options.boot.0,
             },
             record_bytes_max: self.record_bytes_max as u64,
+            others: Vec::new(),
         };
         (EntryKind::Founding, codec::encode(&founding).into(), 0)
     }
@@ -297,6 +307,9 @@ impl Node {
     fn seal(&self, now: Now, position: Position, kind: EntryKind, payload: &[u8], count: u32) -> Entry {
         let previous = self.cache.last();
         let median = self.median_clock(now);
+        // The first entry of a log that is founded together is the same everywhere, so no clock is in it.
+        let is_shared = self.founding.is_some();
+        let time = super::clock::Clocks::log_time(now.wall, median, previous.map(|p| p.time)).min(Wall(TIME_MAX));
         let fields = EntryFields {
             seed: self.log_seed().unwrap_or_else(|| log_seed(&self.options.fresh_log_id)),
             index: position.index,
@@ -305,8 +318,8 @@ impl Node {
             base_offset: previous.map_or(0, EntryHeader::next_offset)
                 + u64::from(kind == EntryKind::Noop && mutant!(OffsetSkipped)),
             count,
-            time: super::clock::Clocks::log_time(now.wall, median, previous.map(|p| p.time)).min(Wall(TIME_MAX)),
-            lamport: self.next_lamport(previous, count),
+            time: if is_shared { Wall(0) } else { time },
+            lamport: if is_shared { 1 } else { self.next_lamport(previous, count) },
             shard: 0,
             session: 0,
             seq: 0,
@@ -335,6 +348,28 @@ impl Node {
         self.raft.handle(now, quorate_raft::Input::Found);
         self.drain_raft(now);
         self.note(Level::Info, format!("founded log {}", hex::encode(log_id)));
+    }
+
+    /// Founds a log together with others: the first entry that each of them writes.
+    pub(super) fn found_together(&mut self, now: Now, proposal: &Proposal) {
+        let Some(founding) = Founding::together(proposal) else { return };
+        let is_other = self.log_id.is_some_and(|id| id != founding.log_id);
+        if is_other || self.raft.last().index != LogIndex::ZERO || self.raft.term() != Term::ZERO {
+            return;
+        }
+        let (log_id, voters) = (founding.log_id, founding.configuration.voters.clone());
+        self.joined();
+        self.log_id = Some(log_id);
+        self.log_id_unwritten = true;
+        self.record_bytes_max = founding.record_bytes_max as usize;
+        self.emit(Output::JoinedLog { log_id });
+        self.tell_history_to_all();
+        self.founding = Some(founding);
+        self.raft.handle(now, quorate_raft::Input::FoundTogether { voters });
+        self.drain_raft(now);
+        self.founding = None;
+        let names: Vec<&str> = proposal.founders().iter().map(|f| f.name.as_str()).collect();
+        self.note(Level::Info, format!("founded log {} together: {}", hex::encode(log_id), names.join(", ")));
     }
 
     /// Sends a message of the core with the entries that it announces, or fetches those first.

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 pub(super) const LOG: &str = "log";
 /// What a start need not read from the log.
 pub(super) const CHECKPOINTS: &str = "checkpoints";
+/// What this node has promised about founding a log.
+pub(crate) const FORMATION: &str = "formation";
 /// Written when a node has left.
 pub(super) const LEFT: &str = "LEFT";
 /// A new history while it is made.
@@ -50,7 +52,7 @@ pub(super) fn finish_leaving(path: &Path, time: &str) -> Result<PathBuf, Error> 
     let is_plain = !time.is_empty() && time.bytes().all(|b| b.is_ascii_alphanumeric());
     let target = path.join(format!("left-{}", if is_plain { time } else { "unknown" }));
     create_dir(&target).map_err(at("create", &target))?;
-    for name in [LOG, CHECKPOINTS, PEERS, QUIC_KEY, NODE_KEY_COPY, NODE_KEY] {
+    for name in [LOG, CHECKPOINTS, FORMATION, PEERS, QUIC_KEY, NODE_KEY_COPY, NODE_KEY] {
         let from = path.join(name);
         match fs::rename(&from, target.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at("move", &from)(error)),

@@ -5,6 +5,7 @@
 //! DATA/node.key    Ed25519 in PKCS#8, 0600; its hash is the node id: who loses it is a new node
 //! DATA/node.key.copy  the same bytes once more: a damaged sector does not cost the node its identity
 //! DATA/quic.key    40 random bytes, 0600: stateless-reset key and connection-id key
+//! DATA/formation   what this node has promised about founding a log together; the bytes are in `pledge`
 //! DATA/peers.json  last known addresses, with a checksum; a cache
 //! DATA/log/        the write-ahead log
 //! DATA/checkpoints/  the state of the machines after one entry, twice: what a start need not read from the log; a cache
@@ -15,13 +16,14 @@
 //! DATA/recovered-TIME/  the old history, after that
 //! ```
 
-use super::aside::{CHECKPOINTS, LEFT, LOG, RECOVERED, finish_leaving, finish_recovery};
+use super::aside::{CHECKPOINTS, FORMATION, LEFT, LOG, RECOVERED, finish_leaving, finish_recovery};
 use super::error::Error;
 use super::files::{at, create_dir, private, read, write};
 use super::keys::{self, NODE_KEY, NODE_KEY_COPY, QUIC_KEY};
 use super::remembered;
 use crate::checkpoint::{Checkpoint, Loaded, PassedOver, Store, stands_in};
 use crate::node::Known;
+use crate::pledge::Record;
 use quorate_certs::ClusterId;
 use quorate_raft::wal::{self, DamagedRange, Disk, Entry, EntryHeader, Meta, Opened, OsDisk, ScrubCursor};
 use quorate_raft::{LogIndex, NodeId};
@@ -187,6 +189,29 @@ impl Data {
     /// Addresses from before. A cache that cannot be read is an empty one.
     pub(super) fn known(&self) -> Vec<Known> {
         remembered::read(&self.path)
+    }
+
+    /// What this node has promised about founding a log. A file that cannot be read is no promise that was never made: without
+    /// a log beside it nobody can tell any more what it said, so the directory is of no more use.
+    pub(super) fn record(&self, has_log: bool) -> Result<Record, Error> {
+        let path = self.path.join(FORMATION);
+        let Some(bytes) = read(&path)? else { return Ok(Record::default()) };
+        match Record::decode(&bytes) {
+            Ok((node, record)) if node == self.key.node() => Ok(record),
+            Ok(_) => {
+                tracing::warn!("{} is of another node, whose key is gone; it counts for nothing", path.display());
+                Ok(Record::default())
+            }
+            Err(error) if has_log => {
+                tracing::warn!("{}: {error}; this agent has a log, and goes on without it", path.display());
+                Ok(Record::default())
+            }
+            Err(error) => Err(Error::Foreign {
+                path,
+                what: format!("cannot be read ({error})"),
+                next: "nobody can tell any more what this node has promised; wipe the data directory to join as a new node",
+            }),
+        }
     }
 
     /// Where the addresses are kept.

@@ -1,7 +1,10 @@
 //! The one task that owns the node: inputs in, outputs out, next deadline. It takes no decision.
 
+use super::aside::FORMATION;
 use super::context::{self, Asked, Context, Replies};
 use super::disk::{Disk, Done, Job};
+use super::fatal::fatal;
+use super::files;
 use super::network::{self, SharedGate};
 use super::reads::{Fetch, Read};
 use super::remembered;
@@ -246,6 +249,7 @@ impl EventLoop {
     fn output(&mut self, output: Output) {
         match output {
             Output::Write { ticket, batch } => self.disk.write(Job { ticket, batch }),
+            Output::Pledge { change, record } => self.pledge(change, &record),
             Output::Send { node, class, message } => {
                 if let Some(input) = network::send(&self.endpoint, node, class, &message) {
                     let _ = self.inputs.send(input);
@@ -319,6 +323,16 @@ impl EventLoop {
             }
             other => other,
         }
+    }
+
+    /// On the reader's thread, so that they are written in order and never on the way of an entry. What was not written was not
+    /// promised: the agent ends, as it does when the log cannot be written.
+    fn pledge(&self, change: u64, record: &crate::pledge::Record) {
+        let (path, bytes, inputs) = (self.data.clone(), record.encode(self.endpoint.node()), self.inputs.clone());
+        self.disk.read(Read::Query(Box::new(move |_| match files::write(&path, FORMATION, &bytes) {
+            Ok(()) => drop(inputs.send(Input::PledgeKept { change })),
+            Err(error) => fatal("keep what it has promised about founding a log", &error),
+        })));
     }
 
     fn remember(&self, known: Vec<crate::node::Known>) {

@@ -2,10 +2,10 @@
 //!
 //! It never returns and never retries: only a restart reads what the disk really holds.
 
-use quorate_raft::wal::Error;
+use std::fmt::Display;
 
 /// Nothing after this point may be acknowledged, so nothing runs after this point.
-pub(super) fn fatal(action: &str, error: &Error) -> ! {
+pub(super) fn fatal(action: &str, error: &dyn Display) -> ! {
     tracing::error!(
         "cannot {action}: {error}; the agent aborts and reads what the disk really holds at its next start"
     );

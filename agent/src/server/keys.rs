@@ -4,6 +4,7 @@
 
 use super::error::Error;
 use super::files::{read, write};
+use crate::pledge::{Keys, PublicKey, Signature};
 use quorate_transport::{NodeKey, Secrets};
 use std::io;
 use std::path::Path;
@@ -76,6 +77,25 @@ fn decode(bytes: &[u8]) -> Option<Secrets> {
     let (reset, rest) = bytes.split_first_chunk::<32>()?;
     let connection_id = u64::from_le_bytes(rest.try_into().ok()?);
     Some(Secrets { reset: *reset, connection_id })
+}
+
+/// The node key as the core that founds logs together wants it.
+#[derive(Debug)]
+pub(super) struct FoundingKeys(pub(super) NodeKey);
+
+impl Keys for FoundingKeys {
+    fn public(&self) -> PublicKey {
+        self.0.public()
+    }
+    fn node_of(&self, key: &PublicKey) -> Option<u64> {
+        quorate_transport::node_id(key)
+    }
+    fn sign(&self, statement: &[u8]) -> Signature {
+        self.0.sign_statement(statement)
+    }
+    fn holds(&self, key: &PublicKey, statement: &[u8], signature: &Signature) -> bool {
+        quorate_transport::is_statement_of(key, statement, signature)
+    }
 }
 
 /// Fills `bytes` from the system's generator.

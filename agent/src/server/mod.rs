@@ -26,6 +26,8 @@ mod tail;
 #[cfg(feature = "cli")]
 mod unused;
 
+#[cfg(feature = "cli")]
+pub(crate) use aside::FORMATION;
 pub use error::Error;
 #[cfg(feature = "cli")]
 pub(crate) use unused::Unused;
@@ -34,6 +36,7 @@ use crate::config::{AgentHooks, AgentOptions, GossipProfile};
 use crate::descriptor::{Descriptor, Published as PublishedDescriptor};
 use crate::machine::settings::Settings;
 use crate::node::{self, Boot, Formation, Node};
+use crate::pledge::{Keys, Record};
 use context::Context;
 use data::Data;
 use event_loop::{Clock, Ended, EventLoop, Face, Sources};
@@ -197,6 +200,7 @@ impl Running {
         let (store, checkpoints) = data.checkpoints(&opened);
         let control = data.control(&opened, &checkpoints)?;
         data.refuse_unrepairable(&opened, &checkpoints, &control)?;
+        let record = data.record(opened.recovered.last.is_some())?;
         let boot_id = word(&random, 8).max(1);
         let (inputs, input_queue) = mpsc::unbounded_channel();
         let gate = Arc::new(SharedGate::new(inputs.clone()));
@@ -209,7 +213,7 @@ impl Running {
             log_id: opened.meta.log_id,
             advertise,
             version: env!("CARGO_PKG_VERSION").into(),
-            features: node::level::features(options.bootstrap, node::level::FEATURE_LEVEL),
+            features: features(&options, &record),
         };
         let transport = TransportOptions {
             bind: options.bind,
@@ -222,10 +226,11 @@ impl Running {
         let (endpoint, events) = Endpoint::bind(transport)?;
         let addr = endpoint.local_addr();
         let clock = Clock::start();
-        let node_options = node_options(&options, advertise.unwrap_or(addr), &random, boot_id);
+        let keys = Arc::new(keys::FoundingKeys(data.node_key()?));
+        let node_options = node_options(&options, advertise.unwrap_or(addr), &random, boot_id, keys);
         // What was found since it was opened counts as found by the start: nobody tells of it again.
         let recovered = Recovered { damaged: opened.reader.damaged(), ..opened.recovered };
-        let boot = Boot { meta: opened.meta, recovered, checkpoints, control, known: data.known() };
+        let boot = Boot { meta: opened.meta, recovered, checkpoints, control, known: data.known(), record };
         let node = Node::restore(node_options, boot, clock.now()).map_err(|e| Error::Options(e.to_string()))?;
 
         let (done_sender, done) = mpsc::unbounded_channel();
@@ -382,7 +387,19 @@ fn word(random: &[u8; 48], at: usize) -> u64 {
     random.get(at..).and_then(|r| r.first_chunk()).map_or(0, |b| u64::from_le_bytes(*b))
 }
 
-fn node_options(options: &AgentOptions, advertise: SocketAddr, random: &[u8; 48], boot: u64) -> node::Options {
+/// What the Hello of this agent says of it.
+fn features(options: &AgentOptions, record: &Record) -> u64 {
+    let expects = if options.expect > 0 || !record.is_empty() { node::level::EXPECTS } else { 0 };
+    node::level::features(options.bootstrap, node::level::FEATURE_LEVEL) | expects
+}
+
+fn node_options(
+    options: &AgentOptions,
+    advertise: SocketAddr,
+    random: &[u8; 48],
+    boot: u64,
+    keys: Arc<dyn Keys>,
+) -> node::Options {
     let membership = match options.gossip_profile {
         GossipProfile::Local => quorate_membership::Options::local(),
         GossipProfile::Lan => quorate_membership::Options::lan(),
@@ -399,7 +416,9 @@ fn node_options(options: &AgentOptions, advertise: SocketAddr, random: &[u8; 48]
             bootstrap: options.bootstrap,
             seeds: options.join.clone(),
             look_for: node::LOOK_FOR_DEFAULT,
+            expect: options.expect as usize,
         },
+        keys,
         fresh_log_id,
         boot: BootId(boot),
         seed: word(random, 16),

@@ -102,6 +102,7 @@ pub(super) fn peer(info: &PeerInfo) -> Peer {
         version: info.version.clone(),
         founder: level::is_founder(info.features),
         supports: level::supported(info.features),
+        expects: level::expects(info.features),
     }
 }
 
@@ -145,7 +146,7 @@ pub(super) fn refused(offence: Offence) -> Refused {
 pub(super) async fn dial_seed(endpoint: Endpoint, seed: String, inputs: mpsc::UnboundedSender<Input>) {
     let input = match try_seed(&endpoint, &seed).await {
         Ok(node) => Input::SeedAnswered { seed, node },
-        Err(Failed { why, refusal }) => Input::SeedFailed { seed, why, refusal },
+        Err(Failed { why, refusal, tried }) => Input::SeedFailed { seed, why, refusal, tried },
     };
     let _ = inputs.send(input);
 }
@@ -154,6 +155,7 @@ pub(super) async fn dial_seed(endpoint: Endpoint, seed: String, inputs: mpsc::Un
 struct Failed {
     why: String,
     refusal: Option<String>,
+    tried: Vec<SocketAddr>,
 }
 
 /// The other side's own words, if it refused this very agent and not only this moment.
@@ -173,11 +175,11 @@ async fn try_seed(endpoint: &Endpoint, seed: &str) -> Result<u64, Failed> {
         Ok(addresses) => addresses.take(ADDRESSES_MAX).collect(),
         Err(error) => {
             let why = format!("the name does not resolve ({error}); check it");
-            return Err(Failed { why, refusal: None });
+            return Err(Failed { why, refusal: None, tried: Vec::new() });
         }
     };
     let (mut reasons, mut refused) = (Vec::new(), None);
-    for addr in addresses {
+    for addr in addresses.iter().copied() {
         match endpoint.dial(addr, None).await {
             Ok(peer) => return Ok(peer.node),
             // One's own address among the join addresses is how identical machines are configured.
@@ -189,7 +191,7 @@ async fn try_seed(endpoint: &Endpoint, seed: &str) -> Result<u64, Failed> {
         }
     }
     let why = if reasons.is_empty() { "the name has no address; check it".into() } else { reasons.join("; ") };
-    Err(Failed { why, refusal: refused })
+    Err(Failed { why, refusal: refused, tried: addresses })
 }
 
 /// Push-pull with a peer: its answer is an input, silence is nothing.

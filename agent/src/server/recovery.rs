@@ -157,7 +157,8 @@ impl Walk {
         match &control {
             Control::Founding(founding) => {
                 self.configuration = founding.configuration.clone();
-                self.registry.apply(Command::Register(founding.founder.clone()));
+                let founders = founding.founders().cloned();
+                founders.for_each(|founder| self.registry.apply(Command::Register(founder)));
             }
             Control::Configuration(configuration) => self.configuration = configuration.clone(),
             Control::Registry(command) => self.registry.apply(command.clone()),

@@ -1,9 +1,10 @@
 //! The data directory of an agent that does not run: what the offline tools read, and where they put a new history.
 
-use super::aside::{LOG, RECOVERED, RECOVERING, finish_recovery};
+use super::aside::{FORMATION, LOG, RECOVERED, RECOVERING, finish_recovery};
 use super::data::LOCK;
 use super::error::Error;
 use super::files::{at, read, sync_dir, write};
+use crate::pledge::Record;
 use quorate_raft::wal::OsDisk;
 use std::fs::{self, File};
 use std::io;
@@ -41,6 +42,15 @@ impl Unused {
     /// The directory of its log.
     pub(crate) fn log(&self) -> &OsDisk {
         &self.log
+    }
+
+    /// What is wrong with the file about founding, if anything is; most directories of an earlier version have none.
+    pub(crate) fn formation_damage(&self) -> Option<String> {
+        match read(&self.path.join(FORMATION)) {
+            Ok(None) => None,
+            Ok(Some(bytes)) => Record::decode(&bytes).err().map(|error| error.to_string()),
+            Err(error) => Some(error.to_string()),
+        }
     }
 
     /// Room for a new history beside the log. What an earlier try left there is dropped; one that was completed is not.

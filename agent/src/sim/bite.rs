@@ -17,6 +17,8 @@ pub enum Harness {
     Stories(&'static str),
     /// In stories of this crate whose name holds this: what it breaks is a refusal, of which nobody but its operator hears.
     Tales(&'static str),
+    /// In every state of the protocol that founds logs together, within bounds.
+    Explored,
 }
 
 /// Where this mutant is looked for.
@@ -40,6 +42,12 @@ pub fn harness(mutant: Mutant) -> Harness {
         Mutant::MiddleCut => Harness::Stories("damage::every_flipped_bit_is_named"),
         Mutant::ChecksumIgnored => Harness::Stories("damage::every_flipped_bit_is_named"),
         Mutant::ChecksumUnseeded => Harness::Stories("decode::a_frame_is_bound_to_its_place"),
+        Mutant::PledgeUnsynced
+        | Mutant::PledgeTwice
+        | Mutant::CertificateOfMajority
+        | Mutant::ReleasedWithoutProof
+        | Mutant::VoteNotTold
+        | Mutant::SilenceIsEmpty => Harness::Explored,
         // The autopilot asks for nothing so early, whatever the core would take.
         Mutant::ChangeBeforeOwnTerm => Harness::Stories("membership::changes_are_one_at_a_time"),
         // Worlds come by them, and need luck beyond the budget: the story has it.

@@ -84,6 +84,7 @@ fn agents(random: &mut Random, n: usize) -> Vec<AgentPlan> {
             AgentPlan {
                 start_us,
                 bootstrap: former,
+                expect: 0,
                 join,
                 wall_us,
                 pace,

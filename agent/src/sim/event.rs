@@ -71,6 +71,8 @@ pub(super) enum Happening {
     Synced,
     /// The checkpoint is to be saved now.
     Save,
+    /// What a node promises about founding is written now.
+    Pledge { change: u64, bytes: Vec<u8> },
     /// The disk thread tries again.
     RetryWrite,
     /// The reader has read.

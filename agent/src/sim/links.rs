@@ -4,7 +4,7 @@
 
 use super::event::{Dial, Event, Happening};
 use super::invariant::Invariant;
-use super::machine::Kept;
+use super::machine::{Kept, host};
 use super::network::End;
 use super::plan::{MS, SECOND, letter};
 use super::world::World;
@@ -120,7 +120,14 @@ impl World {
             return self.dial_failed(machine, life, dial, "the greeting broke off");
         };
         if to == machine {
-            return self.dial_failed(machine, life, dial, "it is this agent's own address");
+            // One's own address among the join addresses is how identical machines are configured.
+            return match dial {
+                Dial::Seed(seed) => {
+                    let node = self.machines[machine].node.get();
+                    self.feed(machine, Input::SeedAnswered { seed, node });
+                }
+                Dial::Keep(_) => self.dial_failed(machine, life, dial, "it is this agent's own address"),
+            };
         }
         if self.machines[to].foreign != self.machines[machine].foreign {
             return self.dial_failed(machine, life, dial, "the certificate is of another cluster");
@@ -236,7 +243,11 @@ impl World {
             return;
         }
         match dial {
-            Dial::Seed(seed) => self.feed(machine, Input::SeedFailed { seed, why: why.into(), refusal: None }),
+            Dial::Seed(seed) => {
+                let named = (0..self.machines.len()).find(|m| host(*m) == seed).map(|m| self.machines[m].addr);
+                let tried = named.or_else(|| seed.parse().ok()).into_iter().collect();
+                self.feed(machine, Input::SeedFailed { seed, why: why.into(), refusal: None, tried });
+            }
             Dial::Keep(node) => {
                 let Some(process) = &mut self.machines[machine].process else { return };
                 let Some(kept) = process.kept.get_mut(&node) else { return };
@@ -339,6 +350,7 @@ impl World {
             version: their.version.clone(),
             founder: their.bootstrap,
             supports: their.feature_level,
+            expects: process.expects,
         };
         if self.is_alive(mine.machine, mine.life) {
             self.say(format_args!("{} is connected with {}", letter(mine.machine), letter(other.machine)));

@@ -5,12 +5,14 @@
 use super::clock::Clock;
 use super::event::Event;
 use super::plan::{AgentPlan, Knobs, SECOND, letter};
+use super::pledges;
 use super::random::Random;
 use super::replayed::{Replayed, configuration};
 use crate::checkpoint::{Checkpoint, Store, stands_in};
 use crate::node::{Boot, Formation, Gate, Known, LOOK_FOR_DEFAULT, Node, Options, Published};
+use crate::pledge::SymbolicKeys;
 use quorate_raft::wal::sim::SimDisk;
-use quorate_raft::wal::{self, DamagedRange, Entry, EntryHeader, Meta, Queue, Reader, Repairer, Space, Writer};
+use quorate_raft::wal::{self, DamagedRange, Disk, Entry, EntryHeader, Meta, Queue, Reader, Repairer, Space, Writer};
 use quorate_raft::{BootId, Configuration, HardState, LogIndex, Mono, NodeId, Now, PersistTicket, Term, Wall, mutant};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -57,6 +59,7 @@ pub(super) struct Machine {
     /// How fast the monotonic clocks of its processes run.
     pub(super) pace: u64,
     pub(super) bootstrap: bool,
+    pub(super) expect: usize,
     pub(super) join: Vec<String>,
     pub(super) known: Vec<Known>,
     pub(super) process: Option<Process>,
@@ -140,6 +143,8 @@ pub(super) struct Process {
     pub(super) repairer: Repairer,
     pub(super) reader: Reader,
     pub(super) log_id: Option<[u8; 16]>,
+    /// Its Hello says that it expects others.
+    pub(super) expects: bool,
     pub(super) gate: Gate,
     pub(super) published: Arc<Published>,
     pub(super) clock: Clock,
@@ -175,6 +180,8 @@ pub(super) struct Process {
     pub(super) requests: BTreeMap<u64, usize>,
     pub(super) next_request: u64,
     pub(super) store: Store,
+    /// The directory in which its pledges are kept.
+    pub(super) files: Arc<dyn Disk>,
     /// The log so far, by a plain replay.
     pub(super) replayed: Replayed,
     /// The checkpoint that is being saved.
@@ -229,6 +236,7 @@ impl Machine {
             wall_us: plan.wall_us,
             pace: plan.pace,
             bootstrap: plan.bootstrap,
+            expect: plan.expect,
             join: plan.join.iter().map(|j| host(*j)).collect(),
             known: Vec::new(),
             process: None,
@@ -367,7 +375,7 @@ impl Machine {
             verify_at_open_bytes: if self.lives.is_multiple_of(2) { u64::MAX } else { 0 },
         };
         let store = Store::new(disk.clone());
-        let opened = wal::open(disk, options).map_err(Dead::Log)?;
+        let opened = wal::open(disk.clone(), options).map_err(Dead::Log)?;
         let ordered = self.compare(&opened)?;
         let stands = |last: &EntryHeader| stands_in(&opened.reader, last);
         let checkpoints = store.load(CLUSTER, self.node, opened.meta.log_id, stands);
@@ -391,7 +399,9 @@ impl Machine {
         // What was found since it was opened counts as found by the start.
         let damaged = opened.reader.damaged();
         let recovered = wal::Recovered { damaged: damaged.clone(), ..opened.recovered };
-        let boot_of = Boot { meta: opened.meta, recovered, checkpoints, control, known: self.known.clone() };
+        let record = pledges::load(&*disk, self.node.get())?;
+        let expects = self.expect > 0 || !record.is_empty();
+        let boot_of = Boot { meta: opened.meta, recovered, checkpoints, control, known: self.known.clone(), record };
         let node = Node::restore(node_options, boot_of, now).map_err(|e| Dead::Options(e.to_string()))?;
         self.process = Some(Process {
             life: self.lives,
@@ -403,6 +413,7 @@ impl Machine {
             writer: opened.writer,
             reader: opened.reader,
             log_id,
+            expects,
             gate: Gate::default(),
             published: Arc::default(),
             clock,
@@ -425,6 +436,7 @@ impl Machine {
             requests: BTreeMap::new(),
             next_request: 0,
             store,
+            files: disk.clone(),
             replayed,
             saving: None,
             resumed_at: known.0,
@@ -492,7 +504,13 @@ impl Machine {
             version: self.version.clone(),
             tags: self.zone.iter().map(|zone| ("zone".to_owned(), zone.clone())).collect(),
             advertise: self.addr,
-            formation: Formation { bootstrap: self.bootstrap, seeds: self.join.clone(), look_for: LOOK_FOR_DEFAULT },
+            formation: Formation {
+                bootstrap: self.bootstrap,
+                seeds: self.join.clone(),
+                look_for: LOOK_FOR_DEFAULT,
+                expect: self.expect,
+            },
+            keys: Arc::new(SymbolicKeys(self.node.get())),
             fresh_log_id,
             boot: BootId(boot),
             seed: random.next(),

@@ -14,9 +14,11 @@
 //! | `faults` | the steps of a plan, carried out: on processes, the network, disks and members |
 //! | `operator` | what a person does about agents that cannot help themselves |
 //! | `client`, `consumer` | what was asked, and what was heard; who reads along |
+//! | `pledges` | what nodes promise about founding, on their disks |
 //! | `checkpoints`, `replayed` | states that are saved, and what they must equal |
 //! | `witness`, `invariant` | what must be true, checked from outside; and the names of these promises |
 //! | `audit` | does a disk bear out what its process was told? |
+//! | `founding` | identical machines that expect each other, and lose disks and power meanwhile |
 //! | `campaign` | many worlds, and what they have shown together |
 //! | `shrink` | a shorter plan that breaks the same promise |
 //! | `bite` | with a deliberate bug (feature `mutants`): is it caught? |
@@ -49,6 +51,7 @@ mod counters;
 mod draw;
 mod event;
 mod faults;
+mod founding;
 mod invariant;
 mod links;
 mod lives;
@@ -57,6 +60,7 @@ mod network;
 mod operator;
 mod outputs;
 mod plan;
+mod pledges;
 mod random;
 mod replayed;
 mod requests;
@@ -72,6 +76,7 @@ mod world;
 pub use action::Action;
 pub use campaign::{Campaign, Totals, campaign};
 pub use counters::{Counters, FAULTS, Role};
+pub use founding::{Founded, founding};
 pub use invariant::{Invariant, Violation};
 pub use plan::{AgentPlan, Faults, Knobs, Plan, Step};
 pub use script::{Asked, Call, ConsumerPlan};

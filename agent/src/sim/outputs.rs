@@ -26,6 +26,7 @@ impl World {
         let life = process.life;
         match output {
             Output::Write { ticket, batch } => self.order(machine, ticket, batch),
+            Output::Pledge { change, record } => self.pledge(machine, change, &record),
             Output::Send { node, class, message } => self.send(machine, life, node, class, &message),
             Output::Datagram { node, bytes, .. } => self.datagram(machine, life, node, bytes),
             Output::Exchange { node, bytes, .. } => {
@@ -49,7 +50,7 @@ impl World {
                             at,
                             machine,
                             life,
-                            Happening::Input(Input::SeedFailed { seed, why, refusal: None }),
+                            Happening::Input(Input::SeedFailed { seed, why, refusal: None, tried: Vec::new() }),
                         );
                     }
                 }
@@ -73,7 +74,10 @@ impl World {
             Output::Checkpoint(checkpoint) => self.checkpoint(machine, checkpoint),
             Output::Answer { request, result } => self.answered(machine, request, OpEnd::Answered(result)),
             Output::Published(published) => self.published(machine, &published),
-            Output::JoinedLog { log_id } => process.log_id = Some(log_id),
+            Output::JoinedLog { log_id } => {
+                process.log_id = Some(log_id);
+                self.histories.insert(log_id);
+            }
             Output::Remember(known) => self.machines[machine].known = known,
             Output::Stopped => {
                 // What was queued is done before the process ends.
@@ -212,6 +216,7 @@ impl World {
                     PeerMessage::Missed { .. } => "missed",
                     PeerMessage::Chain { .. } => "chain",
                     PeerMessage::RepairReply { .. } => "repair reply",
+                    PeerMessage::Founding(_) => "founding",
                 };
                 self.say(format_args!("{} <- {} {word}", letter(machine), letter(from)));
                 if let PeerMessage::Raft(_) = &message {

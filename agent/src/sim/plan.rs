@@ -51,6 +51,9 @@ pub struct AgentPlan {
     pub start_us: u64,
     /// With `--bootstrap`.
     pub bootstrap: bool,
+    /// With `--expect` of so many; 0 for none.
+    #[serde(default)]
+    pub expect: usize,
     /// With `--join` of these.
     pub join: Vec<usize>,
     /// Its wall clock minus the true one, in microseconds.
@@ -197,7 +200,11 @@ impl fmt::Display for Plan {
         writeln!(f, "seed {}: {agents} agents, {clients} clients with {calls} requests", self.seed)?;
         for (at, agent) in self.agents.iter().enumerate() {
             let join: String = agent.join.iter().map(|j| letter(*j)).collect();
-            let bootstrap = if agent.bootstrap { " --bootstrap" } else { "" };
+            let bootstrap = match (agent.bootstrap, agent.expect) {
+                (true, _) => " --bootstrap".to_owned(),
+                (false, 0) => String::new(),
+                (false, expect) => format!(" --expect {expect}"),
+            };
             let foreign = if agent.foreign { ", of another cluster" } else { "" };
             let start = agent.start_us as f64 / SECOND as f64;
             writeln!(

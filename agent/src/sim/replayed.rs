@@ -52,7 +52,7 @@ impl Replayed {
             EntryKind::Founding => {
                 if let Ok(founding) = codec::decode::<Founding>(&entry.payload(), "founding entry") {
                     self.record_bytes_max = founding.record_bytes_max;
-                    self.register(founding.founder);
+                    founding.founders().cloned().for_each(|founder| self.register(founder));
                 }
             }
             EntryKind::Registry => match codec::decode(&entry.payload(), "registry") {

@@ -303,7 +303,7 @@ impl Witness {
         if let Ok(founding) = codec::decode::<Founding>(&entry.payload(), "founding entry")
             && header.kind == EntryKind::Founding
         {
-            self.holders.insert(founding.founder.name, founding.founder.node);
+            self.holders.extend(founding.founders().map(|founder| (founder.name.clone(), founder.node)));
         }
         match header.kind {
             EntryKind::Normal => self.records(entry),
@@ -376,6 +376,7 @@ impl Witness {
     /// Each configuration follows legally from the one before.
     fn reconfigured(&mut self, index: u64, next: Configuration) {
         let before = self.configurations.values().next_back().cloned();
+        let had = before.as_ref().map_or(0, |before| before.voters.len());
         if let Some(before) = before {
             let legal = match (before.outgoing.is_empty(), next.outgoing.is_empty()) {
                 (true, true) => before.voters == next.voters,
@@ -409,7 +410,10 @@ impl Witness {
             });
         }
         let (voters, members) = (next.voters.len(), next.members().len());
-        self.claim((1..=VOTERS_MAX).contains(&voters), Invariant::SafeMembership, || {
+        // Who founds a log together is a voter, however many that are; they never grow beyond the target.
+        let founded = index == 1 && voters <= crate::pledge::EXPECT_MAX;
+        let kept = (1..=had).contains(&voters);
+        self.claim((1..=VOTERS_MAX).contains(&voters) || founded || kept, Invariant::SafeMembership, || {
             format!("entry {index} makes {voters} voters")
         });
         self.claim(members <= MEMBERS_MAX + VOTERS_MAX, Invariant::SafeMembership, || {

@@ -16,7 +16,7 @@ use super::trace::Trace;
 use super::witness::Witness;
 use crate::node::Input;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 
 /// How often the transport looks for silent connections.
 const HOUSEKEEPING_US: u64 = 250 * MS;
@@ -31,6 +31,8 @@ pub(super) struct World {
     pub(super) noise: Noise,
     pub(super) witness: Witness,
     pub(super) counters: Counters,
+    /// Every log that anybody ever founded or joined.
+    pub(super) histories: BTreeSet<[u8; 16]>,
     pub(super) trace: Trace,
     pub(super) operations: Vec<Operation>,
     pub(super) next_value: u64,
@@ -77,6 +79,7 @@ impl World {
             noise,
             witness: Witness::new(plan.knobs.autopilot().replace_after()),
             counters: Counters::default(),
+            histories: BTreeSet::new(),
             trace: Trace::default(),
             operations: Vec::new(),
             next_value: 0,
@@ -275,6 +278,7 @@ impl World {
             Happening::Replied { from, bytes } => self.feed(machine, Input::ExchangeReply { node: from, bytes }),
             Happening::Synced => self.synced(machine),
             Happening::Save => self.save(machine),
+            Happening::Pledge { change, bytes } => self.keep_pledge(machine, change, bytes),
             Happening::RetryWrite => {
                 process.retries = false;
                 self.write(machine);

@@ -13,6 +13,7 @@
 //! 8 MISSED     u64 seed of the log id, then at most 64 node ids, u64 each
 //! 16 REPAIR    u64 id, u64 seed of the log id, u64 first and u64 last index
 //! 17 SPARE     u64 id, then u8 0 and entries as they stand on disk, or u8 1 (damaged), 2 (absent) or 3 (busy)
+//! 32 FOUNDING   a report, as laid out in `pledge`; only to agents whose Hello says that they expect others
 //! 18 CHAIN     u64 seed of the log id, u64 index, u64 term, u64 chain hash of the entry there
 //! ```
 //! Integers are little-endian. Entries are decoded and every checksum checked before the node hears of them.
@@ -21,6 +22,7 @@ use super::fields::Fields;
 use crate::api::{Append, Appended, Failure};
 use crate::codec::{Malformed, decode, encode};
 use crate::node::{LeaderAnswer, LeaderAsk, MISSED_MAX, Mark, PeerMessage, RaftMessage, Spare};
+use crate::pledge::Report;
 use bytes::{BufMut, Bytes, BytesMut};
 use quorate_raft::wal::Entry;
 use quorate_raft::{LogIndex, Term, Wall};
@@ -39,6 +41,7 @@ const MISSED: u8 = 8;
 const REPAIR: u8 = 16;
 const SPARE: u8 = 17;
 const CHAIN: u8 = 18;
+const FOUNDING: u8 = 32;
 
 /// The frame in parts, so that entries and batches are not copied.
 #[must_use]
@@ -100,6 +103,7 @@ pub fn encode_peer(message: &PeerMessage) -> Vec<Bytes> {
             vec![out.freeze()]
         }
         PeerMessage::RepairReply { id, has } => spare_parts(*id, has),
+        PeerMessage::Founding(report) => vec![[&[FOUNDING], &report.encode()[..]].concat().into()],
     }
 }
 
@@ -212,6 +216,7 @@ pub fn decode_peer(frame: Bytes) -> Result<PeerMessage, Malformed> {
             fields.end()?;
             Ok(PeerMessage::Chain { seed, mark })
         }
+        FOUNDING => Ok(PeerMessage::Founding(Box::new(Report::decode(&fields.rest())?))),
         _ => Err(Malformed("peer frame kind")),
     }
 }

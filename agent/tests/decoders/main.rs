@@ -9,6 +9,7 @@ mod fed;
 
 mod bombs;
 mod checkpoint;
+mod formation;
 mod gossip;
 mod text;
 mod wire;

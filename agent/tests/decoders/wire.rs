@@ -243,7 +243,13 @@ fn payloads_of_control_entries() {
     let configuration =
         Configuration { voters: [node(1), node(2)].into(), outgoing: [node(3)].into(), learners: [node(4)].into() };
     let founder = Registration { node: 7, name: "a1".into(), epoch: 2, boot: 9 };
-    let founding = Founding { log_id: [7; 16], configuration: configuration.clone(), founder, record_bytes_max: 9 };
+    let founding = Founding {
+        log_id: [7; 16],
+        configuration: configuration.clone(),
+        founder,
+        record_bytes_max: 9,
+        others: Vec::new(),
+    };
     let examples = vec![encode(&configuration), encode(&founding), encode(&command())];
     feed(examples, BYTES_ANYWAY, |bytes| {
         if let Ok(value) = decode::<Configuration>(bytes, "configuration") {

@@ -18,6 +18,7 @@ impl Node {
             .filter_map(|r| NodeId::new(r.node))
             .filter(|n| !voters.contains(n) && !learners.contains(n))
             .filter(|n| self.is_present(n.get()) && !self.is_of_another_log(n.get()))
+            .filter(|n| !self.is_bound_elsewhere(n.get()))
             .collect();
         // A seat is kept free for the new disk of a superseded voter, even beyond the room.
         let replaces = |n: &NodeId| voters.iter().any(|v| self.registry.superseded_by(v.get()) == Some(n.get()));

@@ -5,6 +5,7 @@ mod checkpoints;
 mod damage;
 mod disks;
 mod draining;
+mod expecting;
 mod flapping;
 mod forgetting;
 mod formation;
@@ -30,6 +31,7 @@ fn plan(agents: usize) -> Plan {
         .map(|at| AgentPlan {
             start_us: at as u64 * 10 * MS,
             bootstrap: at == 0,
+            expect: 0,
             join: if at == 0 { vec![] } else { vec![0] },
             wall_us: 0,
             pace: TRUE_PACE,

@@ -1,0 +1,140 @@
+//! Agents that were told to expect each other: one log, whoever is late, lost or mistaken.
+
+use super::plan;
+use crate::sim::plan::{MS, Plan, SECOND};
+use crate::sim::world::World;
+
+/// Identical machines: each expects so many, and is told the addresses of all.
+fn identical(agents: usize, expect: usize) -> Plan {
+    let mut plan = plan(agents);
+    for agent in &mut plan.agents {
+        (agent.bootstrap, agent.expect, agent.join) = (false, expect, (0..agents).collect());
+    }
+    plan
+}
+
+impl World {
+    #[track_caller]
+    fn says(&mut self, agent: usize, words: &[&str]) {
+        let problems = self.status(agent).expect("it is up").problems.join(" | ");
+        for word in words {
+            assert!(problems.contains(word), "{word:?} is not in {problems:?}");
+        }
+    }
+
+    #[track_caller]
+    fn one_history(&self) {
+        assert_eq!(self.histories.len(), 1, "{:?}", self.histories);
+    }
+}
+
+/// One, three, five and seven: all of them found it, and it serves.
+#[test]
+fn as_many_as_are_expected_found_one_log() {
+    for n in [1, 3, 5, 7] {
+        let mut w = World::new(identical(n, n));
+        w.must("all vote", 10 * SECOND, |w| w.voters() == n.min(7));
+        w.one_history();
+        w.converges(10 * SECOND);
+        (0..n).for_each(|agent| w.appends(agent));
+    }
+}
+
+/// More come than are expected, in any order, and one much later: they join.
+#[test]
+fn who_comes_beyond_those_expected_joins() {
+    let mut five = identical(5, 3);
+    for (agent, start_us) in [0, 2, 4, 1, 60].into_iter().enumerate() {
+        five.agents[agent].start_us = start_us * SECOND;
+    }
+    let mut w = World::new(five);
+    w.run_to(20 * SECOND);
+    assert_eq!(w.histories.len(), 1, "four of five are there, and nobody waits for the fifth");
+    w.run_to(60 * SECOND);
+    w.converges(20 * SECOND);
+    w.one_history();
+    assert_eq!(w.voters(), 5);
+}
+
+/// Three expected, three there, and two join addresses silent: behind them a group could live. Nobody takes silence for an
+/// empty disk, however long it lasts; the fourth machine makes it clear.
+#[test]
+fn silence_is_no_empty_disk() {
+    let mut five = identical(5, 3);
+    five.agents[3].start_us = 600 * SECOND;
+    five.agents[4].start_us = 7200 * SECOND;
+    let mut w = World::new(five);
+    w.run_to(599 * SECOND);
+    assert!(w.histories.is_empty());
+    w.says(0, &["waits for: 3 expected, 3 here (a, b, c)", "d.sim:7373 has not answered", "2 silent", "--join"]);
+    w.must("three vote", 20 * SECOND, |w| w.voters() >= 3);
+    w.one_history();
+}
+
+/// Who expects another number is named, and nobody founds anything before that is settled.
+#[test]
+fn other_expectations_are_named() {
+    let mut three = identical(3, 3);
+    three.agents[2].expect = 5;
+    let mut w = World::new(three);
+    w.run_to(30 * SECOND);
+    assert!(w.histories.is_empty());
+    w.says(0, &["c expects 5, this agent 3"]);
+    w.says(2, &["5 expected, 1 here (c)", "a expects 3, this agent 5"]);
+}
+
+/// Whoever comes to people who have a log joins them, though it expects others and they never did.
+#[test]
+fn who_sees_a_log_joins_it() {
+    let mut mixed = identical(4, 3);
+    (mixed.agents[0].bootstrap, mixed.agents[0].expect) = (true, 0);
+    mixed.agents[0].join = Vec::new();
+    let mut w = World::new(mixed);
+    w.converges(30 * SECOND);
+    w.one_history();
+}
+
+/// A founder loses its disk with its pledge, before the pledge of the last one is in. The old word stands, so the others call
+/// it off; in the next round they found a log with the new disk.
+#[test]
+fn a_lost_pledge_is_called_off() {
+    let mut found_late = 0;
+    for after_us in [0, 2, 5, 9, 14, 20, 30, 45, 60] {
+        let mut three = identical(3, 3);
+        three.knobs.sync_us_max = 40 * MS;
+        three.seed = after_us + 1;
+        let mut w = World::new(three);
+        w.must("a pledge", 20 * SECOND, |w| (0..3).any(|m| w.has_pledged(m)));
+        w.run_to(w.at + after_us * MS);
+        let first = (0..3).find(|m| w.has_pledged(*m)).unwrap_or_default();
+        w.lose_disk(first);
+        w.start_at(first, w.at + 100 * MS);
+        let begun = w.at;
+        w.must("a group of all", 120 * SECOND, |w| w.voters() == 3);
+        found_late += u64::from(w.at - begun > 5 * SECOND);
+        w.one_history();
+        w.converges(90 * SECOND);
+        w.appends(first);
+    }
+    assert!(found_late > 0, "no pledge was lost in time");
+}
+
+/// Power is lost at any call of the disk while a log is being founded: whatever was half written, there is one log, and each
+/// founder has the same first entry.
+#[test]
+fn power_lost_in_the_middle_of_a_founding_changes_nothing() {
+    for calls in (0..60).step_by(3) {
+        let mut three = identical(3, 3);
+        three.seed = calls;
+        let mut w = World::new(three);
+        w.run_to(50 * MS);
+        w.machines[1].disk.power_off_after(calls);
+        w.tearing.insert(1, 200 * MS);
+        w.must("three vote", 60 * SECOND, |w| w.voters() == 3);
+        w.tearing.clear();
+        w.machines[1].disk.heal();
+        w.converges(60 * SECOND);
+        w.one_history();
+        w.appends(1);
+    }
+}
