@@ -206,6 +206,21 @@ fn who_hears_nobody_mistrusts_itself_first() {
     assert_eq!(c.agents[&1].core.status().health, 0);
 }
 
+/// Nobody answers, nor do those who were asked for help: the node itself is the likelier cause, and it slows down.
+#[test]
+fn a_node_that_nobody_answers_probes_more_and_more_slowly() {
+    let mut lonely = Lonely::new();
+    let mut healths = vec![];
+    for _ in 0..11 {
+        lonely.run(S);
+        healths.push(lonely.core.health());
+    }
+    let probes = lonely.core.status().counters.probes_repeated;
+    println!("{probes} probes in 11 s, own health {healths:?}");
+    assert!(healths.is_sorted() && *healths.last().unwrap() >= 6, "{healths:?}");
+    assert!(probes <= 4, "a healthy one has ten: {probes}");
+}
+
 /// Processes that are stopped for less than a probe period come back to find answers they have not read yet.
 #[test]
 fn short_stops_make_nobody_suspect_anybody() {

@@ -5,8 +5,8 @@ use quorate_membership as gossip;
 use quorate_raft::Now;
 use std::net::SocketAddr;
 
-/// From this on own health is a matter for an operator: a lost packet or a late timer alone does not get there.
-const ILL: u8 = 4;
+/// From this on own health is a matter for an operator: a busy hour alone does not get there, being cut off does.
+const ILL: u8 = gossip::HEALTH_MAX;
 
 /// The time as the gossip core wants it.
 pub(super) fn now(now: Now) -> gossip::Now {
