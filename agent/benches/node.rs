@@ -68,6 +68,7 @@ impl Alone {
             control: Vec::new(),
             known: Vec::new(),
             record: Default::default(),
+            tags: BTreeMap::new(),
         };
         let now = Now { mono: Mono(0), wall: Wall(1_700_000_000_000_000) };
         let node = Node::restore(options, boot, now).expect("legal options");

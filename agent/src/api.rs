@@ -69,6 +69,43 @@ pub enum Ask {
         /// How long the asker will wait, in milliseconds.
         timeout_ms: u32,
     },
+    /// The tags of an agent, after a change of them if there is one.
+    Tags {
+        /// Its name; the answering agent's own, if there is none.
+        name: Option<String>,
+        /// What to change.
+        change: TagsChange,
+        /// How long the asker will wait, in milliseconds.
+        timeout_ms: u32,
+    },
+}
+
+/// A change of the tags of one agent; nothing changes if it is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TagsChange {
+    /// Keys that get these values.
+    pub set: BTreeMap<String, String>,
+    /// Keys that go.
+    pub delete: Vec<String>,
+}
+
+impl TagsChange {
+    /// It changes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.delete.is_empty()
+    }
+}
+
+/// The tags of one agent, as it says them itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TagsOf {
+    /// Its name.
+    pub name: String,
+    /// All of them.
+    pub tags: BTreeMap<String, String>,
+    /// What whoever changed them should know, one sentence each.
+    pub notes: Vec<String>,
 }
 
 /// What an operator does with an agent. Each is done at most once, however often it is asked.
@@ -305,6 +342,8 @@ pub enum Answer {
     Operated(Operated),
     /// To [`Ask::Autopilot`].
     Autopilot(Box<AutopilotAnswer>),
+    /// To [`Ask::Tags`]: changed, and saved for the next start of that agent.
+    Tags(TagsOf),
 }
 
 /// What became of an agent that an operator dealt with, and of the group.

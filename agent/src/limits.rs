@@ -32,13 +32,13 @@ pub const HEADER_VALUE_BYTES_MAX: usize = 8192;
 /// Most bytes of an agent's name.
 pub const NAME_BYTES_MAX: usize = 63;
 /// Most tags on one agent.
-pub const TAGS_MAX: usize = 32;
+pub const TAGS_MAX: usize = 1024;
 /// Most bytes of a tag's key.
 pub const TAG_KEY_BYTES_MAX: usize = 64;
 /// Most bytes of a tag's value.
-pub const TAG_VALUE_BYTES_MAX: usize = 128;
-/// Most bytes of all tags of one agent together: they must fit a gossip packet beside the rest.
-pub const TAGS_BYTES_MAX: usize = 512;
+pub const TAG_VALUE_BYTES_MAX: usize = 60 << 10;
+/// Most bytes of all tags of one agent together, with two more for each: every agent holds those of all others.
+pub const TAGS_BYTES_MAX: usize = 64 << 10;
 /// Most different streams in one log: each costs memory on every agent.
 pub const STREAMS_MAX: usize = 1_000_000;
 /// The stream of a record whose writer named none.
@@ -147,7 +147,7 @@ pub fn check_header(name: &str, value: &str) -> Result<(), Illegal> {
     Ok(())
 }
 
-/// Tags: at most 32, keys of 1 to 64 of `A-Z a-z 0-9 . _ -`, values of at most 128 bytes, 512 bytes together.
+/// Tags: at most 1,024, keys of 1 to 64 of `A-Z a-z 0-9 . _ -`, values of at most 60 KiB, 64 KiB together.
 pub fn check_tags(tags: &BTreeMap<String, String>) -> Result<(), Illegal> {
     let ok = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
     if tags.len() > TAGS_MAX {
@@ -158,11 +158,15 @@ pub fn check_tags(tags: &BTreeMap<String, String>) -> Result<(), Illegal> {
             let why = format!("1 to {TAG_KEY_BYTES_MAX} characters of A-Z a-z 0-9 . _ -");
             return Err(illegal("tag key", key, why));
         }
-        check_text("tag value", value, TAG_VALUE_BYTES_MAX)?;
+        if let Err(illegal) = check_text("tag value", value, TAG_VALUE_BYTES_MAX) {
+            return Err(Illegal { why: format!("{}, in the tag {key}", illegal.why), ..illegal });
+        }
     }
-    let total: usize = tags.iter().map(|(k, v)| k.len() + v.len()).sum();
+    let total: usize = tags.iter().map(|(k, v)| 2 + k.len() + v.len()).sum();
     if total > TAGS_BYTES_MAX {
-        return Err(illegal("tags", "", format!("at most {TAGS_BYTES_MAX} bytes together, these have {total}")));
+        let largest = tags.iter().max_by_key(|(_, v)| v.len()).map_or("", |(k, _)| k);
+        let why = format!("at most {TAGS_BYTES_MAX} bytes together, these have {total}; the largest is {largest}");
+        return Err(illegal("tags", "", why));
     }
     Ok(())
 }
@@ -192,6 +196,16 @@ mod tests {
         let tags = |n: usize| (0..n).map(|i| (format!("k{i}"), "v".into())).collect();
         assert!(check_tags(&tags(TAGS_MAX)).is_ok());
         assert!(check_tags(&tags(TAGS_MAX + 1)).is_err());
+        let one = |bytes: usize| [("k".to_owned(), "v".repeat(bytes))].into();
+        assert!(check_tags(&one(TAG_VALUE_BYTES_MAX)).is_ok());
+        let why = check_tags(&one(TAG_VALUE_BYTES_MAX + 1)).unwrap_err().why;
+        assert!(why.contains("61440 bytes") && why.ends_with("in the tag k"), "{why}");
+        let two = |bytes: usize| {
+            let half = TAGS_BYTES_MAX / 2 - 3;
+            [("a".to_owned(), "v".repeat(half)), ("b".to_owned(), "v".repeat(half + bytes))].into()
+        };
+        assert!(check_tags(&two(0)).is_ok());
+        assert!(check_tags(&two(1)).unwrap_err().why.contains("the largest is b"));
     }
 
     #[test]

@@ -40,6 +40,11 @@ pub enum Input {
         /// Which node.
         node: u64,
     },
+    /// The last connection with it was closed because nobody used it, by either side: says nothing about the member.
+    Released {
+        /// Which node.
+        node: u64,
+    },
     /// A request came over a stream. Exactly one [`Output::ExchangeReply`] follows, during this very call.
     Exchange {
         /// The node proven by the connection.

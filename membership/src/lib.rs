@@ -73,7 +73,7 @@ pub use lie::Lie;
 pub use member::{Member, NAME_BYTES_MAX, State, VERSION_BYTES_MAX};
 pub use membership::{Local, Membership};
 pub use options::Options;
-pub use packet::PACKET_BYTES_MAX;
+pub use packet::{PACKET_BYTES_MAX, is_only_news};
 pub use status::{Counters, Counts, Phase, Queue, Status};
 pub use tags::Tags;
 pub use types::{Mono, Now};

@@ -208,6 +208,7 @@ impl Membership {
                 self.contact(node, Contact { life: Life { epoch, boot }, name, addr, version });
             }
             Input::Lost { node } => self.lost(node),
+            Input::Released { node } => self.roster.lost(node),
             Input::Exchange { from, bytes } => self.answer_exchange(from, &bytes),
             Input::ExchangeReply { from, bytes } => self.hear_exchange_reply(from, &bytes),
             Input::SetTags(tags) => self.set_tags(tags),

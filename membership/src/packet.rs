@@ -154,6 +154,12 @@ pub(crate) fn make_room(foca: &[u8], bytes: usize) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// Whether a datagram, made by a core, only passes news on: of no use to who is not connected, unlike probes and answers.
+#[must_use]
+pub fn is_only_news(datagram: &[u8]) -> bool {
+    own_header(foca_bytes(datagram)).is_some_and(|header| header.message == Message::Gossip)
+}
+
 /// The header of a packet that our own foca made.
 pub(crate) fn own_header(mut foca: &[u8]) -> Option<Header<Identity>> {
     PacketCodec.decode_header(&mut foca).ok()

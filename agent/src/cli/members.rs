@@ -17,6 +17,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 /// How often the members are looked at while waiting.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// Characters of a tag's value in the table.
+const VALUE_SHOWN_MAX: usize = 64;
 /// The states that gossip tells apart.
 const STATES: [&str; 5] = ["alive", "suspect", "leaving", "left", "failed"];
 /// The roles in Raft.
@@ -130,6 +132,14 @@ struct MemberObject<'a> {
     pinned: Option<&'a str>,
 }
 
+/// A tag may be a whole document, which is for `quorate tags` and for JSON.
+fn shortened(value: &str) -> String {
+    match value.char_indices().nth(VALUE_SHOWN_MAX) {
+        Some((end, _)) => format!("{}…", &value[..end]),
+        None => value.to_owned(),
+    }
+}
+
 /// Lists the members, after waiting if that was asked for.
 pub(crate) async fn run(global: &Global, args: &MembersArgs, ui: &Ui) -> Result<(), CliError> {
     let deadline = Instant::now() + global.timeout;
@@ -213,7 +223,7 @@ fn table(members: &[Member]) -> String {
     table.set_header(["NAME", "ADDRESS", "STATE", "RAFT", "LAG", "RTT", "VERSION", "TAGS"]);
     let dash = || "-".to_owned();
     for member in members {
-        let tags: Vec<_> = member.tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let tags: Vec<_> = member.tags.iter().map(|(key, value)| format!("{key}={}", shortened(value))).collect();
         table.add_row([
             printable(&member.name),
             printable(&member.addr),

@@ -28,6 +28,7 @@ mod replica;
 mod seat;
 mod status;
 mod story;
+mod tags;
 mod tail;
 #[cfg(unix)]
 mod torture;
@@ -106,6 +107,8 @@ enum Command {
     Agent(Box<agent::AgentArgs>),
     /// List the members as an agent sees them
     Members(members::MembersArgs),
+    /// Show or change the tags of an agent; they survive its restart
+    Tags(tags::TagsArgs),
     /// Show cluster, leader, voters, log and problems on one screen
     Status(status::StatusArgs),
     /// Append records to the log
@@ -195,6 +198,7 @@ fn dispatch(cli: Cli, ui: &Ui) -> Result<(), CliError> {
             let ended = runtime.block_on(async {
                 match command {
                     Command::Members(args) => members::run(&global, &args, ui).await,
+                    Command::Tags(args) => tags::run(&global, &args, ui).await,
                     Command::Status(args) => status::run(&global, &args, ui).await,
                     Command::Append(args) => append::run(&global, args, ui).await,
                     Command::Tail(args) => tail::run(&global, &args, ui).await,
@@ -325,6 +329,7 @@ mod tests {
                 "demo",
                 "agent",
                 "members",
+                "tags",
                 "status",
                 "append",
                 "tail",

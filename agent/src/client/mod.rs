@@ -24,7 +24,7 @@ mod tail;
 
 pub use crate::api::{
     Appended, AutopilotDecision, AutopilotExplained, AutopilotMember, AutopilotState, Member, Operated, ReadLevel,
-    Start, Status, TailFrom, Transferred, Verb,
+    Start, Status, TagsChange, TagsOf, TailFrom, Transferred, Verb,
 };
 pub use error::{ClientError, StartError};
 pub use tail::{EntryTail, Item, Tail};
@@ -235,6 +235,20 @@ impl Client {
         match self.request(frame, deadline, false).await? {
             Response::Answer(Answer::Forgotten { nodes, .. }) => Ok(nodes),
             _ => Err(unexpected("forget")),
+        }
+    }
+
+    /// The tags of the agent of that name, or of the answering one, after this change. Changed tags are saved for the next
+    /// start of that agent.
+    pub async fn tags(&self, name: Option<&str>, change: &TagsChange) -> Result<TagsOf, ClientError> {
+        let deadline = Instant::now() + self.shared.timeout;
+        let frame = |id: u64, left: Duration| {
+            let (name, change) = (name.map(str::to_owned), change.clone());
+            Request::Ask(Ask::Tags { name, change, timeout_ms: answer_within(left) }).encode(id)
+        };
+        match self.request(frame, deadline, change.is_empty()).await? {
+            Response::Answer(Answer::Tags(tags)) => Ok(tags),
+            _ => Err(unexpected("tags")),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The gossip core and the node: what goes in, what comes out, and what its events mean to the rest.
 
+use super::warm::Word;
 use super::{Level, Node, Offence, Output, Peer};
 use quorate_membership as gossip;
 use quorate_raft::Now;
@@ -11,6 +12,13 @@ const ILL: u8 = gossip::HEALTH_MAX;
 /// The time as the gossip core wants it.
 pub(super) fn now(now: Now) -> gossip::Now {
     gossip::Now { mono: gossip::Mono(now.mono.0), wall_us: now.wall.0 }
+}
+
+fn carried(node: u64, addr: SocketAddr, word: Word) -> Output {
+    match word {
+        Word::Datagram(bytes) => Output::Datagram { node, addr, bytes },
+        Word::Exchange(bytes) => Output::Exchange { node, addr, bytes },
+    }
 }
 
 impl Node {
@@ -25,10 +33,12 @@ impl Node {
     }
 
     pub(super) fn gossip_datagram(&mut self, time: Now, node: u64, bytes: Vec<u8>) {
+        self.warm.used(node, time.mono);
         self.gossip(time, gossip::Input::Datagram { from: node, bytes });
     }
 
     pub(super) fn gossip_exchange(&mut self, time: Now, node: u64, token: u64, bytes: Vec<u8>) {
+        self.warm.used(node, time.mono);
         self.gossip(time, gossip::Input::Exchange { from: node, bytes });
         // Exactly one reply follows each request; it is the only one that can be in the queue now.
         let mut rest = Vec::new();
@@ -63,8 +73,40 @@ impl Node {
         self.gossip(time, gossip::Input::Lost { node });
     }
 
+    /// A connection that is only kept while it is used is gone, which says nothing about the member.
+    pub(super) fn gossip_released(&mut self, time: Now, node: u64) {
+        self.gossip(time, gossip::Input::Released { node });
+    }
+
+    /// Says something to a member: over a connection, or once there is one if it is still worth something then. A probe is
+    /// until it is judged; a table while somebody waits for its answer.
+    fn speak(&mut self, time: Now, node: u64, addr: SocketAddr, word: Word) {
+        if self.peers.is_up(node) || !self.warm.is_sparse() {
+            self.warm.used(node, time.mono);
+            return self.emit(carried(node, addr, word));
+        }
+        if !self.may_dial(time, node, addr) {
+            return;
+        }
+        let is_news = matches!(&word, Word::Datagram(bytes) if gossip::is_only_news(bytes));
+        if self.warm.say(node, time.mono, word, self.options.membership.probe_period, is_news) {
+            self.emit(Output::Dial { node, addr });
+        }
+    }
+
+    /// What waited for this connection.
+    pub(super) fn speak_warmed(&mut self, time: Now, node: u64, addr: SocketAddr) {
+        for word in self.warm.up(node, time.mono) {
+            self.emit(carried(node, addr, word));
+        }
+    }
+
     pub(super) fn gossip_set_addr(&mut self, time: Now, addr: SocketAddr) {
         self.gossip(time, gossip::Input::SetAddr(addr));
+    }
+
+    pub(super) fn gossip_set_tags(&mut self, time: Now, tags: gossip::Tags) {
+        self.gossip(time, gossip::Input::SetTags(tags));
     }
 
     /// The log says that a node is gone for good.
@@ -92,13 +134,16 @@ impl Node {
 
     fn on_gossip(&mut self, time: Now, output: gossip::Output) {
         match output {
-            gossip::Output::Datagram { to, addr, bytes } => self.emit(Output::Datagram { node: to, addr, bytes }),
-            gossip::Output::Exchange { to, addr, bytes } => self.emit(Output::Exchange { node: to, addr, bytes }),
+            gossip::Output::Datagram { to, addr, bytes } => self.speak(time, to, addr, Word::Datagram(bytes)),
+            gossip::Output::Exchange { to, addr, bytes } => self.speak(time, to, addr, Word::Exchange(bytes)),
             // Answered where the request is handled.
             gossip::Output::ExchangeReply { .. } => {}
             // Once each time: gossip paces itself, and a disk that is gone for good must not be dialled for ever.
             gossip::Output::Reconnect { node, addr } => {
-                if !self.peers.is_up(node) && self.may_dial(time, node, addr) && !self.leave.is_shut_out(time.mono) {
+                // In a large cluster nobody is connected with all who live.
+                let is_cold = self.warm.is_sparse() && self.members.is_alive(node);
+                let is_wanted = !is_cold && !self.peers.is_up(node);
+                if is_wanted && self.may_dial(time, node, addr) && !self.leave.is_shut_out(time.mono) {
                     self.emit(Output::DialSeed { seed: addr.to_string() });
                 }
             }

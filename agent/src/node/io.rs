@@ -148,6 +148,18 @@ pub enum Input {
         /// Its length in bytes, durable; or why it was not saved: it is asked for again later.
         result: Result<u64, String>,
     },
+    /// A `Dial` came to nothing.
+    DialFailed {
+        /// Whom.
+        node: u64,
+    },
+    /// The end of a `SaveTags`: durable, or why not.
+    TagsSaved {
+        /// Which.
+        id: u64,
+        /// What became of it.
+        result: Result<(), String>,
+    },
     /// A client asks.
     Request(Request),
     /// The process is told to stop: hand over, finish what was begun, then answer `Stopped`.
@@ -309,6 +321,18 @@ pub enum Output {
         /// Whom.
         node: u64,
     },
+    /// Dial this node, once; answer `PeerUp` or `DialFailed`.
+    Dial {
+        /// Whom.
+        node: u64,
+        /// Where.
+        addr: SocketAddr,
+    },
+    /// Close every connection with this node: nobody uses them.
+    Release {
+        /// Which.
+        node: u64,
+    },
     /// Close every connection with this node, and tell it why: it has lied beyond doubt.
     CutOff {
         /// Which.
@@ -354,6 +378,13 @@ pub enum Output {
     },
     /// The addresses worth remembering over a restart have changed.
     Remember(Vec<Known>),
+    /// Save the tags that were set at run time, for the next start, in place of those saved before; answer `TagsSaved`.
+    SaveTags {
+        /// Names it.
+        id: u64,
+        /// All of them.
+        tags: std::collections::BTreeMap<String, String>,
+    },
     /// Nothing is owed any more, or the time for it is over: stop.
     Stopped,
     /// This node has left for good: set the data directory aside and stop.

@@ -3,7 +3,9 @@
 //! Typed, never bytes: the layout is the business of `wire::peer`.
 
 use super::compare::Mark;
-use crate::api::{Answer, Append, Appended, AutopilotAnswer, AutopilotAsk, Failure, Operated, Transferred, Verb};
+use crate::api::{
+    Answer, Append, Appended, AutopilotAnswer, AutopilotAsk, Failure, Operated, TagsChange, TagsOf, Transferred, Verb,
+};
 use crate::pledge::Report;
 use quorate_raft::wal::Entry;
 use quorate_raft::{LogIndex, Message, Wall};
@@ -146,6 +148,8 @@ pub enum LeaderAsk {
         /// How.
         verb: Verb,
     },
+    /// The asked agent's own tags, leader or not, after this change.
+    Tags(TagsChange),
     /// The asker is drained and has ended what its clients had begun. Nothing is answered.
     Drained,
     /// Something of the autopilot.
@@ -182,6 +186,8 @@ pub enum LeaderAnswer {
     Operated(Operated),
     /// What was asked of the autopilot.
     Autopilot(Box<AutopilotAnswer>),
+    /// The asked agent's own tags.
+    Tags(TagsOf),
 }
 
 impl From<LeaderAnswer> for Answer {
@@ -193,6 +199,7 @@ impl From<LeaderAnswer> for Answer {
             LeaderAnswer::Forgotten { name, nodes } => Self::Forgotten { name, nodes },
             LeaderAnswer::Operated(operated) => Self::Operated(operated),
             LeaderAnswer::Autopilot(answer) => Self::Autopilot(answer),
+            LeaderAnswer::Tags(tags) => Self::Tags(tags),
         }
     }
 }

@@ -30,6 +30,7 @@ mod lies;
 mod message;
 mod operate;
 mod options;
+mod own_tags;
 mod peers;
 mod pledging;
 mod questions;
@@ -45,6 +46,7 @@ mod stopping;
 mod strangers;
 mod tail_cache;
 mod view;
+mod warm;
 
 pub use admission::{Caller, Gate};
 pub use checkpoints::{CHECKPOINT_BYTES_DEFAULT, CHECKPOINT_ENTRIES_DEFAULT};
@@ -139,6 +141,9 @@ pub struct Node {
     spares: spares::Spares,
     compare: compare::Compare,
 
+    own_tags: own_tags::OwnTags,
+    warm: warm::Warm,
+
     view: Option<View>,
     next_reconcile: Mono,
     reconciled: Mono,
@@ -178,6 +183,8 @@ impl Node {
             suspect: boot.recovered.suspect,
         };
         let raft = Raft::restore(options.raft.clone(), me, options.boot, saved, options.seed, now);
+        let (own_tags, tags, fit) = own_tags::OwnTags::begin(&options.tags, boot.tags.clone());
+        let options = Options { tags, ..options };
         let local = options.local_member(me.get(), boot.meta.boot_epoch)?;
         let gossip_seed = options.seed ^ 0x676f_7373_6970;
         let members = Membership::new(options.membership.clone(), local, gossip_seed, gossip::now(now))?;
@@ -228,6 +235,8 @@ impl Node {
             repair: repair::Repair::default(),
             spares: spares::Spares::default(),
             compare: compare::Compare::default(),
+            own_tags,
+            warm: warm::Warm::default(),
             view: None,
             next_reconcile: now.mono,
             reconciled: now.mono,
@@ -243,6 +252,9 @@ impl Node {
             heard: None,
             options,
         };
+        if let Err(why) = fit {
+            node.note(Level::Warn, format!("the tags that were set at run time are left out: {why}"));
+        }
         node.read_founding(&boot.control);
         node.read_boots(&boot);
         let damaged = boot.recovered.damaged.clone();
@@ -286,6 +298,8 @@ impl Node {
             Input::Repaired { id, result } => self.repaired(now, id, result),
             Input::Checkpointed { index, result } => self.checkpointed(now, index, result),
             Input::Request(request) => self.request(now, request),
+            Input::DialFailed { node } => self.warm.failed(node, now.mono),
+            Input::TagsSaved { id, result } => self.tags_saved(now, id, result),
             Input::Stop => self.stop(now),
         }
     }
@@ -348,6 +362,7 @@ impl Node {
         self.form(now);
         self.look_around(now);
         self.keep_peers(now);
+        self.keep_warm(now);
         self.keep_repairing(now);
         self.keep_comparing(now);
         self.keep_watching(now);

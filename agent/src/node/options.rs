@@ -103,6 +103,8 @@ pub struct Boot {
     pub known: Vec<Known>,
     /// What it has promised about founding.
     pub record: Record,
+    /// Tags that were set at run time, in former lives.
+    pub tags: BTreeMap<String, String>,
 }
 
 impl Boot {
@@ -222,6 +224,7 @@ mod tests {
             control: Vec::new(),
             known: Vec::new(),
             record: Record::default(),
+            tags: BTreeMap::new(),
         };
         assert!(boot(1, 7, None).is_interrupted_founding());
         assert!(!boot(2, 7, None).is_interrupted_founding(), "it has stood for election, so it had a log");

@@ -1,13 +1,11 @@
 //! Who is who: the agents this one is connected to, as their Hello proved them.
 
+use super::warm::MESH_MAX;
 use super::{Boot, Input, Known, Level, Node, Output, Peer, PeerMessage};
 use quorate_raft::{BootId, Mono, NodeId, Now};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
-
-/// A full mesh up to this many agents; beyond it only the group and whoever is talked to.
-const MESH_MAX: usize = 64;
 
 /// How many agents that nobody has proven to exist are dialled at one time.
 const HINTS_MAX: usize = 8;
@@ -69,8 +67,9 @@ impl Node {
         self.note_other_history(&peer);
         self.learn_own_address(now, &peer);
         self.gossip_contact(now, &peer);
-        let node = peer.node;
+        let (node, addr) = (peer.node, peer.addr);
         self.peers.up.insert(node, peer);
+        self.speak_warmed(now, node, addr);
         self.tell_history(node);
         self.hurry(now);
     }
@@ -86,7 +85,16 @@ impl Node {
         if let Some(id) = NodeId::new(node) {
             self.raft.handle(now, quorate_raft::Input::PeerDown { peer: id });
         }
-        self.gossip_lost(now, node);
+        self.warm.down(node);
+        if self.warm.is_sparse() && !self.pinned().contains(&node) {
+            // Whichever side closed it: it is dialled again when there is something to say.
+            if self.peers.kept.remove(&node).is_some() {
+                self.emit(Output::Unkeep { node });
+            }
+            self.gossip_released(now, node);
+        } else {
+            self.gossip_lost(now, node);
+        }
         self.replication.forget(node);
         self.repair_lost(node);
         self.forwards_lost(now, node);
@@ -148,19 +156,37 @@ impl Node {
         gossip.or_else(|| self.peers.get(node).map(|p| p.addr))
     }
 
-    /// Connections wanted: every living agent in a small cluster; the group, always.
-    pub(super) fn keep_peers(&mut self, now: Now) {
-        let living = |proven| self.members.members().filter(move |m| gossip_wants(m.state) && m.proven == proven);
-        let mut wanted: BTreeSet<u64> = living(true).map(|m| m.node).take(MESH_MAX).collect();
-        // Of whom only others tell is a hint: dialled, a few at a time, never instead of somebody who is known.
-        let hints: Vec<u64> = living(false).map(|m| m.node).collect();
-        let turn = (now.mono.since(Mono(0)).as_micros() / HINTS_FOR.as_micros()) as usize;
-        let first = turn.wrapping_mul(HINTS_MAX) % hints.len().max(1);
-        wanted.extend(hints.iter().cycle().skip(first).take(HINTS_MAX.min(hints.len())));
+    /// Those this agent is always connected with: the group, the leader; while that is not heard, all who may become it.
+    fn pinned(&self) -> BTreeSet<u64> {
         let configuration = self.raft.configuration();
         let group = [&configuration.voters, &configuration.outgoing, &configuration.learners];
-        wanted.extend(group.into_iter().flatten().map(|id| id.get()));
-        wanted.extend(self.view.as_ref().map(|v| v.leader));
+        let mut pinned: BTreeSet<u64> = group.into_iter().flatten().map(|id| id.get()).collect();
+        if let Some(view) = &self.view {
+            pinned.insert(view.leader);
+            if !self.peers.is_up(view.leader) {
+                pinned.extend(&view.voters);
+            }
+        }
+        pinned
+    }
+
+    /// Connections wanted: every living agent in a small cluster; in a large one whom gossip talks to (see `warm`); the
+    /// group, always.
+    pub(super) fn keep_peers(&mut self, now: Now) {
+        self.warm.resize(self.members.alive_count());
+        let mut wanted = self.pinned();
+        if self.warm.is_sparse() {
+            // Connections from when the cluster was small stay as long as they are used.
+            wanted.extend(self.peers.kept.keys().filter(|node| self.peers.is_up(**node)));
+        } else {
+            let living = |proven| self.members.members().filter(move |m| gossip_wants(m.state) && m.proven == proven);
+            wanted.extend(living(true).map(|m| m.node).take(MESH_MAX));
+            // Of whom only others tell is a hint: dialled, a few at a time, never instead of somebody who is known.
+            let hints: Vec<u64> = living(false).map(|m| m.node).collect();
+            let turn = (now.mono.since(Mono(0)).as_micros() / HINTS_FOR.as_micros()) as usize;
+            let first = turn.wrapping_mul(HINTS_MAX) % hints.len().max(1);
+            wanted.extend(hints.iter().cycle().skip(first).take(HINTS_MAX.min(hints.len())));
+        }
         wanted.remove(&self.me.get());
         if self.leave.is_shut_out(now.mono) {
             wanted.clear();
@@ -178,6 +204,19 @@ impl Node {
                 self.peers.kept.insert(node, addr);
                 self.emit(Output::Keep { node, addr });
             }
+        }
+    }
+
+    /// Closes connections of a large cluster that nobody uses, or that are too many.
+    pub(super) fn keep_warm(&mut self, now: Now) {
+        // All hear from a leader what it sees.
+        let (leads, pinned) = (self.raft.is_leader(), self.pinned());
+        let members = self.members.alive_count();
+        for node in self.warm.to_close(now.mono, members, |node| leads || pinned.contains(&node)) {
+            if self.peers.kept.remove(&node).is_some() {
+                self.emit(Output::Unkeep { node });
+            }
+            self.emit(Output::Release { node });
         }
     }
 

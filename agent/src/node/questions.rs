@@ -69,6 +69,7 @@ impl Node {
             What::Ask(Ask::Await { next }) => self.await_offset(now, id, deadline, next),
             What::Ask(Ask::Transfer { to, .. }) => self.ask_any_leader(now, id, deadline, LeaderAsk::Transfer { to }),
             What::Ask(Ask::Forget { name, .. }) => self.ask_any_leader(now, id, deadline, LeaderAsk::Forget { name }),
+            What::Ask(Ask::Tags { name, change, .. }) => self.tags_asked(now, id, deadline, name, change),
             What::Ask(Ask::Operate { name, verb, .. }) => self.errand_begins(now, id, deadline, name, verb),
             What::Ask(Ask::Autopilot { ask, .. }) => self.ask_any_leader(now, id, deadline, LeaderAsk::Autopilot(ask)),
         }
@@ -242,7 +243,7 @@ impl Node {
             LeaderAsk::Forget { name } => self.forget_asked(now, asker, name, deadline),
             LeaderAsk::Operate { name, node, verb } => self.operate_asked(now, asker, deadline, name, node, verb),
             LeaderAsk::Autopilot(ask) => self.autopilot_asked(now, asker, ask, deadline),
-            LeaderAsk::Barrier | LeaderAsk::Remove { .. } | LeaderAsk::Drained => {
+            LeaderAsk::Barrier | LeaderAsk::Remove { .. } | LeaderAsk::Drained | LeaderAsk::Tags(_) => {
                 self.end_question(now, asker, Err(not_leading()));
             }
         }
@@ -265,6 +266,7 @@ impl Node {
                 self.end_question(now, asker, Err(not_applied(Code::NotAuthorised, what, "")));
             }
             LeaderAsk::Drained => self.drained_told(now, node),
+            LeaderAsk::Tags(change) => self.change_tags(now, asker, &change),
             ask @ (LeaderAsk::Transfer { .. }
             | LeaderAsk::Forget { .. }
             | LeaderAsk::Operate { .. }
@@ -273,6 +275,9 @@ impl Node {
     }
 
     pub(super) fn leader_answered(&mut self, now: Now, node: u64, id: u64, result: Result<LeaderAnswer, Failure>) {
+        if self.tags_answered(node, id, &result) {
+            return;
+        }
         match self.questions.asked.get(&id) {
             Some((_, leader)) if *leader == node => {}
             _ => return,
@@ -287,6 +292,7 @@ impl Node {
 
     /// The connection to a leader is gone: what clients asked it is asked again, of the next one.
     pub(super) fn asks_lost(&mut self, now: Now, node: u64) {
+        self.tags_lost(node);
         let lost: Vec<u64> =
             self.questions.asked.iter().filter(|(_, (_, to))| *to == node).map(|(id, _)| *id).collect();
         for id in lost {
@@ -300,15 +306,17 @@ impl Node {
     }
 
     pub(super) fn next_question_deadline(&self) -> Option<Mono> {
+        let tags = self.own_tags.deadline();
         let q = &self.questions;
         let waiting = q.barriers_waiting.iter().map(|o| o.deadline);
         let deep = q.applying.values().chain(q.awaiting.values()).flatten().map(|o| o.deadline);
         let asked = q.asked.values().map(|(o, _)| o.deadline);
-        waiting.chain(deep).chain(asked).chain(q.reading.values().map(|o| o.deadline)).min()
+        waiting.chain(tags).chain(deep).chain(asked).chain(q.reading.values().map(|o| o.deadline)).min()
     }
 
     /// Tries again what found no leader; ends what has passed its deadline.
     pub(super) fn expire_questions(&mut self, now: Now) {
+        self.expire_tags(now);
         for open in std::mem::take(&mut self.questions.barriers_waiting) {
             if open.deadline > now.mono {
                 self.begin_barrier(now, open);

@@ -6,7 +6,7 @@ use crate::api::{DiskHealth, Member, ScrubState, Status};
 use crate::machine::registry::Seat;
 use quorate_membership::State;
 use quorate_raft::{NodeId, Now, Role, mutant};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,25 @@ use std::time::Duration;
 const VIEW_MEMBERS_MAX: usize = 64;
 /// Forgotten nodes that one view tells of: an operator forgets one disk at a time.
 pub(super) const FORGOTTEN_TOLD_MAX: usize = 256;
+
+/// Bytes of tags that one list of members tells, of all together. Beyond it only 32 short
+/// values of each are told: a list must fit a frame, and `quorate tags NAME` tells all of one.
+const TAGS_TOLD_BYTES_MAX: usize = 3 << 20;
+/// A short value.
+const TAG_SHORT_BYTES: usize = 255;
+
+/// Of these tags those that there is room for.
+fn told_tags(tags: &BTreeMap<String, String>, left: &mut usize) -> BTreeMap<String, String> {
+    let bytes = |(k, v): (&String, &String)| k.len() + v.len();
+    let total: usize = tags.iter().map(bytes).sum();
+    if total <= *left {
+        *left -= total;
+        return tags.clone();
+    }
+    *left = 0;
+    let short = tags.iter().filter(|(_, v)| v.len() <= TAG_SHORT_BYTES).take(32);
+    short.map(|(k, v)| (k.clone(), v.clone())).collect()
+}
 
 impl Node {
     /// Everyone in the group as this agent knows it: voters, learners.
@@ -43,6 +62,7 @@ impl Node {
 
     pub(super) fn members_answer(&self, _now: Now) -> Vec<Member> {
         let status = self.raft.is_leader().then(|| self.raft.status());
+        let mut tags_left = TAGS_TOLD_BYTES_MAX;
         let mut members: Vec<Member> = self
             .members
             .members()
@@ -63,7 +83,7 @@ impl Node {
                     // Known to the transport only; the shell fills it in.
                     rtt_ms: None,
                     version: m.version.clone(),
-                    tags: m.tags.as_map().clone(),
+                    tags: told_tags(m.tags.as_map(), &mut tags_left),
                     draining: self.is_draining(m.node),
                     pinned: self.registry.pinned(m.node).map(|seat| match seat {
                         Seat::Voter { .. } => "voter".into(),

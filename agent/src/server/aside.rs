@@ -5,7 +5,7 @@
 use super::error::Error;
 use super::files::{at, create_dir, sync_dir};
 use super::keys::{NODE_KEY, NODE_KEY_COPY, QUIC_KEY};
-use super::remembered::PEERS;
+use super::remembered::{PEERS, TAGS};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -52,7 +52,7 @@ pub(super) fn finish_leaving(path: &Path, time: &str) -> Result<PathBuf, Error> 
     let is_plain = !time.is_empty() && time.bytes().all(|b| b.is_ascii_alphanumeric());
     let target = path.join(format!("left-{}", if is_plain { time } else { "unknown" }));
     create_dir(&target).map_err(at("create", &target))?;
-    for name in [LOG, CHECKPOINTS, FORMATION, PEERS, QUIC_KEY, NODE_KEY_COPY, NODE_KEY] {
+    for name in [LOG, CHECKPOINTS, FORMATION, PEERS, TAGS, QUIC_KEY, NODE_KEY_COPY, NODE_KEY] {
         let from = path.join(name);
         match fs::rename(&from, target.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at("move", &from)(error)),

@@ -214,6 +214,11 @@ impl Data {
         }
     }
 
+    /// Tags that were set at run time, in former lives.
+    pub(super) fn tags(&self) -> std::collections::BTreeMap<String, String> {
+        remembered::read_tags(&self.path)
+    }
+
     /// Where the addresses are kept.
     pub(super) fn path(&self) -> &Path {
         &self.path

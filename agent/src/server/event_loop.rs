@@ -273,6 +273,10 @@ impl EventLoop {
             }
             Output::Keep { node, addr } => self.endpoint.keep(node, addr),
             Output::Unkeep { node } => self.endpoint.unkeep(node),
+            Output::Dial { node, addr } => {
+                tokio::spawn(network::dial(self.endpoint.clone(), node, addr, self.inputs.clone()));
+            }
+            Output::Release { node } => self.endpoint.disconnect(node, &quorate_transport::Code::Ok.into()),
             Output::CutOff { node, offence } => self.endpoint.disconnect(node, &network::refused(offence)),
             Output::Fetch { token, from, to, bytes_max, whom } => {
                 self.disk.read(Read::Fetch(Fetch { token, from, to, bytes_max, whom }));
@@ -286,6 +290,7 @@ impl EventLoop {
                 self.face.send_modify(|face| face.log_id = Some(log_id));
             }
             Output::Remember(known) => self.remember(known),
+            Output::SaveTags { id, tags } => self.save_tags(id, tags),
             Output::Departed => self.ended = Some(Ended::Departed),
             Output::Stopped => self.ended = Some(Ended::Stopped),
             Output::Note { level, text } => match level {
@@ -332,6 +337,15 @@ impl EventLoop {
         self.disk.read(Read::Query(Box::new(move |_| match files::write(&path, FORMATION, &bytes) {
             Ok(()) => drop(inputs.send(Input::PledgeKept { change })),
             Err(error) => fatal("keep what it has promised about founding a log", &error),
+        })));
+    }
+
+    fn save_tags(&self, id: u64, tags: BTreeMap<String, String>) {
+        let (path, inputs) = (self.data.clone(), self.inputs.clone());
+        // As with addresses: in order, and never on the way of a write.
+        self.disk.read(Read::Query(Box::new(move |_| {
+            let result = remembered::keep_tags(&path, &tags).map_err(|error| error.to_string());
+            let _ = inputs.send(Input::TagsSaved { id, result });
         })));
     }
 

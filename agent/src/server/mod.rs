@@ -230,7 +230,8 @@ impl Running {
         let node_options = node_options(&options, advertise.unwrap_or(addr), &random, boot_id, keys);
         // What was found since it was opened counts as found by the start: nobody tells of it again.
         let recovered = Recovered { damaged: opened.reader.damaged(), ..opened.recovered };
-        let boot = Boot { meta: opened.meta, recovered, checkpoints, control, known: data.known(), record };
+        let boot =
+            Boot { meta: opened.meta, recovered, checkpoints, control, known: data.known(), tags: data.tags(), record };
         let node = Node::restore(node_options, boot, clock.now()).map_err(|e| Error::Options(e.to_string()))?;
 
         let (done_sender, done) = mpsc::unbounded_channel();

@@ -194,6 +194,14 @@ async fn try_seed(endpoint: &Endpoint, seed: &str) -> Result<u64, Failed> {
     Err(Failed { why, refusal: refused, tried: addresses })
 }
 
+/// One dial to a node that gossip has something to say to; that it is up is told by the transport.
+pub(super) async fn dial(endpoint: Endpoint, node: u64, addr: SocketAddr, inputs: mpsc::UnboundedSender<Input>) {
+    if let Err(error) = endpoint.dial(addr, Some(node)).await {
+        tracing::debug!("node {node:016x} was not reached: {error}");
+        let _ = inputs.send(Input::DialFailed { node });
+    }
+}
+
 /// Push-pull with a peer: its answer is an input, silence is nothing.
 pub(super) async fn exchange(endpoint: Endpoint, node: u64, request: Vec<u8>, inputs: mpsc::UnboundedSender<Input>) {
     match endpoint.exchange(node, request.into()).await {

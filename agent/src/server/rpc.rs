@@ -32,6 +32,8 @@ const MEMBERS_BYTES: usize = 64 << 10;
 const STATUS_BYTES: usize = 16 << 10;
 /// Room for the answer of the autopilot, in bytes: every agent with its reasons, and the newest decisions.
 const AUTOPILOT_BYTES: usize = 128 << 10;
+/// Room for the answer that tells the tags of an agent, in bytes: all that one may have.
+const TAGS_BYTES: usize = crate::limits::TAGS_BYTES_MAX + REQUEST_BYTES;
 /// How long the agent works on a question whose asker named no deadline.
 const ASK_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -150,6 +152,7 @@ fn answer_bytes(what: &Request) -> usize {
         Request::Ask(Ask::Members) => MEMBERS_BYTES,
         Request::Ask(Ask::Status) => STATUS_BYTES,
         Request::Ask(Ask::Autopilot { .. }) => AUTOPILOT_BYTES,
+        Request::Ask(Ask::Tags { .. }) => TAGS_BYTES,
         _ => REQUEST_BYTES,
     }
 }
@@ -219,10 +222,14 @@ fn admit(who: &Subject, name: &Arc<str>, request: Request) -> Result<(What, Dura
                     let needs = if ask.changes() { Role::Admin } else { Role::Read };
                     (needs, Duration::from_millis(timeout_ms.into()))
                 }
+                Ask::Tags { ref change, timeout_ms, .. } if change.is_empty() => {
+                    (Role::Read, Duration::from_millis(timeout_ms.into()))
+                }
                 Ask::Leave { timeout_ms }
                 | Ask::Transfer { timeout_ms, .. }
                 | Ask::Forget { timeout_ms, .. }
-                | Ask::Operate { timeout_ms, .. } => (Role::Admin, Duration::from_millis(timeout_ms.into())),
+                | Ask::Operate { timeout_ms, .. }
+                | Ask::Tags { timeout_ms, .. } => (Role::Admin, Duration::from_millis(timeout_ms.into())),
             };
             (needs, What::Ask(ask), patience)
         }

@@ -94,4 +94,6 @@ pub(super) enum Dial {
     Seed(String),
     /// A node to be kept.
     Keep(u64),
+    /// A node, once.
+    Once(u64),
 }

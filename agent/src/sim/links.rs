@@ -126,7 +126,9 @@ impl World {
                     let node = self.machines[machine].node.get();
                     self.feed(machine, Input::SeedAnswered { seed, node });
                 }
-                Dial::Keep(_) => self.dial_failed(machine, life, dial, "it is this agent's own address"),
+                Dial::Keep(_) | Dial::Once(_) => {
+                    self.dial_failed(machine, life, dial, "it is this agent's own address")
+                }
             };
         }
         if self.machines[to].foreign != self.machines[machine].foreign {
@@ -139,7 +141,7 @@ impl World {
             self.machines[machine].told_of_copy = true;
             return self.dial_failed(machine, life, dial, "this data directory is a copy, or has been copied");
         }
-        if let Dial::Keep(expected) = dial
+        if let Dial::Keep(expected) | Dial::Once(expected) = dial
             && expected != node
         {
             let why = format!("node {expected:016x} was expected, node {node:016x} answers");
@@ -179,6 +181,7 @@ impl World {
             Dial::Seed(seed) => {
                 self.push_to(self.at, machine, life, Happening::Input(Input::SeedAnswered { seed, node }));
             }
+            Dial::Once(_) => {}
             Dial::Keep(node) => self.rest(machine, node, |kept| {
                 kept.failures = 0;
                 kept.busy = false;
@@ -248,6 +251,7 @@ impl World {
                 let tried = named.or_else(|| seed.parse().ok()).into_iter().collect();
                 self.feed(machine, Input::SeedFailed { seed, why: why.into(), refusal: None, tried });
             }
+            Dial::Once(node) => self.feed(machine, Input::DialFailed { node }),
             Dial::Keep(node) => {
                 let Some(process) = &mut self.machines[machine].process else { return };
                 let Some(kept) = process.kept.get_mut(&node) else { return };
@@ -278,6 +282,15 @@ impl World {
             let ours = self.network.links.get(&link).is_some_and(|l| side == 0 && l.ends[1].node == node);
             if ours {
                 self.link_down(link, side, "no longer kept");
+            }
+        }
+    }
+
+    /// Every connection with this node ends, whoever dialled it.
+    pub(super) fn release(&mut self, machine: usize, life: u64, node: u64) {
+        for (link, side) in self.network.of(machine, life) {
+            if self.network.links.get(&link).is_some_and(|l| l.ends[1 - side].node == node) {
+                self.link_down(link, side, "no longer used");
             }
         }
     }

@@ -62,6 +62,8 @@ pub(super) struct Machine {
     pub(super) expect: usize,
     pub(super) join: Vec<String>,
     pub(super) known: Vec<Known>,
+    /// Tags that were set at run time, as they are on disk.
+    pub(super) tags: BTreeMap<String, String>,
     pub(super) process: Option<Process>,
     /// Processes started so far.
     pub(super) lives: u64,
@@ -239,6 +241,7 @@ impl Machine {
             expect: plan.expect,
             join: plan.join.iter().map(|j| host(*j)).collect(),
             known: Vec::new(),
+            tags: BTreeMap::new(),
             process: None,
             lives: 0,
             starting: false,
@@ -290,6 +293,7 @@ impl Machine {
             addr: address(at, 0),
             join: self.join.clone(),
             known: self.known.clone(),
+            tags: self.tags.clone(),
             process: None,
             durable: self.durable.clone(),
             archive: self.archive.clone(),
@@ -333,6 +337,7 @@ impl Machine {
             self.node = fresh_node(random);
         }
         self.known.clear();
+        self.tags.clear();
         self.durable = Durable::default();
         self.archive.clear();
         self.configurations.clear();
@@ -401,7 +406,15 @@ impl Machine {
         let recovered = wal::Recovered { damaged: damaged.clone(), ..opened.recovered };
         let record = pledges::load(&*disk, self.node.get())?;
         let expects = self.expect > 0 || !record.is_empty();
-        let boot_of = Boot { meta: opened.meta, recovered, checkpoints, control, known: self.known.clone(), record };
+        let boot_of = Boot {
+            meta: opened.meta,
+            recovered,
+            checkpoints,
+            control,
+            known: self.known.clone(),
+            tags: self.tags.clone(),
+            record,
+        };
         let node = Node::restore(node_options, boot_of, now).map_err(|e| Dead::Options(e.to_string()))?;
         self.process = Some(Process {
             life: self.lives,

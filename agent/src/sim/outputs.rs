@@ -57,6 +57,8 @@ impl World {
             }
             Output::Keep { node, addr } => self.keep(machine, node, addr),
             Output::Unkeep { node } => self.unkeep(machine, node),
+            Output::Dial { node, addr } => self.dial(machine, life, Dial::Once(node), addr),
+            Output::Release { node } => self.release(machine, life, node),
             Output::CutOff { node, offence } => {
                 let text = format!("{} cut off node {node:016x}, which is honest: {offence:?}", letter(machine));
                 self.witness.blame(Invariant::NoFalseOffence, text);
@@ -79,6 +81,12 @@ impl World {
                 self.histories.insert(log_id);
             }
             Output::Remember(known) => self.machines[machine].known = known,
+            Output::SaveTags { id, tags } => {
+                self.machines[machine].tags = tags;
+                let saved = Happening::Input(Input::TagsSaved { id, result: Ok(()) });
+                let later = self.noise.pace[machine].between(100, 5_000);
+                self.push_to(self.at + later, machine, life, saved);
+            }
             Output::Stopped => {
                 // What was queued is done before the process ends.
                 self.save(machine);

@@ -27,6 +27,7 @@ mod recover;
 mod restart;
 mod sick_disk;
 mod start;
+mod tags;
 mod transfer;
 mod trust;
 mod verify;
