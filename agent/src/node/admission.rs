@@ -64,10 +64,11 @@ impl Gate {
         boots: &Boots,
         registry: &Registry,
         held: impl Fn(u64) -> Option<Held>,
+        needed: impl Fn(u64) -> bool,
     ) -> Self {
         let held = registry.nodes().filter_map(|r| Some((r.name.clone(), held(r.node)?))).collect();
         let superseded = registry.superseded().collect();
-        let forgotten = registry.forgotten().map(|(node, _)| node).collect();
+        let forgotten = registry.forgotten().map(|(node, _)| node).filter(|node| !needed(*node)).collect();
         let level = registry.level();
         Self(Arc::new(Picture { boots: boots.clone(), held, superseded, forgotten, own, level }))
     }
@@ -130,11 +131,17 @@ mod tests {
     fn old_boots_and_held_names_are_refused() {
         let (registry, boots) = registry(&[(1, "a"), (2, "b"), (4, "d")]);
         let left = Some(Duration::from_secs(11));
-        let gate = Gate::draw(("a".into(), 1), &boots, &registry, |holder| match holder {
-            1 => Some(Held { holder, left: None }),
-            4 => Some(Held { holder, left }),
-            _ => None,
-        });
+        let gate = Gate::draw(
+            ("a".into(), 1),
+            &boots,
+            &registry,
+            |holder| match holder {
+                1 => Some(Held { holder, left: None }),
+                4 => Some(Held { holder, left }),
+                _ => None,
+            },
+            |_| false,
+        );
         let admit = |node, name, epoch, boot| gate.admit(&caller(node, name, epoch, boot));
         assert_eq!(admit(2, "b", 4, 40), Err(Denied::Stale { got: 4, known: 5 }));
         assert_eq!(admit(2, "b", 5, 50), Ok(()));
@@ -152,7 +159,7 @@ mod tests {
     #[test]
     fn a_program_that_is_too_old_is_refused_with_both_levels() {
         let (mut registry, boots) = registry(&[(2, "b")]);
-        let draw = |registry: &Registry| Gate::draw(("a".into(), 1), &boots, registry, |_| None);
+        let draw = |registry: &Registry| Gate::draw(("a".into(), 1), &boots, registry, |_| None, |_| false);
         let old = Caller { supports: 2, ..caller(2, "b", 5, 50) };
         assert_eq!(draw(&registry).admit(&old), Ok(()));
         registry.apply(Command::RaiseLevel { level: 3 });
@@ -162,13 +169,23 @@ mod tests {
         assert_eq!(draw(&registry).admit(&Caller { supports: 3, ..old }), Ok(()));
     }
 
+    /// What is dropped in the log is still needed as long as the configuration in force holds it.
+    #[test]
+    fn a_dropped_node_is_let_in_until_the_group_can_do_without_it() {
+        let (mut registry, boots) = registry(&[(1, "a"), (2, "b")]);
+        registry.apply(Command::Remove { node: 2, name: "b".into(), heir: None });
+        let draw = |needed| Gate::draw(("a".into(), 1), &boots, &registry, |_| None, move |_| needed);
+        assert_eq!(draw(true).admit(&caller(2, "b", 5, 50)), Ok(()));
+        assert_eq!(draw(false).admit(&caller(2, "b", 5, 50)), Err(Denied::Forgotten));
+    }
+
     /// A registry that lags must not shut the door on whoever leads now, and one that does not lag must on whoever led
     /// once.
     #[test]
     fn whoever_holds_a_log_passes_a_lagging_registry_but_not_a_superseded_disk() {
         let alive = |holder| Some(Held { holder, left: None });
         let (mut registry, boots) = registry(&[(2, "b")]);
-        let draw = |registry: &Registry| Gate::draw(("a".into(), 1), &boots, registry, alive);
+        let draw = |registry: &Registry| Gate::draw(("a".into(), 1), &boots, registry, alive, |_| false);
         let new = Caller { log_id: Some(LOG), ..caller(9, "b", 1, 9) };
         assert_eq!(draw(&registry).admit(&new), Ok(()));
         assert_eq!(draw(&registry).admit(&Caller { log_id: Some([8; 16]), ..new }), Ok(()), "a history of its own");

@@ -21,6 +21,9 @@ const WAITING_BYTES_MAX: usize = 64 << 20;
 const RETRY_AFTER: Duration = Duration::from_millis(20);
 /// What was forwarded to a leader that was replaced is given this long to be answered after all.
 const ORPHANED_FOR: Duration = Duration::from_millis(150);
+/// The same if that leader has said that it hands over: it lives, and answers when it knows who leads, however little it
+/// gets of its processor.
+const HANDED_OVER_FOR: Duration = Duration::from_secs(2);
 
 /// One entry of ours on its way to a commit, and the appends that travel in it.
 #[derive(Debug)]
@@ -43,6 +46,8 @@ pub(super) struct Appends {
     proposed: Waiting<Proposed>,
     /// Sent to a leader, by our id: to whom, and when to give up.
     forwarded: Waiting<(InHand, u64, Mono)>,
+    /// The leader that hands over, and until when its answers are waited for.
+    handed_over: Option<(u64, Mono)>,
 }
 
 impl Appends {
@@ -50,6 +55,17 @@ impl Appends {
     pub(super) fn is_empty(&self) -> bool {
         let gathered = self.gathered.parts().next().is_some();
         self.waiting.is_empty() && self.proposed.is_empty() && self.forwarded.is_empty() && !gathered
+    }
+
+    /// This leader has begun to hand over; perhaps its heir was heard first.
+    pub(super) fn handover_told(&mut self, now: Now, node: u64) {
+        let until = now.mono.after(HANDED_OVER_FOR);
+        self.handed_over = Some((node, until));
+        for (in_hand, _, give_up) in self.forwarded.values_mut().filter(|(_, to, _)| *to == node) {
+            if *give_up > now.mono {
+                *give_up = until.min(in_hand.deadline);
+            }
+        }
     }
 }
 
@@ -233,13 +249,15 @@ impl Node {
         self.expire_appends(now);
     }
 
-    /// Another leader: what the old one got is answered soon, or nobody can say.
+    /// Another leader: what the old one got is answered soon, or nobody can say. One that was only silent for a while is
+    /// replaced by nobody, and answers when it has its processor back.
     pub(super) fn leader_changed(&mut self, now: Now) {
         let leader = self.leader();
-        for (_, sent_to, give_up) in self.appends.forwarded.values_mut() {
-            if Some(*sent_to) != leader {
-                *give_up = now.mono.after(ORPHANED_FOR).min(*give_up);
-            }
+        let orphans = self.appends.forwarded.values_mut().filter(|(_, to, _)| leader.is_some_and(|l| l != *to));
+        for (_, sent_to, give_up) in orphans {
+            let handed_over = self.appends.handed_over.filter(|(node, until)| node == sent_to && *until > now.mono);
+            let patience = handed_over.map_or(now.mono.after(ORPHANED_FOR), |(_, until)| until);
+            *give_up = patience.min(*give_up);
         }
         self.retry_appends(now);
     }

@@ -145,7 +145,7 @@ impl Node {
         let of_view = self.view.iter().flat_map(|v| v.forgotten.iter().copied());
         let forgotten: Vec<u64> = self.registry.forgotten().map(|(node, _)| node).chain(of_view).collect();
         for node in forgotten {
-            if self.members.member(node).is_some() && !self.peers.is_up(node) {
+            if self.members.member(node).is_some() && !self.peers.is_up(node) && !self.is_in_force(node) {
                 self.gossip_forget(now, Gossip::Forget { node });
             }
         }

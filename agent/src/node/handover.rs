@@ -210,6 +210,13 @@ impl Node {
         let ticket = self.token();
         self.note(Level::Info, format!("handing leadership over to {}: {}", self.name_of(heir.get()), why.text()));
         self.handover.current = Some(Current { ticket, heir, since: now.mono, why, asker });
+        // Who forwards to this node must not take what is under way for lost as soon as it hears of the heir.
+        let forwarders: Vec<u64> = self.peers.up().map(|peer| peer.node).collect();
+        for node in forwarders {
+            let id = self.token();
+            let ask = super::PeerMessage::Ask { id, timeout_ms: 0, ask: super::LeaderAsk::HandingOver };
+            self.send(node, super::Class::Peer, ask);
+        }
         self.raft.handle(now, quorate_raft::Input::Transfer { ticket: Ticket(ticket), to: Some(heir) });
         self.drain_raft(now);
     }

@@ -150,6 +150,9 @@ pub enum LeaderAsk {
     },
     /// The asked agent's own tags, leader or not, after this change.
     Tags(TagsChange),
+    /// The asker leads, and has begun to hand over: what was forwarded to it, it answers when that is over. Nothing is
+    /// answered to this.
+    HandingOver,
     /// The asker is drained and has ended what its clients had begun. Nothing is answered.
     Drained,
     /// Something of the autopilot.

@@ -243,7 +243,11 @@ impl Node {
             LeaderAsk::Forget { name } => self.forget_asked(now, asker, name, deadline),
             LeaderAsk::Operate { name, node, verb } => self.operate_asked(now, asker, deadline, name, node, verb),
             LeaderAsk::Autopilot(ask) => self.autopilot_asked(now, asker, ask, deadline),
-            LeaderAsk::Barrier | LeaderAsk::Remove { .. } | LeaderAsk::Drained | LeaderAsk::Tags(_) => {
+            LeaderAsk::Barrier
+            | LeaderAsk::Remove { .. }
+            | LeaderAsk::Drained
+            | LeaderAsk::HandingOver
+            | LeaderAsk::Tags(_) => {
                 self.end_question(now, asker, Err(not_leading()));
             }
         }
@@ -267,6 +271,7 @@ impl Node {
             }
             LeaderAsk::Drained => self.drained_told(now, node),
             LeaderAsk::Tags(change) => self.change_tags(now, asker, &change),
+            LeaderAsk::HandingOver => self.appends.handover_told(now, node),
             ask @ (LeaderAsk::Transfer { .. }
             | LeaderAsk::Forget { .. }
             | LeaderAsk::Operate { .. }

@@ -5,7 +5,7 @@ use super::{Class, Level, Node, Output, PeerMessage, Published, View};
 use crate::api::{DiskHealth, Member, ScrubState, Status};
 use crate::machine::registry::Seat;
 use quorate_membership::State;
-use quorate_raft::{NodeId, Now, Role, mutant};
+use quorate_raft::{Configuration, NodeId, Now, Role, mutant};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -296,12 +296,19 @@ impl Node {
             next.lost = self.repair.lost();
             let held = |holder| self.name_is_held(now, holder).map(|left| Held { holder, left });
             let own = (self.options.name.clone(), self.me.get());
-            next.gate = super::Gate::draw(own, &self.boots, &self.registry, held);
+            next.gate = super::Gate::draw(own, &self.boots, &self.registry, held, |node| self.is_in_force(node));
         }
         if moved || next != *self.published {
             self.published = Arc::new(next);
             self.emit(Output::Published(Arc::clone(&self.published)));
         }
+    }
+
+    /// Is it in the configuration in force, so that the group may need it, even to be rid of it? What is dropped is in the
+    /// log before it is out of the configuration, and nothing but a quorum of both ends that.
+    pub(super) fn is_in_force(&self, node: u64) -> bool {
+        let Configuration { voters, outgoing, learners } = self.raft.configuration();
+        NodeId::new(node).is_some_and(|id| [voters, outgoing, learners].iter().any(|set| set.contains(&id)))
     }
 
     /// Is the name of this node kept for it? With how much longer, unless it is alive. In whole seconds, so that a gate is

@@ -166,6 +166,9 @@ impl World {
         if self.operations.iter().any(|o| o.kind == Kind::Leave && o.end.is_none()) {
             return Err("an agent is leaving".into());
         }
+        if self.at < self.operators_until && !self.clients_run {
+            return Err("an operator may still be at work".into());
+        }
         let mut all: Vec<Status> = Vec::new();
         for machine in (0..self.machines.len()).filter(|m| self.machines[*m].counts()).collect::<Vec<_>>() {
             let status = self.status(machine);

@@ -43,6 +43,8 @@ pub(super) struct World {
     pub(super) clients_run: bool,
     /// When a disk was lost for the last time.
     pub(super) wiped_at: u64,
+    /// Until then what operators have asked for may still be begun.
+    pub(super) operators_until: u64,
     /// Who asked for which exchange of tables: machine, token, who waits.
     pub(super) exchanges: BTreeMap<(usize, u64), (usize, u64)>,
     pub(super) next_token: u64,
@@ -87,6 +89,7 @@ impl World {
             consumers: plan.consumers.iter().map(Consumer::new).collect(),
             clients_run: true,
             wiped_at: 0,
+            operators_until: 0,
             exchanges: BTreeMap::new(),
             next_token: 0,
             tearing: BTreeMap::new(),

@@ -64,6 +64,9 @@ fn a_rolling_restart_with_drain_loses_no_request() {
     }
     load.wait_ack_after(Instant::now());
     let history = load.stop(&cluster);
+    for attempt in history.iter().filter(|attempt| !attempt.is_acked()) {
+        println!("failed after {:?}: {:?}", attempt.took(), attempt.error);
+    }
     let summary = history::verify(&cluster, &cluster.running(), &history);
     println!("figure: {summary:?}, the slowest drain took {slowest:?}");
     assert_eq!((summary.not_applied, summary.unknown), (0, 0), "no request fails");
@@ -159,11 +162,19 @@ fn operators_are_told_what_is_safe() {
         cluster.kill(name);
     }
     cluster.wait_status(&stays, "nobody leads", |s| s.leader.is_none());
-    let said = cluster.ask(&stays, &["drain", &stays, "--timeout", "2s"]);
+    // An agent that is late with its answer, since the machine has much else to do, leaves the outcome open: asked again.
+    let asked = |args: &[&str]| {
+        wait_until("it is known that nothing was done", || {
+            let said = cluster.ask(&stays, args);
+            assert!([6, 7].contains(&said.code), "{} {}", said.code, said.err);
+            (said.code == 6).then_some(said)
+        })
+    };
+    let said = asked(&["drain", &stays, "--timeout", "2s"]);
     // What took so long is told before the error.
-    assert!(said.code == 6 && said.err.ends_with("; retry when `quorate status` shows a leader\n"), "{}", said.err);
+    assert!(said.err.ends_with("; retry when `quorate status` shows a leader\n"), "{}", said.err);
     assert!(said.err.contains("error: no leader: no quorum"), "{}", said.err);
-    let error = cluster.ask(&stays, &["remove", &voters[0], "--timeout", "2s", "--format", "json"]).json_error(6);
+    let error = asked(&["remove", &voters[0], "--timeout", "2s", "--format", "json"]).json_error(6);
     assert_eq!((&error["code"], &error["outcome"]), (&json!("no_quorum"), &json!("not_applied")));
 }
 

@@ -19,6 +19,10 @@ impl World {
     /// Asks whoever leads, else anybody: operators know their way about.
     fn operator_asks(&mut self, kind: Kind) -> Option<usize> {
         let asked = self.leader().or_else(|| (0..self.machines.len()).find(|m| self.machines[*m].can_be_asked()))?;
+        // A leader may work on it for as long, though the agent that was asked dies.
+        if !matches!(kind, Kind::Unpin { .. } | Kind::Drain { undo: true, .. }) {
+            self.operators_until = self.at + PATIENCE_US + SECOND;
+        }
         self.ask(None, asked, kind, PATIENCE_US)
     }
 

@@ -225,6 +225,28 @@ fn what_operators_want_outlives_the_leader() {
     }
 }
 
+/// The only voter is removed for a learner, and loses power in each moment of that. What it was dropped by is in the log
+/// before its vote is gone, and without its vote nobody can end the change: so it is let in until that is done (seed 501312).
+#[test]
+fn a_removed_voter_is_let_in_until_it_is_out() {
+    for after_ms in (0..72).step_by(4) {
+        let mut w = World::formed(2);
+        let leader = w.leader().expect("one leads");
+        let heir = 1 - leader;
+        let remove = w.ask(None, heir, removal(leader, Some(heir)), 3 * SECOND).expect("it is up");
+        w.run_to(w.at + after_ms * MS);
+        w.act(&Action::Crash { agent: leader, down_us: 4 * SECOND });
+        w.must("the operator hears", 4 * SECOND, |w| w.is_over(remove));
+        w.run_to(w.at + 8 * SECOND);
+        let removed = w.witness.has_departed(w.machines[leader].node.get());
+        let again =
+            w.operates(heir, removal(leader, Some(heir))).unwrap_or_else(|f| panic!("after {after_ms} ms: {f}"));
+        assert_eq!(again.changed, !removed, "after {after_ms} ms");
+        assert!(w.voters() == 1 && w.votes(heir));
+        w.appends(heir);
+    }
+}
+
 /// Nobody leads: the operator hears that nothing was done, in time.
 #[test]
 fn without_a_leader_nothing_is_begun() {
