@@ -78,6 +78,11 @@ pub enum Ask {
         /// How long the asker will wait, in milliseconds.
         timeout_ms: u32,
     },
+    /// Whatever may explain why the cluster does not serve.
+    Facts {
+        /// Ask the other agents too, for two seconds.
+        others: bool,
+    },
 }
 
 /// A change of the tags of one agent; nothing changes if it is empty.
@@ -344,6 +349,8 @@ pub enum Answer {
     Autopilot(Box<AutopilotAnswer>),
     /// To [`Ask::Tags`]: changed, and saved for the next start of that agent.
     Tags(TagsOf),
+    /// To [`Ask::Facts`].
+    Facts(Box<crate::facts::Picture>),
 }
 
 /// What became of an agent that an operator dealt with, and of the group.
@@ -462,6 +469,9 @@ pub struct Status {
     /// Names of the agents that operators have drained, or do.
     #[serde(default)]
     pub draining: Vec<String>,
+    /// For each of `problems` the code of its cause (`E0130`), where it has one: see [`crate::diagnosis`].
+    #[serde(default)]
+    pub codes: Vec<Option<String>>,
 }
 
 /// Room on the file system that holds an agent's log, in bytes.

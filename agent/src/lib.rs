@@ -39,7 +39,9 @@ pub mod codec;
 pub mod config;
 #[cfg(feature = "agent")]
 pub mod descriptor;
+pub mod diagnosis;
 pub mod duration;
+pub mod facts;
 pub mod history;
 pub mod limits;
 #[cfg(feature = "node")]

@@ -10,7 +10,9 @@ mod certs;
 mod cluster;
 mod demo;
 mod dev;
+mod doctor;
 mod drain;
+mod explain;
 mod find;
 mod forget;
 mod home;
@@ -111,6 +113,10 @@ enum Command {
     Tags(tags::TagsArgs),
     /// Show cluster, leader, voters, log and problems on one screen
     Status(status::StatusArgs),
+    /// Say why there is no leader, why an agent is not a member, and what else is wrong
+    Doctor(doctor::DoctorArgs),
+    /// Explain a code that `doctor` and `status` tell
+    Explain(explain::ExplainArgs),
     /// Append records to the log
     Append(append::AppendArgs),
     /// Read records from the log
@@ -188,6 +194,7 @@ fn dispatch(cli: Cli, ui: &Ui) -> Result<(), CliError> {
         Command::Demo(args) => demo::run(&global, &args, ui),
         Command::Bench(args) => bench::run(&global, &args, ui),
         Command::Verify(args) => verify::run(&global, &args, ui),
+        Command::Explain(args) => explain::run(&args, ui),
         Command::Log(command) => log::run(&global, command, ui),
         Command::Recover(args) => recover::run(&global, &args, ui),
         #[cfg(unix)]
@@ -200,6 +207,7 @@ fn dispatch(cli: Cli, ui: &Ui) -> Result<(), CliError> {
                     Command::Members(args) => members::run(&global, &args, ui).await,
                     Command::Tags(args) => tags::run(&global, &args, ui).await,
                     Command::Status(args) => status::run(&global, &args, ui).await,
+                    Command::Doctor(args) => doctor::run(&global, &args, ui).await,
                     Command::Append(args) => append::run(&global, args, ui).await,
                     Command::Tail(args) => tail::run(&global, &args, ui).await,
                     Command::Leave => leave::run(&global, ui).await,
@@ -217,6 +225,7 @@ fn dispatch(cli: Cli, ui: &Ui) -> Result<(), CliError> {
                     | Command::Demo(_)
                     | Command::Bench(_)
                     | Command::Verify(_)
+                    | Command::Explain(_)
                     | Command::Log(_)
                     | Command::Recover(_) => Ok(()),
                 }
@@ -331,6 +340,8 @@ mod tests {
                 "members",
                 "tags",
                 "status",
+                "doctor",
+                "explain",
                 "append",
                 "tail",
                 "leave",

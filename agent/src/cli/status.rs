@@ -34,6 +34,8 @@ struct StatusObject<'a> {
     tolerates: u32,
     log: LogObject,
     problems: &'a [String],
+    /// Of each problem the code that `quorate explain` knows, or null.
+    problem_codes: Vec<Option<&'a str>>,
     draining: &'a [String],
     append: AppendObject,
     disk: DiskObject<'a>,
@@ -157,7 +159,7 @@ pub(crate) async fn run(global: &Global, args: &StatusArgs, ui: &Ui) -> Result<(
             [only] => only.clone(),
             [first, more @ ..] => format!("{first}, and {} more", more.len()),
         };
-        let next = "mend what `quorate status` lists as a problem";
+        let next = "`quorate doctor` says why, and what to do";
         return Err(CliError::new(Exit::Unhealthy, format!("the cluster is not healthy ({why})"), next));
     }
     Ok(())
@@ -183,6 +185,7 @@ fn object(status: &Status) -> StatusObject<'_> {
             bytes: status.bytes,
         },
         problems: &status.problems,
+        problem_codes: codes(status).collect(),
         draining: &status.draining,
         append: AppendObject {
             queue: (&status.append.queue).into(),
@@ -198,6 +201,11 @@ fn object(status: &Status) -> StatusObject<'_> {
             full: status.space.full,
         },
     }
+}
+
+/// The code of each problem. An older agent tells none.
+fn codes(status: &Status) -> impl Iterator<Item = Option<&str>> {
+    (0..status.problems.len()).map(|at| status.codes.get(at)?.as_deref())
 }
 
 /// Where the time of appends went, in one line; nothing if this agent led none lately.
@@ -290,7 +298,10 @@ fn screen(status: &Status) -> Vec<String> {
         [] => lines.push(row("problems", "none".into())),
         problems => {
             lines.push(row("problems", String::new()).trim_end().to_owned());
-            lines.extend(problems.iter().map(|problem| format!("  - {}", printable(problem))));
+            lines.extend(problems.iter().zip(codes(status)).map(|(problem, code)| {
+                let code = code.map_or_else(String::new, |code| format!("  [{}]", printable(code)));
+                format!("  - {}{code}", printable(problem))
+            }));
         }
     }
     lines
@@ -325,6 +336,7 @@ mod tests {
             disk: DiskHealth::default(),
             space: DiskSpace::default(),
             draining: vec![],
+            codes: vec![],
         }
     }
 
@@ -365,7 +377,7 @@ problems  none";
         let said = serde_json::to_string(&object(&status())).unwrap();
         assert_eq!(
             said,
-            r#"{"v":1,"cluster":"c0ffee","log_id":"10","name":"a","leader":"b","term":3,"healthy":true,"voters":["a","b","c"],"learners":[],"tolerates":1,"log":{"first":0,"next":1234,"committed_index":9,"applied_index":8,"bytes":2048},"problems":[],"draining":[],"append":{"queue":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0},"fsync":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0},"replicate":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0},"total":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0}},"disk":{"damaged_ranges":0,"damaged":[],"suspect_index":null,"repaired":{"entries":0,"bytes":0},"scrub":{"cycles":0,"cycle_bytes":0,"bytes":0,"errors":0,"bytes_per_second":0}},"space":{"free":null,"total":null,"reserve":0,"full":false}}"#
+            r#"{"v":1,"cluster":"c0ffee","log_id":"10","name":"a","leader":"b","term":3,"healthy":true,"voters":["a","b","c"],"learners":[],"tolerates":1,"log":{"first":0,"next":1234,"committed_index":9,"applied_index":8,"bytes":2048},"problems":[],"problem_codes":[],"draining":[],"append":{"queue":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0},"fsync":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0},"replicate":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0},"total":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0}},"disk":{"damaged_ranges":0,"damaged":[],"suspect_index":null,"repaired":{"entries":0,"bytes":0},"scrub":{"cycles":0,"cycle_bytes":0,"bytes":0,"errors":0,"bytes_per_second":0}},"space":{"free":null,"total":null,"reserve":0,"full":false}}"#
         );
     }
 }

@@ -30,6 +30,7 @@ pub use error::{ClientError, StartError};
 pub use tail::{EntryTail, Item, Tail};
 
 use crate::api::{Answer, Ask, AutopilotAnswer, AutopilotAsk, Code, Effect, Failure};
+use crate::facts::Picture;
 use crate::limits::RECORD_BYTES_MAX_DEFAULT;
 use crate::wire::rpc::{Request, Response};
 use error::may_pass;
@@ -165,6 +166,14 @@ impl Client {
         match self.ask(Ask::Status, true).await? {
             Answer::Status(status) => Ok(*status),
             _ => Err(unexpected("status")),
+        }
+    }
+
+    /// What may explain why the cluster does not serve, as the answering agent knows it; with `others` it asks them too.
+    pub async fn facts(&self, others: bool) -> Result<Picture, ClientError> {
+        match self.ask(Ask::Facts { others }, true).await? {
+            Answer::Facts(picture) => Ok(*picture),
+            _ => Err(unexpected("facts")),
         }
     }
 

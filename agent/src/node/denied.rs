@@ -4,6 +4,19 @@
 
 use std::time::Duration;
 
+/// What each refusal says that no other does, and its word: a refusal travels as text beside a code that several share.
+const WORDS: [(&str, &str); 8] = [
+    ("this data directory is a copy or an old backup", "stale"),
+    ("this data directory is a copy or has been copied", "copy"),
+    // These two the transport says, which alone sees both of a pair.
+    ("another live agent uses its node key", "copy"),
+    ("a later start of this node is connected already", "stale"),
+    ("which took it over", "superseded"),
+    ("this node was dropped by an operator", "forgotten"),
+    ("which is alive; stop that agent", "name_held"),
+    ("which is silent; it is free in", "name_kept"),
+];
+
 /// Why a connection is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
@@ -62,4 +75,34 @@ pub enum Denied {
         /// How much longer, if it stays silent.
         left: Duration,
     },
+}
+
+impl Denied {
+    /// The word for programs of a refusal that came as text: see [`crate::facts::Trouble::detail`].
+    #[must_use]
+    pub fn word_of(text: &str) -> Option<&'static str> {
+        WORDS.iter().find(|(said, _)| text.contains(said)).map(|(_, word)| *word)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_refusal_is_known_by_its_text() {
+        let all = [
+            (Denied::Stale { got: 1, known: 2 }, "stale"),
+            (Denied::Copy { epoch: 1 }, "copy"),
+            (Denied::Superseded { holder: 3 }, "superseded"),
+            (Denied::Forgotten, "forgotten"),
+            (Denied::NameHeld { holder: 3 }, "name_held"),
+            (Denied::NameKept { holder: 3, left: Duration::from_secs(10) }, "name_kept"),
+        ];
+        for (denied, word) in all {
+            assert_eq!(Denied::word_of(&denied.to_string()), Some(word), "{denied}");
+            assert_eq!(WORDS.iter().filter(|(said, _)| denied.to_string().contains(said)).count(), 1, "{denied}");
+        }
+        assert_eq!(Denied::word_of("another reason"), None);
+    }
 }

@@ -16,6 +16,7 @@
 
 use super::Node;
 use super::handover::Why;
+use crate::diagnosis::Cause;
 use quorate_raft::{Configuration, LogIndex, Mono, NodeId, Now, Wall, mutant};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -106,6 +107,17 @@ impl Node {
         if outgoing.is_empty() { Some(next) } else { Some(next.min(median(outgoing)?)) }
     }
 
+    /// How far its clock is off, and whether that is too far and lasts.
+    pub(super) fn clock_picture(&self, now: Now) -> (Option<i64>, bool) {
+        (self.own_clock(now), self.fitness.clock_sick)
+    }
+
+    /// For how long its disk has confirmed nothing although it had to.
+    pub(super) fn disk_hangs_for(&self, now: Now) -> Option<Duration> {
+        let since = self.fitness.owes.filter(|_| self.fitness.disk_hangs);
+        since.map(|(_, since)| now.mono.since(since))
+    }
+
     /// How far the clock of this voter is from the voters' median, for people, if that is too far.
     pub(super) fn clock_of(&self, now: Now, node: u64) -> Option<String> {
         let theirs = now.wall.0.saturating_add(self.clocks.ahead(node, now)?);
@@ -114,21 +126,25 @@ impl Node {
     }
 
     /// What an operator should know of it.
-    pub(super) fn fitness_problems(&self, now: Now) -> Vec<String> {
+    pub(super) fn fitness_problems(&self, now: Now) -> Vec<(Cause, String)> {
         let mut problems = Vec::new();
         if let Some(ahead) = self.own_clock(now).filter(|_| self.fitness.clock_sick) {
             let than = if self.raft.is_leader() { "the voters' median" } else { "the leader's" };
-            problems.push(format!("the clock of this agent is {} {than}; set it right", off(ahead)));
+            problems.push((Cause::ClockOff, format!("the clock of this agent is {} {than}; set it right", off(ahead))));
         }
         if let Some((_, since)) = self.fitness.owes.filter(|_| self.fitness.disk_hangs) {
             let seconds = now.mono.since(since).as_secs_f64();
-            problems.push(format!("the disk of this agent has not confirmed a write for {seconds:.1} s; look at it"));
+            let text = format!("the disk of this agent has not confirmed a write for {seconds:.1} s; look at it");
+            problems.push((Cause::DiskSlow, text));
         }
         if self.raft.is_leader() {
             let others = self.raft.configuration().voters.iter().filter(|v| **v != self.me);
             let off = others.filter_map(|v| Some((v, self.clock_of(now, v.get())?)));
             problems.extend(off.map(|(v, off)| {
-                format!("the clock of {} is {off} the voters' median; set it right", self.name_of(v.get()))
+                (
+                    Cause::ClockOff,
+                    format!("the clock of {} is {off} the voters' median; set it right", self.name_of(v.get())),
+                )
             }));
         }
         problems

@@ -3,6 +3,7 @@
 //! A joiner never founds. A founder with join addresses looks for members first.
 
 use super::{Boot, Level, Node, Output};
+use crate::facts::FormationFacts;
 use quorate_raft::{Mono, Now};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -28,6 +29,9 @@ const RETRY_MIN: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 /// The same reason is told again only after this long.
 const TELL_AGAIN: Duration = Duration::from_secs(30);
+
+/// Join addresses that one answer tells of.
+const SEEDS_TOLD_MAX: usize = 64;
 
 #[derive(Debug)]
 struct Seed {
@@ -104,6 +108,22 @@ impl Node {
     /// Does this node mean to found a log itself?
     pub(super) fn founds(&self) -> bool {
         self.formation.found_at.is_some()
+    }
+
+    /// How it means to come to a log.
+    pub(super) fn formation_facts(&self) -> FormationFacts {
+        let waiting = self.view.as_ref().filter(|_| !self.in_raft()).and_then(|view| view.waiting.clone());
+        FormationFacts {
+            bootstrap: self.formation.bootstrap,
+            seeds: self.formation.seeds.keys().take(SEEDS_TOLD_MAX).cloned().collect(),
+            founding: self.founds(),
+            expect: u32::try_from(self.options.formation.expect).ok().filter(|n| *n > 0 && self.log_id.is_none()),
+            seen: std::iter::once(self.me.get())
+                .chain(self.peers.up().map(|p| p.node))
+                .map(|n| self.name_of(n))
+                .collect(),
+            waiting: waiting.or_else(|| self.pact.status().waits),
+        }
     }
 
     /// What the operator reads while an agent waits.

@@ -2,6 +2,7 @@
 
 use super::warm::Word;
 use super::{Level, Node, Offence, Output, Peer};
+use crate::diagnosis::Cause;
 use quorate_membership as gossip;
 use quorate_raft::Now;
 use std::net::SocketAddr;
@@ -164,22 +165,24 @@ impl Node {
     }
 
     /// What gossip has found out that an operator should know.
-    pub(super) fn gossip_problems(&self) -> Vec<String> {
+    pub(super) fn gossip_problems(&self) -> Vec<(Option<Cause>, String)> {
         let blocked = self.members.datagrams_blocked().map(|member| {
             let (name, addr) = (self.name_of(member.node), member.addr);
-            format!(
+            let text = format!(
                 "datagrams to {name} ({addr}) get no answer, streams do: the path loses most packets or drops large ones \
                  (path MTU, a firewall), or that agent cannot keep up; failures take longer to tell from loss until then"
-            )
+            );
+            (Some(Cause::DatagramsBlocked), text)
         });
-        let mut problems: Vec<String> = blocked.collect();
+        let mut problems: Vec<_> = blocked.collect();
         let health = self.members.health();
         if health >= ILL {
-            problems.push(format!(
+            let text = format!(
                 "this agent trusts its own view of the others little (health {health} of {}, 0 is well): it runs late, or its \
                  network loses what it sends; look at its load and its network",
                 gossip::HEALTH_MAX
-            ));
+            );
+            problems.push((None, text));
         }
         problems
     }

@@ -14,6 +14,7 @@ mod compare;
 mod denied;
 mod drain;
 mod errands;
+mod facts;
 mod fitness;
 mod forget;
 mod formation;
@@ -24,6 +25,7 @@ mod histories;
 mod in_hand;
 mod io;
 mod known;
+mod lately;
 mod leave;
 pub mod level;
 mod lies;
@@ -140,6 +142,7 @@ pub struct Node {
     repair: repair::Repair,
     spares: spares::Spares,
     compare: compare::Compare,
+    lately: lately::Lately,
 
     own_tags: own_tags::OwnTags,
     warm: warm::Warm,
@@ -237,6 +240,7 @@ impl Node {
             compare: compare::Compare::default(),
             own_tags,
             warm: warm::Warm::default(),
+            lately: lately::Lately::new(boot.meta.hard_state.term),
             view: None,
             next_reconcile: now.mono,
             reconciled: now.mono,
@@ -359,6 +363,7 @@ impl Node {
     fn tick(&mut self, now: Now) {
         self.turned = true;
         self.stages.turn(now.mono);
+        self.lately.turn(now, self.leader());
         self.form(now);
         self.look_around(now);
         self.keep_peers(now);

@@ -64,6 +64,9 @@ impl Node {
             What::Append(append) => self.client_append(now, id, deadline, append),
             What::Ask(Ask::Members) => self.answer(id, Ok(Answer::Members(self.members_answer(now)))),
             What::Ask(Ask::Status) => self.answer(id, Ok(Answer::Status(Box::new(self.status_answer(now))))),
+            What::Ask(Ask::Facts { others }) => {
+                self.answer(id, Ok(Answer::Facts(Box::new(self.facts_answer(now, others)))))
+            }
             What::Ask(Ask::Leave { .. }) => self.client_leave(now, id, deadline),
             What::Ask(Ask::Barrier) => self.barrier(now, Open { asker: Asker::Client(id), deadline }),
             What::Ask(Ask::Await { next }) => self.await_offset(now, id, deadline, next),

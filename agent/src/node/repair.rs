@@ -12,6 +12,7 @@
 use super::options::configuration_of;
 use super::{Class, Level, Node, Output, PeerMessage, RepairFailed, Spare};
 use crate::api::DamagedEntries;
+use crate::diagnosis::Cause;
 use quorate_raft::wal::{DamagedRange, Entry, Repaired};
 use quorate_raft::{LogIndex, Mono, NodeId, Now, Run};
 use std::collections::{BTreeMap, BTreeSet};
@@ -444,27 +445,37 @@ impl Node {
     }
 
     /// What an operator should know of it.
-    pub(super) fn repair_problems(&self) -> Vec<String> {
+    pub(super) fn repair_problems(&self) -> Vec<(Cause, String)> {
         let mut problems = Vec::new();
         for range in self.repair.damaged.iter().take(NAMED_MAX) {
             let DamagedRange { file, at, first, last, .. } = range;
-            let next = if self.repair.lost.contains(first) {
-                "no member can read them: restore a member from a backup, or give them up with `quorate recover`"
+            let (cause, next) = if self.repair.lost.contains(first) {
+                (
+                    Cause::DamageLost,
+                    "no member can read them: restore a member from a backup, or give them up with `quorate recover`",
+                )
             } else if self.repair_members().is_empty() {
-                "there is no other member to repair them from: restore a backup, or give them up with `quorate recover`"
+                (
+                    Cause::DamageLost,
+                    "there is no other member to repair them from: restore a backup, or give them up with `quorate recover`",
+                )
             } else {
-                "they are being asked back from the other members"
+                (Cause::DamageRepairing, "they are being asked back from the other members")
             };
-            problems.push(format!(
-                "entries {first} to {last} cannot be read here ({file} is damaged at byte {at}); {next}"
+            problems.push((
+                cause,
+                format!("entries {first} to {last} cannot be read here ({file} is damaged at byte {at}); {next}"),
             ));
         }
         let more = self.repair.damaged.len().saturating_sub(NAMED_MAX);
         if more > 0 {
-            problems.push(format!("{more} more ranges of entries cannot be read here"));
+            problems.push((Cause::DamageRepairing, format!("{more} more ranges of entries cannot be read here")));
         }
         if let Some(why) = &self.repair.no_room {
-            problems.push(format!("the repair of this log waits for room on the disk ({why}); free some"));
+            problems.push((
+                Cause::DiskFull,
+                format!("the repair of this log waits for room on the disk ({why}); free some"),
+            ));
         }
         problems
     }

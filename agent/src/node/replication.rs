@@ -98,6 +98,7 @@ impl Node {
         };
         self.replication.incoming = raft.entries;
         self.raft.handle(now, quorate_raft::Input::Message { from, message: raft.message, entries });
+        self.lately.term_is(now.mono, self.raft.term(), from);
         self.drain_raft(now);
         self.replication.incoming.clear();
     }

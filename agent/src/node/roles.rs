@@ -14,6 +14,8 @@ impl Node {
         }
         let (old_term, old_leader, old_role) = std::mem::replace(&mut self.reported, picture);
         let (term, leader, role) = picture;
+        // Whatever another one said that moved the term is noted where it was heard.
+        self.lately.term_is(now.mono, term, self.me);
         match (leader, role) {
             (_, Role::Leader) if old_role != Role::Leader || old_term != term => {
                 if !mutant!(NumbersKept) {

@@ -23,6 +23,9 @@ struct Stranger {
     told: Mono,
 }
 
+/// One of them for those who ask: node, name, address, why, and how long ago.
+pub(super) type Told<'a> = (u64, &'a str, SocketAddr, &'a str, Duration);
+
 /// Who was turned away lately, by node id and name.
 #[derive(Debug, Default)]
 pub(super) struct Strangers(BTreeMap<(u64, String), Stranger>);
@@ -50,6 +53,16 @@ impl Node {
         }
         self.strangers.forget(now.mono);
         self.strangers.0.insert(key, Stranger { addr, why, at: now.mono, told });
+    }
+
+    /// Those that still try.
+    pub(super) fn strangers_lately(&self, now: Now) -> impl Iterator<Item = Told<'_>> {
+        let all = self
+            .strangers
+            .0
+            .iter()
+            .map(move |((node, name), s)| (*node, name.as_str(), s.addr, s.why.as_str(), now.mono.since(s.at)));
+        all.filter(|(.., ago)| *ago < REMEMBER)
     }
 
     /// One line for each stranger that still tries.

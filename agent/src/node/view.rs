@@ -3,6 +3,7 @@
 use super::admission::Held;
 use super::{Class, Level, Node, Output, PeerMessage, Published, View};
 use crate::api::{DiskHealth, Member, ScrubState, Status};
+use crate::diagnosis::Cause;
 use crate::machine::registry::Seat;
 use quorate_membership::State;
 use quorate_raft::{Configuration, NodeId, Now, Role, mutant};
@@ -103,7 +104,7 @@ impl Node {
             names.sort();
             names
         };
-        let problems = self.problems(now, &voters);
+        let (codes, problems): (Vec<_>, Vec<_>) = self.problems(now, &voters).into_iter().unzip();
         let present = |v: &&u64| **v == self.me.get() || self.members.member(**v).is_some_and(|m| m.state.is_present());
         let majority = voters.len() / 2 + 1;
         let outside = self.view.as_ref().filter(|_| !self.in_raft());
@@ -131,11 +132,12 @@ impl Node {
             disk: self.disk_health(),
             space: self.disk_space(),
             draining: names(&self.all_draining().into_iter().collect()),
+            codes: codes.into_iter().map(|cause: Option<Cause>| cause.map(Cause::code)).collect(),
         }
     }
 
     /// What this node knows of its disk; the shell adds what only it can know.
-    fn disk_health(&self) -> DiskHealth {
+    pub(super) fn disk_health(&self) -> DiskHealth {
         let (damaged, ranges) = self.repair.picture();
         let (repaired_entries, repaired_bytes) = self.repair.repaired();
         DiskHealth {
@@ -148,64 +150,71 @@ impl Node {
         }
     }
 
-    /// What an operator should know, one sentence each.
-    fn problems(&self, now: Now, voters: &BTreeSet<u64>) -> Vec<String> {
+    /// What an operator should know, one sentence each, with its cause where `diagnosis` knows one.
+    fn problems(&self, now: Now, voters: &BTreeSet<u64>) -> Vec<(Option<Cause>, String)> {
         if self.was_removed() {
-            return vec![self.removed_problem()];
+            return vec![(Some(Cause::NodeRemoved), self.removed_problem())];
         }
-        let mut problems: Vec<String> = Vec::new();
+        let mut problems: Vec<(Option<Cause>, String)> = Vec::new();
+        let of = |cause: Cause| move |text: String| (Some(cause), text);
         if let Some(why) = self.raft.status().halted {
-            problems.push(format!("Raft of this agent has stopped ({why:?}); restart it"));
+            problems.push(of(Cause::RaftHalted)(format!("Raft of this agent has stopped ({why:?}); restart it")));
         }
         if let Some(until) = self.raft.status().missing {
-            problems.push(format!(
+            problems.push(of(Cause::DiskForgot)(format!(
                 "the disk of this agent has lost what it had acknowledged up to entry {until}; it does not lead before it \
                  holds that again, and votes only for who does; check the disk"
-            ));
+            )));
         }
         if let Some(member) = self.raft.status().contradicted_by {
             let name = self.name_of(member.get());
-            problems.push(format!(
+            problems.push(of(Cause::HistoriesDiffer)(format!(
                 "{name}, as a leader, contradicted what is committed here; one of the two logs is wrong, and only one member says so"
-            ));
+            )));
         }
-        problems.extend(self.repair_problems());
-        problems.extend(self.compare_problems());
-        problems.extend(self.applied.trouble().map(str::to_owned));
-        problems.extend(self.checkpoints.problems());
-        problems.extend(self.fitness_problems(now));
-        problems.extend(self.room_problems());
+        problems.extend(self.repair_problems().into_iter().map(|(cause, text)| (Some(cause), text)));
+        problems.extend(self.compare_problems().into_iter().map(of(Cause::HistoriesDiffer)));
+        problems.extend(self.applied.trouble().map(str::to_owned).map(of(Cause::MachineStopped)));
+        problems.extend(self.checkpoints.problems().map(of(Cause::CheckpointTrouble)));
+        problems.extend(self.fitness_problems(now).into_iter().map(|(cause, text)| (Some(cause), text)));
+        problems.extend(self.room_problems().into_iter().map(of(Cause::DiskFull)));
         problems.extend(self.gossip_problems());
-        problems.extend(self.formation_problem());
-        problems.extend(self.seat_problem());
+        problems.extend(self.formation_problem().map(|text| (Some(self.formation_cause(&text)), text)));
+        problems.extend(self.seat_problem().into_iter().map(|text| (None, text)));
         if self.log_id.is_some() && self.leader().is_none() {
-            problems.push(self.why_no_leader());
+            problems.push(of(Cause::NoLeader)(self.why_no_leader()));
         }
         for voter in voters.iter().filter(|v| **v != self.me.get()) {
             match self.members.member(*voter).map(|m| m.state) {
                 Some(State::Alive | State::Leaving) => {}
-                Some(state) => problems.push(format!("voter {} is {state}", self.name_of(*voter))),
-                None => problems.push(format!("voter {} was never seen", self.name_of(*voter))),
+                Some(state) => {
+                    problems.push(of(Cause::VoterDown)(format!("voter {} is {state}", self.name_of(*voter))))
+                }
+                None => problems.push(of(Cause::VoterDown)(format!("voter {} was never seen", self.name_of(*voter)))),
             }
         }
         if self.raft.is_leader() {
             let status = self.raft.status();
             if !self.is_healthy_majority(now.mono, &status, &status.configuration.voters) {
-                problems.push("this leader does not hear a majority of the voters".into());
+                problems.push(of(Cause::QuorumDown)("this leader does not hear a majority of the voters".into()));
             }
             let lossy = status.peers.iter().filter(|(_, peer)| peer.has_lost).map(|(node, _)| self.name_of(node.get()));
-            problems
-                .extend(lossy.map(|name| format!("the disk of {name} has lost what it had acknowledged; check it")));
+            problems.extend(lossy.map(|name| {
+                of(Cause::DiskForgot)(format!("the disk of {name} has lost what it had acknowledged; check it"))
+            }));
             let newcomers = self
                 .peers
                 .up()
                 .filter(|p| !self.is_of_another_log(p.node))
                 .filter_map(|p| Some((p, self.autopilot.waiting(p.node)?)));
-            problems.extend(newcomers.map(|(p, why)| format!("{} is not admitted: {why}", self.name_of(p.node))));
+            problems
+                .extend(newcomers.map(|(p, why)| {
+                    of(Cause::NotAdmitted)(format!("{} is not admitted: {why}", self.name_of(p.node)))
+                }));
         }
-        problems.extend(self.zone_problems(voters));
-        problems.extend(self.history_problems(voters));
-        problems.extend(self.stranger_problems(now));
+        problems.extend(self.zone_problems(voters).into_iter().map(|text| (None, text)));
+        problems.extend(self.history_problems(voters).into_iter().map(of(Cause::TwoHistories)));
+        problems.extend(self.stranger_problems(now).into_iter().map(|text| (super::facts::cause_of(&text), text)));
         problems
     }
 

@@ -3,6 +3,7 @@
 use super::aside::FORMATION;
 use super::context::{self, Asked, Context, Replies};
 use super::disk::{Disk, Done, Job};
+use super::facts::{self, Seen};
 use super::fatal::fatal;
 use super::files;
 use super::network::{self, SharedGate};
@@ -10,6 +11,7 @@ use super::reads::{Fetch, Read};
 use super::remembered;
 use super::rpc;
 use crate::api::{Answer, Failure};
+use crate::facts::Picture;
 use crate::node::{Input, Level, Node, Output, Published, Reply, Request};
 use crate::wire::rpc::Response;
 use bytes::Bytes;
@@ -22,13 +24,16 @@ use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 /// Inputs handled before outputs of a slower kind get a turn.
 const TURN_MAX: usize = 256;
 /// And for how long: what a client may ask at once can take a second to answer, and heartbeats leave at the end of a turn.
 const TURN_TIME_MAX: Duration = Duration::from_millis(5);
+
+/// Questions for which other agents are asked at once: each costs as many handshakes as there are agents.
+pub(super) const GATHERING_MAX: usize = 4;
 
 /// The process's clocks, as the node wants them.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +95,10 @@ pub(super) struct EventLoop {
     pub(super) inputs: mpsc::UnboundedSender<Input>,
     pub(super) context: Context,
     pub(super) streams: JoinSet<()>,
+    /// What it remembers for those who ask why.
+    pub(super) seen: Seen,
+    /// How many questions may make it ask other agents at once.
+    pub(super) gathering: Arc<Semaphore>,
     /// The node has said its last word.
     pub(super) ended: Option<Ended>,
 }
@@ -229,7 +238,8 @@ impl EventLoop {
             Event::Refused { from, why, suppressed: 0, .. } if network::is_told_by_the_node(why.code) => {
                 tracing::debug!("refused {from}: {why}");
             }
-            Event::Refused { from, why, suppressed, .. } => {
+            Event::Refused { from, why, refusal, suppressed } => {
+                self.seen.refused(from, &why, refusal.as_ref(), suppressed.saturating_add(1));
                 let more = if suppressed > 0 { format!(" ({suppressed} more like it)") } else { String::new() };
                 tracing::warn!("refused {from}: {why}{more}");
             }
@@ -269,7 +279,7 @@ impl EventLoop {
                 }
             }
             Output::DialSeed { seed } => {
-                tokio::spawn(network::dial_seed(self.endpoint.clone(), seed, self.inputs.clone()));
+                tokio::spawn(network::dial_seed(self.endpoint.clone(), seed, self.inputs.clone(), self.seen.clone()));
             }
             Output::Keep { node, addr } => self.endpoint.keep(node, addr),
             Output::Unkeep { node } => self.endpoint.unkeep(node),
@@ -304,11 +314,30 @@ impl EventLoop {
     fn answer(&mut self, request: u64, result: Result<Reply, Failure>) {
         let Some((replies, id, cost)) = self.waiters.remove(&request) else { return };
         let response = match result {
+            Ok(Reply::Answer(Answer::Facts(picture))) => return self.facts(picture, (replies, id, cost)),
             Ok(Reply::Appended(appended)) => Response::Appended(appended),
             Ok(Reply::Answer(answer)) => Response::Answer(self.completed(answer)),
             Err(failure) => Response::Failed(failure),
         };
         replies.send(id, cost, response);
+    }
+
+    /// Adds what only the shell knows, and what other agents say, if they are to be asked.
+    fn facts(&self, mut picture: Box<Picture>, (replies, id, cost): (Replies, u64, usize)) {
+        picture.own.cluster = self.cluster.to_string();
+        picture.own.disk.health.scrub = self.disk.scrubbed();
+        self.seen.complete(&mut picture.own, &self.endpoint, &self.data);
+        let place = Arc::clone(&self.gathering).try_acquire_owned().ok().filter(|_| !picture.others.is_empty());
+        let Some(place) = place else {
+            picture.others.clear();
+            return replies.send(id, cost, Response::Answer(Answer::Facts(picture)));
+        };
+        let rpc = self.endpoint.rpc_client();
+        tokio::spawn(async move {
+            facts::ask_others(rpc, &mut picture).await;
+            drop(place);
+            replies.send(id, cost, Response::Answer(Answer::Facts(picture)));
+        });
     }
 
     /// Adds what only the shell knows.

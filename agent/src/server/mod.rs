@@ -9,9 +9,12 @@ mod data;
 mod disk;
 mod error;
 mod event_loop;
+pub(crate) mod facts;
 mod fatal;
 mod files;
 mod keys;
+#[cfg(feature = "cli")]
+pub(crate) mod look;
 mod mend;
 mod network;
 mod priority;
@@ -177,6 +180,7 @@ struct Running {
     face: watch::Receiver<Face>,
     descriptor: Option<PublishedDescriptor>,
     threads: Vec<thread::JoinHandle<()>>,
+    seen: facts::Seen,
 }
 
 impl Running {
@@ -224,6 +228,8 @@ impl Running {
             limits: Limits::default(),
         };
         let (endpoint, events) = Endpoint::bind(transport)?;
+        let seen = facts::Seen::default();
+        seen.identity(&identity, &std::path::absolute(&options.certs).unwrap_or_else(|_| options.certs.clone()));
         let addr = endpoint.local_addr();
         let clock = Clock::start();
         let keys = Arc::new(keys::FoundingKeys(data.node_key()?));
@@ -275,16 +281,20 @@ impl Running {
             inputs,
             context,
             streams: tokio::task::JoinSet::new(),
+            seen: seen.clone(),
+            gathering: Arc::new(tokio::sync::Semaphore::new(event_loop::GATHERING_MAX)),
             ended: None,
         };
         let sources = Sources { events, done, requests: request_queue, inputs: input_queue, stop };
-        Ok(Self { addr, data, event_loop, sources, endpoint, stopping, reloads, face, descriptor, threads })
+        Ok(Self { addr, data, event_loop, sources, endpoint, stopping, reloads, face, descriptor, threads, seen })
     }
 
     async fn run(self) -> Result<(), Error> {
-        let Self { data, event_loop, sources, endpoint, stopping, reloads, face, descriptor, threads, .. } = self;
-        let companions =
-            [tokio::spawn(reload_identity(endpoint.clone(), reloads)), tokio::spawn(keep_descriptor(descriptor, face))];
+        let Self { data, event_loop, sources, endpoint, stopping, reloads, face, descriptor, threads, seen, .. } = self;
+        let companions = [
+            tokio::spawn(reload_identity(endpoint.clone(), reloads, seen)),
+            tokio::spawn(keep_descriptor(descriptor, face)),
+        ];
         let (ended, mut streams) = event_loop.run(sources).await;
         stopping.send_replace(true);
         let last_words = async { while streams.join_next().await.is_some() {} };
@@ -315,10 +325,13 @@ fn set_aside(data: Data) -> Result<(), Error> {
     Ok(())
 }
 
-async fn reload_identity(endpoint: Endpoint, mut reloads: mpsc::UnboundedReceiver<Arc<Identity>>) {
+async fn reload_identity(endpoint: Endpoint, mut reloads: mpsc::UnboundedReceiver<Arc<Identity>>, seen: facts::Seen) {
     while let Some(identity) = reloads.recv().await {
         match endpoint.set_identity(&identity) {
-            Ok(()) => tracing::info!("new connections use the certificate read again"),
+            Ok(()) => {
+                seen.renewed(&identity);
+                tracing::info!("new connections use the certificate read again");
+            }
             Err(error) => tracing::error!("keeping the certificate in use: {error}"),
         }
     }

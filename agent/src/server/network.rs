@@ -1,5 +1,7 @@
 //! Between the transport and the node: events to inputs, outputs to sends. It decides nothing.
 
+use super::facts::{self, Seen};
+use crate::facts::Trouble;
 use crate::node::{Caller, Class, Gate as NodeGate, Input, Offence, Peer, PeerMessage, Published, level};
 use crate::wire::peer::{decode_peer, encode_peer};
 use bytes::Bytes;
@@ -143,10 +145,16 @@ pub(super) fn refused(offence: Offence) -> Refused {
 }
 
 /// Resolves a join address and dials each of its addresses once.
-pub(super) async fn dial_seed(endpoint: Endpoint, seed: String, inputs: mpsc::UnboundedSender<Input>) {
+pub(super) async fn dial_seed(endpoint: Endpoint, seed: String, inputs: mpsc::UnboundedSender<Input>, seen: Seen) {
     let input = match try_seed(&endpoint, &seed).await {
-        Ok(node) => Input::SeedAnswered { seed, node },
-        Err(Failed { why, refusal, tried }) => Input::SeedFailed { seed, why, refusal, tried },
+        Ok(node) => {
+            seen.dial_answered(&seed);
+            Input::SeedAnswered { seed, node }
+        }
+        Err(Failed { why, refusal, tried, trouble }) => {
+            seen.dial_failed(&seed, trouble);
+            Input::SeedFailed { seed, why, refusal, tried }
+        }
     };
     let _ = inputs.send(input);
 }
@@ -156,6 +164,7 @@ struct Failed {
     why: String,
     refusal: Option<String>,
     tried: Vec<SocketAddr>,
+    trouble: Trouble,
 }
 
 /// The other side's own words, if it refused this very agent and not only this moment.
@@ -175,10 +184,12 @@ async fn try_seed(endpoint: &Endpoint, seed: &str) -> Result<u64, Failed> {
         Ok(addresses) => addresses.take(ADDRESSES_MAX).collect(),
         Err(error) => {
             let why = format!("the name does not resolve ({error}); check it");
-            return Err(Failed { why, refusal: None, tried: Vec::new() });
+            let trouble = Trouble { word: "unresolved".into(), text: why.clone(), ..Trouble::default() };
+            return Err(Failed { why, refusal: None, tried: Vec::new(), trouble });
         }
     };
     let (mut reasons, mut refused) = (Vec::new(), None);
+    let mut trouble = Trouble { word: "unresolved".into(), ..Trouble::default() };
     for addr in addresses.iter().copied() {
         match endpoint.dial(addr, None).await {
             Ok(peer) => return Ok(peer.node),
@@ -186,12 +197,14 @@ async fn try_seed(endpoint: &Endpoint, seed: &str) -> Result<u64, Failed> {
             Err(DialError::Myself { .. }) => return Ok(endpoint.node()),
             Err(error) => {
                 refused = refused.or_else(|| refusal(&error));
+                trouble = facts::trouble(&error);
                 reasons.push(error.to_string());
             }
         }
     }
     let why = if reasons.is_empty() { "the name has no address; check it".into() } else { reasons.join("; ") };
-    Err(Failed { why, refusal: refused, tried: addresses })
+    let trouble = Trouble { text: why.clone(), ..trouble };
+    Err(Failed { why, refusal: refused, tried: addresses, trouble })
 }
 
 /// One dial to a node that gossip has something to say to; that it is up is told by the transport.

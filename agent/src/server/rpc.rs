@@ -28,6 +28,8 @@ const ANSWERS_PATIENCE: Duration = Duration::from_secs(30);
 const REQUEST_BYTES: usize = 1 << 10;
 /// Room for the answer that lists the members, in bytes: a few hundred of them.
 const MEMBERS_BYTES: usize = 64 << 10;
+/// Room for the answer that tells all facts of several agents, in bytes.
+const FACTS_BYTES: usize = 256 << 10;
 /// Room for the answer that tells the status, in bytes.
 const STATUS_BYTES: usize = 16 << 10;
 /// Room for the answer of the autopilot, in bytes: every agent with its reasons, and the newest decisions.
@@ -153,6 +155,7 @@ fn answer_bytes(what: &Request) -> usize {
         Request::Ask(Ask::Status) => STATUS_BYTES,
         Request::Ask(Ask::Autopilot { .. }) => AUTOPILOT_BYTES,
         Request::Ask(Ask::Tags { .. }) => TAGS_BYTES,
+        Request::Ask(Ask::Facts { .. }) => FACTS_BYTES,
         _ => REQUEST_BYTES,
     }
 }
@@ -217,7 +220,9 @@ fn admit(who: &Subject, name: &Arc<str>, request: Request) -> Result<(What, Dura
         }
         Request::Ask(ask) => {
             let (needs, patience) = match ask {
-                Ask::Members | Ask::Status | Ask::Barrier | Ask::Await { .. } => (Role::Read, ASK_PATIENCE),
+                Ask::Members | Ask::Status | Ask::Barrier | Ask::Await { .. } | Ask::Facts { .. } => {
+                    (Role::Read, ASK_PATIENCE)
+                }
                 Ask::Autopilot { ref ask, timeout_ms } => {
                     let needs = if ask.changes() { Role::Admin } else { Role::Read };
                     (needs, Duration::from_millis(timeout_ms.into()))

@@ -10,6 +10,7 @@ mod catchup;
 mod contract;
 mod damage;
 mod dev;
+mod doctor;
 mod expecting;
 mod failover;
 mod forget;

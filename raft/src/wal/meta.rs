@@ -327,6 +327,17 @@ impl MetaFiles {
         Ok((Self { files: [a, b], generation, first, mended }, meta))
     }
 
+    /// The newer of the copies that can be read. Changes nothing.
+    pub(super) fn peek(disk: &dyn Disk, names: &[String]) -> Result<Meta, Error> {
+        let [a, b] = META_FILES;
+        match (read_copy(disk, names, a)?, read_copy(disk, names, b)?) {
+            (Err(error @ Error::Newer { .. }), _) | (_, Err(error @ Error::Newer { .. })) => Err(error),
+            (Ok(a), Ok(b)) => Ok(if b.0 > a.0 { b.1 } else { a.1 }),
+            (Ok((_, meta)), Err(_)) | (Err(_), Ok((_, meta))) => Ok(meta),
+            (Err(error), Err(_)) => Err(error),
+        }
+    }
+
     /// The copy that opening found damaged; writing makes it good.
     pub(super) fn mended(&mut self) -> Option<(String, String)> {
         self.mended.take()

@@ -142,6 +142,19 @@ pub fn exists(disk: &Arc<dyn Disk>) -> Result<bool, Error> {
     Ok(first_trace(&list(disk.as_ref())?).is_some())
 }
 
+/// Whose log the directory holds, and how far it may have promised. Takes no lock and changes nothing, so of a log in use it
+/// tells what was true a moment ago.
+///
+/// # Errors
+/// [`Error::Missing`] if there is no log, [`Error::Newer`], IO, or [`Error::Corrupt`] if neither copy of the meta can be read.
+pub fn peek(disk: &dyn Disk) -> Result<Meta, Error> {
+    let names = list(disk)?;
+    if first_trace(&names).is_none() {
+        return Err(Error::Missing);
+    }
+    MetaFiles::peek(disk, &names)
+}
+
 /// Makes a log in an empty directory: durable, with both copies of its meta, when this returns. A crash on the way
 /// leaves either no log or this one.
 ///
