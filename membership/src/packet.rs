@@ -179,3 +179,34 @@ impl FocaPacket {
         Ok(out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Life;
+
+    fn identity(node: u64) -> Identity {
+        Identity { node, life: Life { epoch: 1, boot: 1 }, bump: 0, addr: ([10, 0, 0, 1], 7373).into() }
+    }
+
+    /// Who is alive makes room for who goes; who is suspected or down does not, as long as there is anybody alive.
+    #[test]
+    fn the_living_make_room_first() {
+        let header = Header { src: identity(1), src_incarnation: 0, dst: identity(2), message: Message::Gossip };
+        let state = |n: u64| [State::Alive, State::Suspect, State::Down][(n % 3) as usize];
+        let members: Vec<_> = (3..31).map(|n| Member::new(identity(n), 0, state(n))).collect();
+        let count = |members: &[Member<Identity>], of: State| members.iter().filter(|m| m.state() == of).count();
+        let full = FocaPacket { header, members }.encode().unwrap();
+        assert!(full.len() <= FOCA_BYTES_MAX && full.len() + 38 > FOCA_BYTES_MAX, "{} bytes", full.len());
+        let shorter = make_room(&full, 200).unwrap();
+        assert!(shorter.len() + 200 <= FOCA_BYTES_MAX);
+        let left = decode_foca(&shorter).unwrap().members;
+        let all = decode_foca(&full).unwrap().members;
+        assert_eq!(count(&left, State::Suspect), count(&all, State::Suspect));
+        assert_eq!(count(&left, State::Down), count(&all, State::Down));
+        assert!(count(&left, State::Alive) < count(&all, State::Alive));
+        // What fits leaves all as it is, but for the order; what cannot fit is not made to.
+        assert_eq!(make_room(&shorter, 200).map(|bytes| bytes.len()), Some(shorter.len()));
+        assert_eq!(make_room(&full, FOCA_BYTES_MAX), None);
+    }
+}

@@ -148,6 +148,8 @@ pub struct Node {
     warm: warm::Warm,
 
     view: Option<View>,
+    /// When its leader last told it.
+    view_heard: Mono,
     next_reconcile: Mono,
     reconciled: Mono,
     next_view: Mono,
@@ -242,6 +244,7 @@ impl Node {
             warm: warm::Warm::default(),
             lately: lately::Lately::new(boot.meta.hard_state.term),
             view: None,
+            view_heard: now.mono,
             next_reconcile: now.mono,
             reconciled: now.mono,
             next_view: now.mono,

@@ -25,6 +25,8 @@ pub(super) struct OwnTags {
     saving: BTreeMap<u64, (Asker, TagsOf)>,
     /// What another agent was asked: which, for which request, until when.
     asked: BTreeMap<u64, (u64, u64, Mono)>,
+    /// What waits for the connection to be asked on, by the same id.
+    unsaid: BTreeMap<u64, TagsChange>,
 }
 
 impl OwnTags {
@@ -86,7 +88,8 @@ impl Node {
         let Some((node, _, addr)) = known.iter().find(|(_, present, _)| *present).or(known.first()).copied() else {
             return Err(self.unknown_name(name));
         };
-        if !self.peers.is_up(node) {
+        let is_up = self.peers.is_up(node);
+        if !is_up && !(self.warm.is_sparse() && self.may_dial(now, node, addr)) {
             let what = format!("{shown} ({addr}) cannot be reached from {}", printable(&self.options.name));
             let hint = format!("see its state with `quorate members {shown}`; or ask it directly with --addr {addr}");
             return Err(not_applied(Code::Unavailable, what, hint));
@@ -97,9 +100,26 @@ impl Node {
         let id = self.token();
         self.own_tags.asked.insert(id, (node, request, deadline));
         self.next_reconcile = self.next_reconcile.min(deadline);
-        let timeout_ms = u32::try_from(deadline.since(now.mono).as_millis()).unwrap_or(u32::MAX);
-        self.send(node, Class::Peer, PeerMessage::Ask { id, timeout_ms, ask: LeaderAsk::Tags(change) });
+        self.own_tags.unsaid.insert(id, change);
+        if is_up {
+            self.say_asked_tags(now, node);
+        } else {
+            // In a large cluster nobody is connected with everybody.
+            self.emit(Output::Dial { node, addr });
+        }
         Ok(())
+    }
+
+    /// A connection with this agent is up: it is asked what waited for that.
+    pub(super) fn say_asked_tags(&mut self, now: Now, node: u64) {
+        let own = &mut self.own_tags;
+        let ready: Vec<u64> = own.asked.iter().filter(|(_, (to, _, _))| *to == node).map(|(id, _)| *id).collect();
+        for id in ready {
+            let Some(change) = self.own_tags.unsaid.remove(&id) else { continue };
+            let deadline = self.own_tags.asked.get(&id).map_or(now.mono, |(_, _, deadline)| *deadline);
+            let timeout_ms = u32::try_from(deadline.since(now.mono).as_millis()).unwrap_or(u32::MAX);
+            self.send(node, Class::Peer, PeerMessage::Ask { id, timeout_ms, ask: LeaderAsk::Tags(change) });
+        }
     }
 
     /// The other agent answers; says whether that was for one of these.
@@ -125,9 +145,11 @@ impl Node {
         let ended: Vec<u64> = self.own_tags.asked.iter().filter(|(_, asked)| which(asked)).map(|(id, _)| *id).collect();
         for id in ended {
             let Some((_, request, _)) = self.own_tags.asked.remove(&id) else { continue };
+            // Nothing was changed by what was never said.
+            let unsaid = self.own_tags.unsaid.remove(&id).is_some();
             let failure = Failure {
                 code: Code::Unavailable,
-                effect: Effect::Unknown,
+                effect: if unsaid { Effect::NotApplied } else { Effect::Unknown },
                 what: why.to_owned(),
                 hint: "look at the tags with `quorate tags NAME`; the same change may be asked for again".into(),
             };

@@ -7,6 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+/// An agent outside Raft that has heard no leader for so long looks for a new one: four views are missing by then.
+const VIEW_OLD: Duration = Duration::from_secs(2);
+
 /// How many agents that nobody has proven to exist are dialled at one time.
 const HINTS_MAX: usize = 8;
 
@@ -70,6 +73,7 @@ impl Node {
         let (node, addr) = (peer.node, peer.addr);
         self.peers.up.insert(node, peer);
         self.speak_warmed(now, node, addr);
+        self.say_asked_tags(now, node);
         self.tell_history(node);
         self.hurry(now);
     }
@@ -86,7 +90,7 @@ impl Node {
             self.raft.handle(now, quorate_raft::Input::PeerDown { peer: id });
         }
         self.warm.down(node);
-        if self.warm.is_sparse() && !self.pinned().contains(&node) {
+        if self.warm.is_sparse() && !self.pinned(now.mono).contains(&node) {
             // Whichever side closed it: it is dialled again when there is something to say.
             if self.peers.kept.remove(&node).is_some() {
                 self.emit(Output::Unkeep { node });
@@ -156,14 +160,14 @@ impl Node {
         gossip.or_else(|| self.peers.get(node).map(|p| p.addr))
     }
 
-    /// Those this agent is always connected with: the group, the leader; while that is not heard, all who may become it.
-    fn pinned(&self) -> BTreeSet<u64> {
+    /// Those this agent is always connected with: the group, the leader; while that is not heard, all who may lead by now.
+    fn pinned(&self, now: Mono) -> BTreeSet<u64> {
         let configuration = self.raft.configuration();
         let group = [&configuration.voters, &configuration.outgoing, &configuration.learners];
         let mut pinned: BTreeSet<u64> = group.into_iter().flatten().map(|id| id.get()).collect();
         if let Some(view) = &self.view {
             pinned.insert(view.leader);
-            if !self.peers.is_up(view.leader) {
+            if !self.in_raft() && now.since(self.view_heard) >= VIEW_OLD {
                 pinned.extend(&view.voters);
             }
         }
@@ -174,7 +178,7 @@ impl Node {
     /// group, always.
     pub(super) fn keep_peers(&mut self, now: Now) {
         self.warm.resize(self.members.alive_count());
-        let mut wanted = self.pinned();
+        let mut wanted = self.pinned(now.mono);
         if self.warm.is_sparse() {
             // Connections from when the cluster was small stay as long as they are used.
             wanted.extend(self.peers.kept.keys().filter(|node| self.peers.is_up(**node)));
@@ -210,9 +214,9 @@ impl Node {
     /// Closes connections of a large cluster that nobody uses, or that are too many.
     pub(super) fn keep_warm(&mut self, now: Now) {
         // All hear from a leader what it sees.
-        let (leads, pinned) = (self.raft.is_leader(), self.pinned());
+        let (leads, pinned) = (self.raft.is_leader(), self.pinned(now.mono));
         let members = self.members.alive_count();
-        for node in self.warm.to_close(now.mono, members, |node| leads || pinned.contains(&node)) {
+        for node in self.warm.take_unwanted(now.mono, members, |node| leads || pinned.contains(&node)) {
             if self.peers.kept.remove(&node).is_some() {
                 self.emit(Output::Unkeep { node });
             }

@@ -271,6 +271,7 @@ impl Node {
             let name = self.name_of(node);
             self.note(Level::Info, format!("{name} leads in term {}", view.term));
         }
+        self.view_heard = now.mono;
         self.view = Some(view);
         if changed {
             self.leader_changed(now);

@@ -159,7 +159,7 @@ impl Warm {
     }
 
     /// Which connections are to be closed now, among so many members.
-    pub(super) fn to_close(&mut self, now: Mono, members: usize, is_pinned: impl Fn(u64) -> bool) -> Vec<u64> {
+    pub(super) fn take_unwanted(&mut self, now: Mono, members: usize, is_pinned: impl Fn(u64) -> bool) -> Vec<u64> {
         let late = self.dialling.iter().filter(|(_, dialling)| now.since(dialling.since) >= DIAL_PATIENCE);
         for node in late.map(|(node, _)| *node).collect::<Vec<_>>() {
             self.failed(node, now);

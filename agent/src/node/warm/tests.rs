@@ -195,7 +195,7 @@ impl World {
             Happening::Turn => {
                 let agent = self.agents.get_mut(&node).unwrap();
                 let members = agent.core.alive_count();
-                let closed = agent.warm.to_close(now, members, |_| false);
+                let closed = agent.warm.take_unwanted(now, members, |_| false);
                 self.closed += closed.len() as u64;
                 for with in closed {
                     self.close(node, with);
@@ -400,21 +400,21 @@ fn the_least_lately_used_are_closed_first_and_pinned_ones_never() {
     for node in 0..30 {
         warm.up(node, mono(node * MS));
     }
-    assert_eq!(warm.to_close(mono(S), 200, |_| false), [0; 0], "too young to be closed for room");
+    assert_eq!(warm.take_unwanted(mono(S), 200, |_| false), [0; 0], "too young to be closed for room");
     warm.used(0, mono(6 * S));
-    let closed = warm.to_close(mono(6 * S), 200, |node| node == 2);
+    let closed = warm.take_unwanted(mono(6 * S), 200, |node| node == 2);
     assert_eq!(closed, [1, 3, 4, 5, 6, 7, 8, 9], "a few at a time");
     closed.into_iter().for_each(|node| warm.down(node));
     warm.used(29, mono(50 * S));
-    let unused = warm.to_close(mono(61 * S), 200, |node| node == 2);
+    let unused = warm.take_unwanted(mono(61 * S), 200, |node| node == 2);
     assert_eq!(unused.len(), 8);
     assert!(!unused.contains(&29) && !unused.contains(&2));
     // In a cluster where each has its turn within that time a connection lives longer.
     let mut small = Warm::with_room(100);
     small.resize(100);
     small.up(1, mono(0));
-    assert_eq!(small.to_close(mono(149 * S), 100, |_| false), [0; 0]);
-    assert_eq!(small.to_close(mono(150 * S), 100, |_| false), [1]);
+    assert_eq!(small.take_unwanted(mono(149 * S), 100, |_| false), [0; 0]);
+    assert_eq!(small.take_unwanted(mono(150 * S), 100, |_| false), [1]);
 }
 
 #[test]
