@@ -52,7 +52,8 @@ impl Membership {
             self.watch = Watch { node: successor, heard, pinged: None };
         }
         if successor == 0 || self.departed {
-            return;
+            // Nobody whom a connection has proven among many inventions: looked for again, but not at once.
+            return self.timers.set(Due::Watch, now.after(self.options.watch_interval));
         }
         let patience = self.health.stretch(self.options.probe_timeout);
         let interval = self.health.stretch(self.options.watch_interval);

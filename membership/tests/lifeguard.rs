@@ -140,7 +140,7 @@ fn who_answers_is_not_ended_by_any_number_of_accusations() {
     c.run(2 * S);
     c.forget_events();
     let boot = c.agents[&3].boot;
-    for _ in 0..200 {
+    for step in 0..200 {
         for liar in [2, 4, 5] {
             let mut bytes = vec![2, 16];
             for part in [3u64, 1, boot] {
@@ -149,7 +149,8 @@ fn who_answers_is_not_ended_by_any_number_of_accusations() {
             bytes.extend(0u32.to_be_bytes());
             bytes.extend([4, 10, 0, 0, 3]);
             bytes.extend(7373u16.to_be_bytes());
-            let incarnation = c.dice(3) as u16;
+            // Of what all know; later of what nobody can know yet.
+            let incarnation = if step < 100 { 0 } else { c.dice(3) as u16 };
             bytes.extend(incarnation.to_be_bytes());
             c.input(1, Input::Exchange { from: liar, bytes });
         }
@@ -239,6 +240,27 @@ fn short_stops_make_nobody_suspect_anybody() {
         c.forget_events();
     }
     assert!(c.is_whole());
+}
+
+/// Whoever is stopped for almost as long as it has to answer is asked a last time before it is declared failed.
+#[test]
+fn a_stop_that_ends_in_time_is_no_failure_among_two() {
+    let mut c = Cluster::of(2, 22);
+    c.form(10 * S);
+    c.run(5 * S);
+    c.forget_events();
+    c.loss_per_mille = 300;
+    for _ in 0..150 {
+        let node = 1 + c.dice(2);
+        c.stop(node);
+        c.run(1900 * MS);
+        c.wake(node);
+        let gap = S + c.dice(S);
+        c.run(gap);
+    }
+    println!("150 stops: {} suspicions", c.count("suspected"));
+    assert!(c.count("suspected") > 0);
+    assert_eq!(c.count("failed"), 0);
 }
 
 /// Fifty agents, 15 of 100 datagrams lost, and at any time somebody is stopped for five seconds: nobody is declared failed,
