@@ -5,7 +5,7 @@
 //! cargo run --release --features sim --example founding -- --seeds 0..1000
 //! ```
 
-use quorate::pledge::explore::{Bounds, Looking, explore};
+use quorate::pledge::explore::{Bounds, Looking, explore, wander};
 use quorate::sim::founding;
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -13,6 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 const USAGE: &str = "usage: founding --explore STATES | --seeds A..B";
+
+/// Walks at random beside the searches.
+const WALKS: u64 = 20_000;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -66,6 +69,20 @@ fn explored(states_max: usize) -> bool {
             begun.elapsed().as_secs_f64()
         );
         if let Some(what) = explored.violation {
+            println!("BROKEN: {what}");
+            return false;
+        }
+    }
+    for looking in [Looking::True, Looking::Blind] {
+        let probe_every = u64::from(looking == Looking::True);
+        let far = Bounds { looking, probe_every, reborn_low: true, ..with(5, 2, 1, 3) };
+        let wandered = wander(&far, WALKS, 1);
+        println!(
+            "{WALKS} walks of 5 machines, 2 crashes, 1 wipe, 3 call-offs, {looking:?}: {} steps, depth {}, {} with a log; \
+             of the ends tried without further faults {} formed, {} need a person",
+            wandered.steps, wandered.depth, wandered.founded, wandered.formed, wandered.blocked
+        );
+        if let Some(what) = wandered.violation {
             println!("BROKEN: {what}");
             return false;
         }

@@ -30,8 +30,11 @@ const RECORD_BYTES_MAX: u64 = 1 << 20;
 /// Rounds of everybody telling everybody that a probe may take.
 const PROBE_ROUNDS: usize = 60;
 
-/// States of one search for a deliberate bug.
-const HUNT_STATES_MAX: usize = 2_000_000;
+/// Steps of one walk.
+const WALK_STEPS: usize = 120;
+/// Walks in each world in one turn of a search for a deliberate bug, and turns.
+const HUNT_WALKS: u64 = 500;
+const HUNT_TURNS: u64 = 40;
 
 /// What agents see of each other before they found a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,12 +212,17 @@ impl State {
         }
     }
 
-    /// What this machine sees if it does not see one of the others, or sees all that are up.
-    fn scene(&self, at: usize, hidden: Option<usize>) -> (Scene, BTreeMap<u64, Heard>) {
+    /// Whom a machine may fail to see: nobody, one, or two, which are too many for a group of three.
+    fn hidden(&self) -> impl Iterator<Item = u32> + use<> {
+        (0_u32..1 << self.machines.len()).filter(|set| set.count_ones() <= 2)
+    }
+
+    /// What this machine sees if it does not see these others.
+    fn scene(&self, at: usize, hidden: u32) -> (Scene, BTreeMap<u64, Heard>) {
         let (mut scene, mut reports) = (Scene::default(), BTreeMap::new());
         for (other, machine) in self.machines.iter().enumerate().filter(|(other, _)| *other != at) {
             let (name, node) = (machine.member.me().name.clone(), machine.member.me().node);
-            match machine.member.report().filter(|_| machine.up && hidden != Some(other)) {
+            match machine.member.report().filter(|_| machine.up && hidden & (1 << other) == 0) {
                 Some(report) => {
                     scene.peers.insert(node, name.clone());
                     reports.insert(node, Heard { name, report });
@@ -227,9 +235,8 @@ impl State {
 
     /// May this machine pledge itself, if it is lucky in what it does not see?
     fn may_found(&self, at: usize, toward: &ProposalId, looking: Looking) -> bool {
-        let hidden = (0..self.machines.len()).map(Some).chain([None]);
         looking == Looking::Blind
-            || hidden.into_iter().any(|hidden| {
+            || self.hidden().any(|hidden| {
                 let (scene, reports) = self.scene(at, hidden);
                 let member = &self.machines[at].member;
                 Sight { member, scene: &scene, reports: &reports }.may_found(Some(toward))
@@ -242,18 +249,20 @@ impl State {
         let mut all: Vec<(Vec<Founder>, u64)> = Vec::new();
         match looking {
             Looking::True => {
-                for hidden in (0..self.machines.len()).map(Some).chain([None]) {
+                for hidden in self.hidden() {
                     let (scene, reports) = self.scene(at, hidden);
                     all.extend(Sight { member, scene: &scene, reports: &reports }.founders());
                 }
             }
             Looking::Blind if member.is_free() => {
                 let everyone: Vec<&Founder> = self.machines.iter().map(|m| m.member.me()).collect();
-                let floor = self.machines.iter().map(|m| m.member.record().floor).max().unwrap_or_default();
+                let floor = member.record().floor;
                 for set in 0_u32..1 << everyone.len() {
                     if set.count_ones() as usize == member.expect() && set & (1 << at) != 0 {
                         let chosen = everyone.iter().enumerate().filter(|(i, _)| set & (1 << i) != 0);
-                        all.push((chosen.map(|(_, f)| (*f).clone()).collect(), floor));
+                        let chosen: Vec<Founder> = chosen.map(|(_, f)| (*f).clone()).collect();
+                        // In this round or one later: who does not look knows nothing of rounds either.
+                        all.extend([floor, floor + 1].map(|floor| (chosen.clone(), floor)));
                     }
                 }
             }
@@ -266,18 +275,19 @@ impl State {
 
     /// Every state one step from here.
     fn next(&self, bounds: &Bounds, mut found: impl FnMut(Step, State)) {
-        for at in 0..self.machines.len() {
-            let machine = &self.machines[at];
-            if !machine.up {
-                let mut next = self.clone();
-                let Member { .. } = &machine.member;
-                next.put(at, reread(at, &machine.member), true);
-                found(Step::Start(at as u8), next);
-                continue;
-            }
-            self.moves(at, bounds, &mut found);
-            self.faults(at, bounds, &mut found);
+        (0..self.machines.len()).for_each(|at| self.next_of(at, bounds, &mut found));
+    }
+
+    /// Every state one step of this machine from here.
+    fn next_of(&self, at: usize, bounds: &Bounds, found: &mut impl FnMut(Step, State)) {
+        let machine = &self.machines[at];
+        if machine.up {
+            self.moves(at, bounds, found);
+            return self.faults(at, bounds, found);
         }
+        let mut next = self.clone();
+        next.put(at, reread(at, &machine.member), true);
+        found(Step::Start(at as u8), next);
     }
 
     fn moves(&self, at: usize, bounds: &Bounds, found: &mut impl FnMut(Step, State)) {
@@ -367,7 +377,7 @@ impl State {
     }
 
     /// Everybody is up, sees all others and hears all they say: do all come to be of one log? An error says why not.
-    fn forms(mut self, bounds: &Bounds) -> Result<(), String> {
+    fn forms(mut self) -> Result<(), String> {
         for at in 0..self.machines.len() {
             let member = reread(at, &self.machines[at].member);
             self.settle(at, member);
@@ -385,14 +395,13 @@ impl State {
             }
         }
         let picture: Vec<String> = self.machines.iter().map(|m| picture(&m.member)).collect();
-        let _ = bounds;
         Err(format!("nothing formed: {}", picture.join(", ")))
     }
 
     /// One turn of one machine in a calm world.
     fn probe(&mut self, at: usize, loses_patience: bool) {
         let mut member = self.machines[at].member.clone();
-        let (scene, reports) = self.scene(at, None);
+        let (scene, reports) = self.scene(at, 0);
         for (from, heard) in &reports {
             let toward = heard.report.pledge.as_ref().map(|(p, _)| p.id());
             let sight = Sight { member: &member, scene: &scene, reports: &reports };
@@ -410,7 +419,7 @@ impl State {
         if let (Some(log), None, None) = (log, &member.record().pledge, member.log()) {
             member.joined(log);
         }
-        let (scene, reports) = self.scene(at, None);
+        let (scene, reports) = self.scene(at, 0);
         if let Some((founders, floor)) = (Sight { member: &member, scene: &scene, reports: &reports }).founders() {
             member.propose(founders, floor);
         }
@@ -469,7 +478,7 @@ pub fn explore(bounds: &Bounds) -> Explored {
         explored.founded += u64::from(!state.logs.is_empty());
         let mut broken = state.broken(bounds.looking);
         if broken.is_none() && bounds.probe_every > 0 && (print as u64).is_multiple_of(bounds.probe_every) {
-            match state.clone().forms(bounds) {
+            match state.clone().forms() {
                 Ok(()) => explored.formed += 1,
                 Err(_) if state.is_blocked() => explored.blocked += 1,
                 Err(why) => broken = Some(why),
@@ -504,33 +513,73 @@ pub fn explore(bounds: &Bounds) -> Explored {
     explored
 }
 
-/// Searches that find a deliberate bug, if there is one: after how many states, and how.
+/// Walks at random, each from the beginning and far deeper than a search comes, until a promise is broken.
+#[must_use]
+pub fn wander(bounds: &Bounds, walks: u64, seed: u64) -> Explored {
+    let mut explored = Explored::default();
+    for walk in 0..walks {
+        let mut random = seed.wrapping_add(walk).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut draw = |n: usize| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) as usize % n.max(1)
+        };
+        let (mut state, mut way) = (State::first(bounds), Vec::new());
+        for _ in 0..WALK_STEPS {
+            let at = draw(state.machines.len());
+            let mut ways: Vec<(Step, State)> = Vec::new();
+            state.next_of(at, bounds, &mut |step, next| ways.push((step, next)));
+            // What changes nothing leads nowhere.
+            ways.retain(|(_, next)| next.print() != state.print());
+            if ways.is_empty() {
+                continue;
+            }
+            let (step, next) = ways.swap_remove(draw(ways.len()));
+            (state, explored.steps) = (next, explored.steps + 1);
+            way.push(format!("{step:?}"));
+            explored.depth = explored.depth.max(way.len() as u32);
+            if let Some(what) = state.broken(bounds.looking) {
+                explored.violation = Some(format!("{what}; after {}", way.join(", ")));
+                return explored;
+            }
+        }
+        explored.founded += u64::from(!state.logs.is_empty());
+        if bounds.probe_every > 0 {
+            match state.clone().forms() {
+                Ok(()) => explored.formed += 1,
+                Err(_) if state.is_blocked() => explored.blocked += 1,
+                Err(what) => {
+                    explored.violation = Some(format!("{what}; after {}", way.join(", ")));
+                    return explored;
+                }
+            }
+        }
+    }
+    explored
+}
+
+/// Looks for a deliberate bug: after how many steps of how many walks it was found, and how.
 #[must_use]
 pub fn hunt() -> Option<(usize, String)> {
-    let base = Bounds {
-        machines: 4,
+    let bounds = |machines, looking| Bounds {
+        machines,
         expect: 3,
-        crashes: 1,
-        wipes: 0,
-        call_offs: 2,
-        looking: Looking::Blind,
-        reborn_low: false,
-        states_max: HUNT_STATES_MAX,
+        crashes: 2,
+        wipes: 1,
+        call_offs: 3,
+        looking,
+        reborn_low: true,
+        states_max: 0,
         probe_every: 0,
     };
-    let searches = [
-        Bounds { machines: 3, call_offs: 3, wipes: 1, ..base },
-        base,
-        Bounds { machines: 3, crashes: 0, call_offs: 3, looking: Looking::True, ..base },
-        Bounds { machines: 5, crashes: 1, wipes: 1, call_offs: 1, looking: Looking::True, ..base },
-        Bounds { machines: 5, crashes: 1, wipes: 1, call_offs: 1, looking: Looking::True, reborn_low: true, ..base },
-    ];
-    let mut states = 0;
-    for bounds in searches {
-        let explored = explore(&bounds);
-        states += explored.states;
-        if let Some(what) = explored.violation {
-            return Some((states, what));
+    let worlds = [(3, Looking::Blind), (4, Looking::Blind), (5, Looking::Blind), (5, Looking::True)];
+    let mut steps = 0;
+    for turn in 0..HUNT_TURNS {
+        for (machines, looking) in worlds {
+            let wandered = wander(&bounds(machines, looking), HUNT_WALKS, 1 + turn * HUNT_WALKS);
+            steps += wandered.steps;
+            if let Some(what) = wandered.violation {
+                return Some((steps as usize, what));
+            }
         }
     }
     None
@@ -559,7 +608,7 @@ mod tests {
             call_offs: 1,
             looking: Looking::True,
             reborn_low: false,
-            states_max: 60_000,
+            states_max: 40_000,
             probe_every: 50,
         }
     }
@@ -575,5 +624,26 @@ mod tests {
         let explored = explore(&Bounds { looking: Looking::Blind, probe_every: 0, ..quick() });
         println!("blind, {explored}");
         assert_eq!(explored.violation, None);
+    }
+
+    #[test]
+    fn walks_far_from_the_beginning_end_well_too() {
+        for (looking, probe_every) in [(Looking::True, 1), (Looking::Blind, 0)] {
+            let far = Bounds { machines: 5, crashes: 2, call_offs: 3, looking, probe_every, ..quick() };
+            let wandered = wander(&far, 300, 7);
+            println!("{looking:?}, {wandered}");
+            assert_eq!(wandered.violation, None);
+            assert!(wandered.founded > 100, "{wandered}");
+        }
+    }
+
+    /// One deliberate bug as part of a quick test run; the table of `examples/mutants.rs` has all.
+    #[cfg(feature = "mutants")]
+    #[test]
+    fn a_deliberate_bug_is_caught() {
+        use quorate_raft::mutants::{Mutant, choose};
+        choose(Some(Mutant::PledgeTwice));
+        assert!(hunt().is_some());
+        choose(None);
     }
 }

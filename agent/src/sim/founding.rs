@@ -18,7 +18,7 @@ const HARM_WITHIN_US: u64 = 12 * SECOND;
 /// The longest time without power.
 const DOWN_US_MAX: u64 = 40 * SECOND;
 /// The weather stays as it is so long after the last of it.
-const STORM_US: u64 = 30 * SECOND;
+const STORM_US: u64 = 15 * SECOND;
 /// All agree so long after the last of it: patience with pledges and with the name of a lost disk included.
 const AGREE_WITHIN_US: u64 = 240 * SECOND;
 
@@ -120,7 +120,8 @@ fn plan(seed: u64, random: &mut Random) -> Plan {
             ..AgentPlan::default()
         })
         .collect();
-    let mut knobs = Knobs::calm();
+    // A name is kept for a lost disk for a while: not what this is about.
+    let mut knobs = Knobs { name_hold_us: 5 * SECOND, ..Knobs::calm() };
     if random.chance(500) {
         knobs.loss = random.below(150);
         knobs.reorder = random.below(100);
