@@ -120,7 +120,7 @@ fn table(wanted: &Wanted) -> ExitCode {
             scope.spawn(|| {
                 while let Some(&mutant) = wanted.mutants.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let row = match harness(mutant) {
-                        Harness::Worlds => in_worlds(mutant, wanted),
+                        Harness::Worlds | Harness::Churn => in_worlds(mutant, wanted),
                         Harness::Stories(filter) => in_stories(mutant, &["-p", "quorate-raft"], filter),
                         Harness::Tales(filter) => in_stories(mutant, &["-p", "quorate", "--lib"], filter),
                         Harness::Explored => in_states(mutant),

@@ -244,8 +244,6 @@ mutants! {
     // The autopilot.
     /// A voter that gossip calls failed is replaced at once, however short its silence and whoever else hears it.
     ReplacedTooSoon,
-    /// A replacement takes the seat of the dead before it has caught up.
-    ReplacedByOneBehind,
     /// A spare that flaps gets a seat like any other.
     FlapperPromoted,
     /// What a new leader knows of others is taken for long stability.

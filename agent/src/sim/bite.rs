@@ -2,7 +2,7 @@
 //!
 //! It judges nothing itself: worlds are drawn and run as always, with one bug chosen for the thread.
 
-use super::{Invariant, Plan, run};
+use super::{Faults, Invariant, Plan, run};
 use quorate_raft::mutants::{Mutant, choose, reached};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,6 +12,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub enum Harness {
     /// In drawn worlds of whole agents.
     Worlds,
+    /// In drawn worlds with faults of members only: there seats are handed on, zones and versions differ.
+    Churn,
     /// In tests of the Raft crate whose name holds this: what it breaks can only be seen beside a lying peer or a rotten
     /// disk, which drawn worlds have none of.
     Stories(&'static str),
@@ -57,6 +59,13 @@ pub fn harness(mutant: Mutant) -> Harness {
         Mutant::MetaWrittenOnce => Harness::Stories("damage::a_vote_outlives_either_copy"),
         Mutant::ReadWithoutQuorum => Harness::Stories("reads::a_deposed_leader_never_answers"),
         Mutant::ReadByEarlierRound => Harness::Stories("reads::delayed_answers_validate_no_later_read"),
+        Mutant::ReplacedTooSoon | Mutant::RemovedUnreplaced | Mutant::LevelRaisedAlone | Mutant::OldProgramAdmitted => {
+            Harness::Churn
+        }
+        // Any spare is as good for safety: the stories say who should have the seat, and when.
+        Mutant::ZonesIgnored => Harness::Tales("replacing::voters_are_spread"),
+        Mutant::FlapperPromoted => Harness::Tales("flapping::a_spare_that_flaps"),
+        Mutant::StabilityWaived => Harness::Tales("flapping::an_election_neither"),
         // What is refused leaves no trace in a world: the next guard stands behind it.
         Mutant::DrainsTheQuorum => Harness::Tales("draining::what_would_stop_with_it"),
         Mutant::LaggardCounts => Harness::Tales("draining::a_voter_that_lags"),
@@ -88,8 +97,10 @@ pub enum Bite {
 /// unwind; where they abort, the process of the caller ends with it.
 #[must_use]
 pub fn bite(mutant: Option<Mutant>, seed: u64) -> Bite {
+    let is_churn = mutant.is_some_and(|mutant| harness(mutant) == Harness::Churn);
+    let plan = Plan::draw_with(seed, if is_churn { Faults::Membership } else { Faults::All });
     choose(mutant);
-    let report = catch_unwind(AssertUnwindSafe(|| run(Plan::draw(seed), false)));
+    let report = catch_unwind(AssertUnwindSafe(|| run(plan, false)));
     let reached = reached();
     choose(None);
     match report.map(|report| report.violation) {
@@ -121,5 +132,7 @@ mod tests {
         assert_eq!(by(Mutant::VoteBeforeFsync, 20), Some(Invariant::VoteDurable));
         assert_eq!(by(Mutant::JointLeftEarly, 20), Some(Invariant::OneConfiguration));
         assert_eq!(by(Mutant::FollowerRead, 20), Some(Invariant::RealTime));
+        assert_eq!(by(Mutant::ReplacedTooSoon, 20), Some(Invariant::SafeQuorum));
+        assert_eq!(by(Mutant::LevelRaisedAlone, 20), Some(Invariant::LevelForAll));
     }
 }

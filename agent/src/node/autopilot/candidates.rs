@@ -34,7 +34,7 @@ impl Node {
         if !self.is_present(id) {
             return Some(self.why_not_present(id));
         }
-        if !self.is_caught_up(now.mono, status, node) && !mutant!(ReplacedByOneBehind) {
+        if !self.is_caught_up(now.mono, status, node) {
             let behind = status.peers.get(&node).map_or(0, |p| status.committed.0.saturating_sub(p.matched.0));
             return Some(match behind {
                 0 => "has not answered within two heartbeats".into(),
