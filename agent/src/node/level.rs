@@ -5,7 +5,7 @@
 //! | level | brought |
 //! |---:|---|
 //! | 1 | the log, the registry of names, departures |
-//! | 2 | settings of the autopilot in the registry; members tell their leader whom they miss |
+//! | 2 | in the registry: what operators want of single agents, settings of the autopilot; a member tells its leader whom it misses |
 //!
 //! An entry or message that an older program would not understand is written or sent only where the level, or the peer,
 //! is known to be high enough. The level is in the registry, so it stands in checkpoints, and a program that is too old
@@ -20,6 +20,8 @@ use crate::machine::registry::LEVEL_BASE;
 pub const FEATURE_LEVEL: u32 = 2;
 /// From this level on the registry holds the settings of the autopilot.
 pub(super) const LEVEL_SETTINGS: u32 = 2;
+/// From this level on the registry holds what operators want of single agents: drained, pinned, removed.
+pub(super) const LEVEL_OPERATE: u32 = 2;
 /// From this level on a member tells its leader whom it misses.
 pub(super) const LEVEL_MISSED: u32 = 2;
 

@@ -4,7 +4,7 @@
 //! is written that would leave the group unsafe, and nothing that is written is answered before it is done.
 
 use super::questions::{Asker, not_leading};
-use super::{LeaderAnswer, Node, not_applied};
+use super::{LeaderAnswer, Node, level, not_applied};
 use crate::api::{Code, Effect, Failure, Operated, Verb};
 use crate::limits::printable;
 use crate::machine::registry::Command;
@@ -85,6 +85,9 @@ impl Node {
     ) {
         if !self.is_ready_leader() {
             return self.end_question(now, asker, Err(not_leading()));
+        }
+        if let Err(failure) = self.needs_level(level::LEVEL_OPERATE) {
+            return self.end_question(now, asker, Err(failure));
         }
         let node = match self.disk_meant(&name, node, &verb) {
             Ok(node) => node,

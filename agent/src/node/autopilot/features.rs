@@ -3,8 +3,9 @@
 //! It is never lowered. A member that is not connected has not said what it supports: then it stays as it is.
 
 use super::step::Step;
+use crate::api::{Code, Failure};
 use crate::machine::registry::Command;
-use crate::node::Node;
+use crate::node::{Node, not_applied};
 use quorate_raft::{NodeId, Status, mutant};
 
 impl Node {
@@ -14,6 +15,17 @@ impl Node {
             return Some(self.options.feature_level);
         }
         self.peers.get(node).map(|peer| peer.supports)
+    }
+
+    /// Refuses what an older member would not understand in the log.
+    pub(in crate::node) fn needs_level(&self, needs: u32) -> Result<(), Failure> {
+        let has = self.registry.level();
+        if has >= needs {
+            return Ok(());
+        }
+        let what = format!("this needs feature level {needs}, and not every member supports it (the log is at {has})");
+        let hint = "upgrade all agents first; `quorate autopilot state` shows what each supports";
+        Err(not_applied(Code::Refused, what, hint))
     }
 
     pub(super) fn level_step(&self, status: &Status) -> Option<Step> {

@@ -65,13 +65,7 @@ impl Node {
     }
 
     fn may_set(&self, set: &[(String, String)]) -> Result<(), Failure> {
-        let (has, needs) = (self.registry.level(), level::LEVEL_SETTINGS);
-        if has < needs {
-            let what =
-                format!("settings need feature level {needs}, and not every member supports it (the log is at {has})");
-            let hint = "upgrade all agents first; `quorate autopilot state` shows what each supports";
-            return Err(not_applied(Code::Refused, what, hint));
-        }
+        self.needs_level(level::LEVEL_SETTINGS)?;
         if set.len() > SET_MAX || self.autopilot.configuring.len() >= CONFIGURING_MAX {
             return Err(not_applied(Code::Busy, "too many settings are being changed", "retry later"));
         }

@@ -69,3 +69,24 @@ fn an_election_neither_waives_nor_resets_the_patience() {
     w.must("it votes", 12 * SECOND, |w| votes(w, 3));
     assert!(w.at < came + 75 * SECOND, "the election began it again: {} ms", (w.at - came) / MS);
 }
+
+/// Gossip of the leader is lost again and again, so that the others call it failed, and it has to come back each time. The
+/// fourth time another one leads, handed over to and not elected, and the flapping one is not elected back.
+#[test]
+fn a_leader_that_flaps_hands_over() {
+    let mut w = World::formed(3);
+    let leader = w.leader().expect("one leads");
+    let mut handed_over = false;
+    for _ in 0..6 {
+        w.act(&Action::LoseGossip { agent: leader, for_us: 25 * SECOND });
+        for _ in 0..50 {
+            w.run_to(w.at + SECOND);
+            w.keeps_promises();
+            handed_over |= w.trace.tail().any(|line| line.contains("has failed and come back too often"));
+        }
+    }
+    assert!(handed_over, "it leads on");
+    assert!(w.leader().is_some_and(|now| now != leader));
+    w.appends(leader);
+    assert_eq!(w.voters(), 3, "it keeps its seat");
+}

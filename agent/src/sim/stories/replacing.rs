@@ -171,6 +171,10 @@ fn voters_are_spread_over_zones_and_a_spare_of_the_same_zone_comes_first() {
     let same_zone = |a: usize, b: usize| w.machines[a].zone == w.machines[b].zone;
     let pair = followers.iter().find_map(|f| Some((*f, learners.iter().copied().find(|l| same_zone(*f, *l))?)));
     let (dead, heir) = pair.expect("two of three zones have a spare");
+    // The other spare has been there for longer: by that alone it would come first.
+    w.act(&Action::Stop { agent: heir, down_us: SECOND });
+    w.run_to(w.at + 20 * SECOND);
+    w.converges(10 * SECOND);
     w.act(&Action::Kill { agent: dead, down_us: FOR_EVER });
     w.must("a spare votes", 60 * SECOND, |w| !w.votes(dead) && w.voters() == 5);
     assert!(w.votes(heir), "not the one of its zone");
