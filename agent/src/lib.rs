@@ -9,7 +9,7 @@
 //!
 //! # The map of the house
 //!
-//! Arrows go down only: `cli` → `server`, `client` → `wire` → `node` → `pledge`, `checkpoint` → `machine`; everything may use [`api`], [`codec`], [`record`]
+//! Arrows go down only: `cli` → `server`, `client` → `wire` → `node` → `pledge`, `checkpoint` → `machine`; everything may use [`api`], [`facts`], [`diagnosis`], [`codec`], [`record`]
 //! and [`limits`].
 //!
 //! | room | what it is | what it never does |
@@ -22,6 +22,7 @@
 //! | [`node`] | raft, gossip and policies as one pure core | own a clock, a thread, IO, entropy |
 //! | [`pledge`] | how agents that expect each other found one log, as a pure core | know Raft |
 //! | [`checkpoint`] | the machines' state in a file | decide when |
+//! | [`diagnosis`] | from facts to causes, for `quorate doctor` | ask anybody, read a file |
 //! | [`machine`] | the log and the registry as state machines | refuse what was appended |
 //! | `sim` | the same node on a virtual clock, network and disk | be part of a release |
 

@@ -172,10 +172,10 @@ fn log(data: &Path, how: Look, facts: &mut LocalFacts) {
     }
     let bytes: u64 =
         fs::read_dir(&path).into_iter().flatten().flatten().filter_map(|e| Some(e.metadata().ok()?.len())).sum();
-    if how.verify || bytes <= CHEAP_BYTES {
-        if let Ok(found) = wal::verify(unused.log(), &mut |_| None) {
-            damage(&found, facts);
-        }
+    if (how.verify || bytes <= CHEAP_BYTES)
+        && let Ok(found) = wal::verify(unused.log(), &mut |_| None)
+    {
+        damage(&found, facts);
     }
 }
 
@@ -208,7 +208,7 @@ fn damage(found: &Verified, facts: &mut LocalFacts) {
         at: damage.offset,
         what: damage.what.clone(),
         first: damage.entries.map_or(0, |(first, _)| first.0),
-        last: damage.entries.and_then(|(first, last)| Some(last.unwrap_or(first).0)).unwrap_or(0),
+        last: damage.entries.map_or(0, |(first, last)| last.unwrap_or(first).0),
         lost: false,
     };
     facts.damaged = found.damaged.iter().take(DAMAGE_MAX).map(range).collect();

@@ -129,6 +129,7 @@ pub(crate) fn requests() -> Vec<Request> {
         Request::Append(Append { timeout_ms: 5, hops: 1, on_behalf_of: "ci".into(), batch: batch() }),
         Request::Ask(Ask::Await { next: 7 }),
         Request::Ask(Ask::Status),
+        Request::Ask(Ask::Facts { others: true }),
         Request::Ask(Ask::Operate {
             name: "a1".into(),
             verb: Verb::Remove { replace_with: Some("b".into()) },
@@ -155,6 +156,7 @@ pub(crate) fn responses() -> Vec<Response> {
     vec![
         Response::Appended(appended()),
         Response::Answer(Answer::Members(vec![member.clone(), member])),
+        Response::Answer(Answer::Facts(Box::default())),
         Response::Answer(Answer::Readable { next: 4 }),
         Response::Answer(Answer::Operated(operated())),
         Response::Failed(failure()),

@@ -239,6 +239,8 @@ fn what_no_agent_can_read_is_named_and_the_rest_goes_on() {
         assert!(status.problems.iter().any(|problem| problem.contains("no member can read them")), "{status:?}");
     }
     cluster.wait_status("n1", "somebody leads", |s| s.leader.is_some());
+    let said = cluster.ask("n1", &["doctor", "--format", "json"]);
+    assert!(said.code == 11 && said.out.contains("\"E0124\"") && said.out.contains("at byte"), "{}", said.out);
     append(&cluster, "n2", PER_LIFE..PER_LIFE + 5);
     for name in all {
         cluster.wait_status(name, "what is appended is there", |s| s.next == PER_LIFE as u64 + 5);

@@ -146,6 +146,8 @@ fn a_full_disk_costs_the_lead_and_nothing_else() {
     assert!(status.problems.iter().any(|p| p.contains(&full) && p.contains("are kept free")), "{:?}", status.problems);
     let said = cluster.ask(&full, &["status"]);
     assert!(said.ok().contains("NEARLY FULL"), "{}", said.out);
+    let said = cluster.ask(&full, &["doctor", "--format", "json"]);
+    assert!(said.code == 9 && said.out.contains("\"E0120\""), "{} {}", said.code, said.out);
     let history = load.stop(&cluster);
     let summary = history.iter().filter(|attempt| !attempt.is_acked()).count();
     assert_eq!(summary, 0, "no append failed");

@@ -169,6 +169,13 @@ fn a_leader_whose_sync_hangs_makes_way() {
     sick.cluster.wait_status(&other, "another leader", |s| s.leader.as_ref().is_some_and(|l| *l != leader));
     println!("figure: another one led {:?} after the disk hung", hung.elapsed());
     load.wait_ack_after(Instant::now());
+    // The others hear of it too: one is asked, and asks the one whose disk hangs.
+    wait_until("the doctor names the disk that hangs", || {
+        let said = sick.cluster.ask(&other, &["doctor", "--format", "json"]);
+        let answer: serde_json::Value = serde_json::from_str(&said.out).ok()?;
+        let about = |f: &serde_json::Value| f["code"] == "E0122" && f["about"] == *leader;
+        (said.code == 9 && answer["findings"].as_array()?.iter().any(about)).then_some(())
+    });
     sick.cure(&leader);
     sick.cluster.wait_group(3, 0);
     load.wait_ack_after(Instant::now());
