@@ -85,6 +85,7 @@ fn members_and_status_keep_their_shapes() {
             "learners",
             "tolerates",
             "log",
+            "problem_codes",
             "problems",
             "draining",
             "append",
