@@ -251,10 +251,8 @@ impl Node {
     /// What has become of it, for the operator.
     fn operated(&self, now: Now, status: &Status, wish: &Wish) -> Operated {
         let voters = &status.configuration.voters;
-        let heir = voters.iter().find(|v| !wish.before.contains(v)).filter(|_| {
-            let gave = NodeId::new(wish.node).is_some_and(|n| wish.before.contains(&n) && !voters.contains(&n));
-            gave
-        });
+        let gave = NodeId::new(wish.node).is_some_and(|n| wish.before.contains(&n) && !voters.contains(&n));
+        let heir = voters.iter().find(|v| !wish.before.contains(v)).filter(|_| gave);
         Operated {
             name: wish.name.clone(),
             node: wish.node,
