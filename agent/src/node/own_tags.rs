@@ -89,7 +89,8 @@ impl Node {
             return Err(self.unknown_name(name));
         };
         let is_up = self.peers.is_up(node);
-        if !is_up && !(self.warm.is_sparse() && self.may_dial(now, node, addr)) {
+        let may_meet = is_up || (self.warm.is_sparse() && self.may_dial(now, node, addr));
+        if !may_meet {
             let what = format!("{shown} ({addr}) cannot be reached from {}", printable(&self.options.name));
             let hint = format!("see its state with `quorate members {shown}`; or ask it directly with --addr {addr}");
             return Err(not_applied(Code::Unavailable, what, hint));
