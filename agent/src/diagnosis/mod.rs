@@ -4,7 +4,7 @@
 //! nobody uses are judged by the same rules, and each rule is tested with facts alone.
 //!
 //! A rule looks for one cause and says what speaks for it. What another finding explains is not told as a cause of its own
-//! ([`order`]): an expired certificate explains that nobody answers, and that explains that there is no quorum.
+//! (`order.rs`): an expired certificate explains that nobody answers, and that explains that there is no quorum.
 
 mod agents;
 mod case;
