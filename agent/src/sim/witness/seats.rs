@@ -100,7 +100,7 @@ fn registry_of(log: &[Entry]) -> Registry {
             }
             EntryKind::Founding => {
                 if let Ok(founding) = codec::decode::<Founding>(&entry.payload(), "founding entry") {
-                    registry.apply(Command::Register(founding.founder));
+                    founding.founders().cloned().for_each(|founder| registry.apply(Command::Register(founder)));
                 }
             }
             EntryKind::Normal | EntryKind::Noop | EntryKind::Configuration => {}
