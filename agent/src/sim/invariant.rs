@@ -119,6 +119,8 @@ invariants! {
     HeirIsWhole = "heir-is-whole",
     /// No single clock steers the time of the log.
     OneClock = "one-clock",
+    /// Agents do not answer each other's answers without end.
+    NoStorm = "no-storm",
     /// What waits stays within its bounds.
     Caps = "caps",
     /// What counts as durable was synced, sector by sector.

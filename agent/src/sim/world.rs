@@ -7,6 +7,7 @@ use super::Report;
 use super::client::Operation;
 use super::counters::Counters;
 use super::event::{Event, Happening};
+use super::invariant::Invariant;
 use super::machine::Machine;
 use super::network::{Link, Network};
 use super::plan::{MS, Plan, letter};
@@ -20,6 +21,8 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 
 /// How often the transport looks for silent connections.
 const HOUSEKEEPING_US: u64 = 250 * MS;
+/// So much happens in one second only if somebody never stops: busy worlds stay below a tenth of it.
+const STORM_EVENTS: u64 = 200_000;
 
 /// See the module.
 pub(super) struct World {
@@ -65,6 +68,8 @@ pub(super) struct World {
     sequence: u64,
     /// Things that happened.
     pub(super) events: u64,
+    /// The second that is being counted, and what happened in it.
+    busy: (u64, u64),
     pub(super) inbox: VecDeque<(usize, Input)>,
 }
 
@@ -102,6 +107,7 @@ impl World {
             free: Vec::new(),
             sequence: 0,
             events: 0,
+            busy: (0, 0),
             inbox: VecDeque::new(),
             machines,
             plan,
@@ -186,6 +192,7 @@ impl World {
         self.free.push(place);
         self.at = at;
         self.events += 1;
+        self.count_storms();
         // A process that is stopped sees nothing; what came meanwhile finds it when it goes on.
         if let Some(process) = self.sleeper(&event).and_then(|m| self.machines[m].process.as_mut()) {
             return process.missed.push_back(event);
@@ -193,6 +200,19 @@ impl World {
         self.happen(event);
         while let Some((machine, input)) = self.inbox.pop_front() {
             self.feed(machine, input);
+        }
+    }
+
+    /// Agents that answer each other's answers without end would keep a world in one second for ever.
+    fn count_storms(&mut self) {
+        let second = self.at / 1_000_000;
+        if self.busy.0 != second {
+            self.busy = (second, 0);
+        }
+        self.busy.1 += 1;
+        if self.busy.1 > STORM_EVENTS {
+            let what = format!("more than {STORM_EVENTS} things happened in second {second}");
+            self.witness.blame(Invariant::NoStorm, what);
         }
     }
 
