@@ -6,11 +6,11 @@
 //! # The protocol
 //! 1. **Look.** A fresh agent that sees anybody with a log joins it. It founds nothing while it cannot be sure: while more
 //!    join addresses or known members are silent than a living group could hide behind (a majority of N), while somebody
-//!    it sees has pledged itself to others, or expects another number ([`scene`]). Silence is never taken for an empty disk.
+//!    it sees has pledged itself to others, or expects another number (`scene.rs`). Silence is never taken for an empty disk.
 //! 2. **Propose.** Of the fresh agents the N with the lowest ids are the founders. A [`Proposal`] names them, their keys and
 //!    a round; its hash is the id of the log to come, so all who see the same propose the same.
 //! 3. **Pledge.** A founder signs the proposal once that is on its disk, and then signs no other one until this one is dead.
-//!    The signatures of all N are the certificate ([`words`]).
+//!    The signatures of all N are the certificate (`words.rs`).
 //! 4. **Decide.** A certificate alone is not enough: somebody may have given up meanwhile. The founders vote, by the rules of
 //!    single-decree Paxos, on whether the proposal *lives* or is *dead*. In ballot 0 there is nothing to choose: whoever holds
 //!    the certificate votes for life. Later ballots call off a proposal whose founders do not answer; they choose life if any
