@@ -16,50 +16,19 @@ use crate::io::Output;
 use crate::membership::Membership;
 use crate::record::Record;
 use crate::swim::Way;
-use crate::types::Mono;
+use crate::under_way::SETTLE_AGAIN;
 use rand::RngExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Exchanges of tables under way at once: each may hold a table in memory on both sides (memberlist without a bound held
-/// 7 GB in 3,000 of them). As many as a small cluster has members, so that joining one is not slowed down.
-const UNDER_WAY_MAX: usize = 32;
 /// After this long an exchange without an answer is over; the transport gives up sooner.
 const OVER_AFTER: Duration = Duration::from_secs(5);
 /// A table of no more rows is sent whole at first contact; who has a larger one sends hashes of it.
 const WHOLE_MAX: usize = 32;
-/// Members of whom two sides say different things of one time are asked themselves: so many at once, and so often.
+/// Members of whom two sides say different things of one time are asked themselves: so many at once.
 const SETTLED_MAX: usize = 4;
-const SETTLE_AGAIN: Duration = Duration::from_secs(1);
 /// Up to so many members that are asked about, the answer tells of each, whether or not it differs.
 const NAMED_FEW: usize = 8;
-
-/// Exchanges under way: with whom, until when, and how many hashes were sent, if any.
-#[derive(Debug, Default)]
-pub(crate) struct Comparing {
-    under_way: BTreeMap<u64, (Mono, Option<usize>)>,
-    settle_from: Mono,
-    /// Members that others hold for present, and when each may be tried again.
-    hinted: BTreeMap<u64, Mono>,
-}
-
-impl Comparing {
-    /// Makes room for what is to begin; says whether there is any.
-    fn has_room(&mut self, now: Mono) -> bool {
-        self.under_way.retain(|_, (until, _)| now < *until);
-        self.under_way.len() < UNDER_WAY_MAX
-    }
-
-    /// Each hint is followed once in a while: the answer to it may be the same hint again.
-    pub(crate) fn follows_hint(&mut self, node: u64, now: Mono) -> bool {
-        self.hinted.retain(|_, again| now < *again);
-        let is_new = !self.hinted.contains_key(&node);
-        if is_new {
-            self.hinted.insert(node, now.after(SETTLE_AGAIN));
-        }
-        is_new
-    }
-}
 
 /// What a row says, as far as it can differ.
 type Said = (Seen, Option<(u64, u64, [u8; 16])>);

@@ -8,7 +8,8 @@ use crate::io::Output;
 use crate::membership::Membership;
 use crate::tag_store::TagNews;
 use crate::timers::Due;
-use crate::types::{Life, Mono};
+use crate::types::Life;
+use crate::under_way::Missing;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -19,29 +20,6 @@ const UNDER_WAY_MAX: usize = 4;
 /// The first wait for an answer; the next is as long again and from somebody else, up to the longest.
 const WAIT_MIN: Duration = Duration::from_secs(2);
 const WAIT_MAX: Duration = Duration::from_secs(60);
-
-/// A member of whose tags some are missing.
-#[derive(Clone, Copy, Debug)]
-struct Missing {
-    /// Who told of them.
-    holder: u64,
-    tries: u32,
-    next: Mono,
-}
-
-/// See the module. At most one for each member.
-#[derive(Debug, Default)]
-pub(crate) struct Fetching {
-    missing: BTreeMap<u64, Missing>,
-    /// Who was asked, and until when an answer is waited for.
-    under_way: BTreeMap<u64, Mono>,
-}
-
-impl Fetching {
-    pub(crate) fn wanted(&self) -> usize {
-        self.missing.len()
-    }
-}
 
 impl Membership {
     /// `holder` has told of tags of a member that are not held here.

@@ -8,6 +8,7 @@ use crate::entry::Seen;
 use crate::identity::Identity;
 use crate::member;
 use crate::membership::Membership;
+use crate::roster::UNPROVEN_MANY;
 use crate::timers::Due;
 use foca::{Member, State};
 use std::time::Duration;
@@ -19,8 +20,6 @@ const BUMP_JUMP_MAX: u32 = 1 << 16;
 const INCARNATION_JUMP_MAX: u16 = 1 << 12;
 /// A suspicion of which a member has known for this share of its time may be ended by others.
 const HEARD_IN_TIME: u32 = 2;
-/// Where more members than this are present on the word of others alone, probes of the real ones may be late.
-pub(crate) const UNPROVEN_MANY: usize = 16;
 /// How long it takes before this node tells again, unasked, what it really says of itself.
 const SPEAK_AGAIN: Duration = Duration::from_secs(1);
 

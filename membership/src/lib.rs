@@ -62,6 +62,7 @@ mod tag_store;
 mod tags;
 mod timers;
 mod types;
+mod under_way;
 mod watch;
 mod wire;
 

@@ -3,12 +3,10 @@
 //! It never decides what a record or an update is worth: `roster` and foca do.
 
 use crate::broadcast::{Broadcasts, Urgency};
-use crate::comparing::Comparing;
 use crate::dialect::Dialect;
 use crate::doubt::Doubt;
 use crate::entry::{Contact, Seen, is_dialable};
 use crate::error::Error;
-use crate::fetching::Fetching;
 use crate::health::Health;
 use crate::identity::Identity;
 use crate::io::{Event, Input, Output};
@@ -16,7 +14,6 @@ use crate::lie::Lie;
 use crate::member::{Member, State, is_name, is_version};
 use crate::options::{EXCHANGE_WAIT_MIN, Options};
 use crate::packet;
-use crate::paths::Paths;
 use crate::record::{LAMPORT_HEARD_MAX, LAMPORT_LIMIT, RECORD_JUMP_MAX, Record};
 use crate::roster::{Merge, OwnTags, Roster};
 use crate::status::{Counters, Counts, Phase, Status};
@@ -26,7 +23,7 @@ use crate::tag_store::TagNews;
 use crate::tags::Tags;
 use crate::timers::{Due, FocaTimer, Timers};
 use crate::types::{Life, Mono, Now};
-use crate::watch::Watch;
+use crate::under_way::{Comparing, Fetching, Paths, Watch};
 use foca::Message;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};

@@ -5,8 +5,8 @@
 use crate::io::{Event, Output};
 use crate::membership::Membership;
 use crate::timers::Due;
+use crate::under_way::Path;
 use foca::State;
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// So many pings in a row must be lost. At 15 % loss each way, and with a stop of five seconds among them, that happens once
@@ -18,29 +18,6 @@ const TRY_INTERVAL: Duration = Duration::from_secs(1);
 const TRY_BLOCKED_EVERY: u8 = 10;
 /// The most paths in doubt at once; more are no matter of single paths, and probes go on anyway.
 const PATHS_MAX: usize = 64;
-
-/// One path in doubt.
-#[derive(Clone, Copy, Debug, Default)]
-struct Path {
-    lost: u8,
-    is_blocked: bool,
-    rest: u8,
-}
-
-/// The paths in doubt, by member.
-#[derive(Debug, Default)]
-pub(crate) struct Paths(BTreeMap<u64, Path>);
-
-impl Paths {
-    /// Members that datagrams do not reach, or do not come from.
-    pub(crate) fn blocked(&self) -> impl Iterator<Item = u64> {
-        self.0.iter().filter(|(_, path)| path.is_blocked).map(|(node, _)| *node)
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
 
 impl Membership {
     /// A ping to it over datagrams got no answer in time. That is all that is known: it may have died.

@@ -25,6 +25,8 @@ pub(crate) const STRANGER_TIMEOUT: Duration = Duration::from_secs(60);
 const INTRODUCED_MAX: usize = 256;
 /// How long a member that is gone is remembered if no connection ever proved that it existed.
 pub(crate) const UNPROVEN_TIMEOUT: Duration = Duration::from_secs(600);
+/// Where more members than this are present on the word of others alone, probes of the real ones may be late.
+pub(crate) const UNPROVEN_MANY: usize = 16;
 
 /// What became of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,28 +3,10 @@
 //! It never replaces foca's random probes, which find who died together with its watcher. foca probes each member once a
 //! period on average only: in three of a hundred periods of two nobody looks at it at all.
 
-use crate::hearsay::UNPROVEN_MANY;
 use crate::membership::Membership;
+use crate::roster::UNPROVEN_MANY;
 use crate::timers::Due;
-use crate::types::Mono;
-
-/// Where the watch over the next member in the ring stands.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Watch {
-    /// Who is watched; zero for nobody.
-    pub(crate) node: u64,
-    /// When it was last heard.
-    pub(crate) heard: Mono,
-    /// A ping is under way since.
-    pinged: Option<Mono>,
-}
-
-impl Watch {
-    /// This node was not there to hear.
-    pub(crate) fn restart(&mut self, now: Mono) {
-        (self.heard, self.pinged) = (now, None);
-    }
-}
+use crate::under_way::Watch;
 
 impl Membership {
     /// The next present member in the ring; where many are known by the word of others alone, who may have invented them,
