@@ -6,7 +6,7 @@
 //! Times are told in milliseconds before the moment of the answer, so that clocks need not agree. What one of a few things
 //! is called is a word, not an enumeration: an older reader must be able to read what a newer agent says.
 
-use crate::api::{DiskHealth, DiskSpace, Latency};
+use crate::measures::{DiskHealth, DiskSpace, Latency};
 use serde::{Deserialize, Serialize};
 
 /// The answer to [`crate::api::Ask::Facts`].

@@ -47,6 +47,7 @@ pub mod history;
 pub mod limits;
 #[cfg(feature = "node")]
 pub mod machine;
+mod measures;
 #[cfg(feature = "node")]
 pub mod node;
 pub mod offsets;
