@@ -13,9 +13,10 @@
 //! - No two logs are ever founded that share a founder. Where agents look before they pledge: no two at all.
 //! - From a state, without further faults, all agents come to be of one log ([`Bounds::probe_every`]).
 
+use super::content::Founder;
 use super::keys::SymbolicKeys;
 use super::member::Member;
-use super::proposal::{Founder, ProposalId};
+use super::proposal::ProposalId;
 use super::record::Record;
 use super::report::Report;
 use super::scene::{Heard, Scene, Sight};

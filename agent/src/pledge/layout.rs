@@ -1,6 +1,7 @@
-//! Layout: the bytes of what is signed, stored and sent about founding. Integers are little-endian.
+//! Layout: the bytes of what is stored and sent about founding. Integers are little-endian.
 //!
-//! It never trusts a length or a number: every field is bounded, and nothing may be left over.
+//! It never trusts a length or a number: every field is bounded, and nothing may be left over. What is hashed or signed,
+//! `content` and `word` write.
 //!
 //! The file `DATA/formation` (at most 8 KiB):
 //! ```text
@@ -40,11 +41,13 @@
 //! ```
 //! Not protected: a whole file that was put back as it was before. A disk that goes back in time is beyond this.
 
+use super::content::{Founder, put_content};
 use super::keys::Signature;
-use super::proposal::{Content, Founder, Proposal, is_expectable};
+use super::proposal::{Proposal, is_expectable};
 use super::record::{Pledge, Record};
 use super::report::Report;
-use super::words::{Ballot, Verdict, Word, Words};
+use super::word::{Ballot, Verdict, Word, put_vote, verdict_byte};
+use super::words::Words;
 use crate::codec::Malformed;
 use crate::limits;
 
@@ -91,20 +94,6 @@ impl Rest<'_> {
     }
 }
 
-pub(super) fn put_content(out: &mut Vec<u8>, content: &Content) {
-    out.extend_from_slice(&content.cluster);
-    out.extend_from_slice(&content.round.to_le_bytes());
-    out.extend_from_slice(&content.record_bytes_max.to_le_bytes());
-    out.push(content.founders.len() as u8);
-    for founder in &content.founders {
-        out.extend_from_slice(&founder.node.to_le_bytes());
-        out.extend_from_slice(&founder.key);
-        // Names have at most 63 bytes: what enters here was checked.
-        out.push(founder.name.len() as u8);
-        out.extend_from_slice(founder.name.as_bytes());
-    }
-}
-
 fn proposal(rest: &mut Rest<'_>) -> Read<Proposal> {
     let (cluster, round, record_bytes_max) = (rest.take()?, rest.u64()?, rest.u64()?);
     let count: usize = rest.u8()?.into();
@@ -120,13 +109,6 @@ fn proposal(rest: &mut Rest<'_>) -> Read<Proposal> {
     made.ok_or(Malformed(rest.what))
 }
 
-fn verdict_byte(verdict: Verdict) -> u8 {
-    match verdict {
-        Verdict::Lives => 1,
-        Verdict::Dead => 2,
-    }
-}
-
 fn vote(rest: &mut Rest<'_>) -> Read<Option<Verdict>> {
     match rest.u8()? {
         0 => Ok(None),
@@ -134,29 +116,6 @@ fn vote(rest: &mut Rest<'_>) -> Read<Option<Verdict>> {
         2 => Ok(Some(Verdict::Dead)),
         _ => rest.bad(),
     }
-}
-
-/// As it is signed.
-pub(super) fn put_word(out: &mut Vec<u8>, word: &Word) {
-    match word {
-        Word::Pledged => out.push(1),
-        Word::Promised { ballot, voted } => {
-            out.push(2);
-            out.extend_from_slice(&ballot.0.to_le_bytes());
-            put_vote(out, *voted);
-        }
-        Word::Voted { ballot, verdict } => {
-            out.push(4);
-            out.extend_from_slice(&ballot.0.to_le_bytes());
-            out.push(verdict_byte(*verdict));
-        }
-        Word::Never => out.push(8),
-    }
-}
-
-fn put_vote(out: &mut Vec<u8>, voted: Option<(Ballot, Verdict)>) {
-    out.push(voted.map_or(0, |(_, verdict)| verdict_byte(verdict)));
-    out.extend_from_slice(&voted.map_or(0, |(ballot, _)| ballot.0).to_le_bytes());
 }
 
 fn put_words(out: &mut Vec<u8>, proposal: &Proposal, words: &Words) {

@@ -3,11 +3,13 @@
 //!
 //! It never tells what is not durable, and never takes back what it told.
 
+use super::content::Founder;
 use super::keys::Keys;
-use super::proposal::{Founder, Proposal};
+use super::proposal::Proposal;
 use super::record::{Pledge, Record};
 use super::report::Report;
-use super::words::{Ballot, Verdict, Word, Words, statement};
+use super::word::{Ballot, Verdict, Word};
+use super::words::{Words, statement};
 use quorate_raft::mutant;
 use std::sync::Arc;
 

@@ -34,8 +34,8 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `proposal` | who is to found a log, and its id |
-//! | `words` | what founders have signed about a proposal, and what follows from it |
+//! | `content`, `proposal` | who is to found a log, and its id |
+//! | `word`, `words` | what founders have signed about a proposal, and what follows from it |
 //! | `keys` | signatures, as a trait |
 //! | `record`, `layout` | what is on disk, and the bytes of everything |
 //! | `report` | what one agent tells another |
@@ -45,6 +45,7 @@
 //! | `status` | in words for people |
 //! | `explore` | every state of it |
 
+mod content;
 #[cfg(any(test, feature = "sim"))]
 pub mod explore;
 mod keys;
@@ -56,16 +57,19 @@ mod record;
 mod report;
 mod scene;
 mod status;
+mod word;
 mod words;
 
+pub use content::Founder;
 #[cfg(any(test, feature = "sim"))]
 pub use keys::SymbolicKeys;
 pub use keys::{Keys, NoKeys, PublicKey, Signature};
 pub use member::{Answer, Member};
 pub use pact::{Input, Options, Output, Pact};
-pub use proposal::{EXPECT_MAX, Founder, Proposal, ProposalId, is_expectable};
+pub use proposal::{EXPECT_MAX, Proposal, ProposalId, is_expectable};
 pub use record::{Pledge, Record};
 pub use report::Report;
 pub use scene::{Heard, Scene, Sight};
 pub use status::Status;
-pub use words::{Ballot, Said, Verdict, Vote, Word, Words};
+pub use word::{Ballot, Verdict, Vote, Word};
+pub use words::{Said, Words};

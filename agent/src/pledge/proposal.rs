@@ -2,8 +2,8 @@
 //!
 //! It never says whether anybody agrees.
 
-use super::keys::{Keys, PublicKey};
-use super::layout;
+use super::content::{Content, Founder, put_content};
+use super::keys::Keys;
 use std::sync::Arc;
 
 /// Most founders of one log.
@@ -21,34 +21,11 @@ pub fn is_expectable(expect: usize) -> bool {
     expect % 2 == 1 && expect <= EXPECT_MAX
 }
 
-/// One agent that is to be a voter of the first entry.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Founder {
-    /// Its node id.
-    pub node: u64,
-    /// The key that proves the node id.
-    pub key: PublicKey,
-    /// Its name.
-    pub name: String,
-}
-
 /// All that a founding decides. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Proposal {
     id: ProposalId,
     content: Arc<Content>,
-}
-
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Content {
-    /// The trust domain.
-    pub(super) cluster: [u8; 16],
-    /// Above the floor of each founder: a proposal that died never comes back under its id.
-    pub(super) round: u64,
-    /// The largest value of a record in this log.
-    pub(super) record_bytes_max: u64,
-    /// Ascending by node id.
-    pub(super) founders: Vec<Founder>,
 }
 
 impl Proposal {
@@ -62,7 +39,7 @@ impl Proposal {
         }
         let content = Content { cluster, round, record_bytes_max, founders };
         let mut bytes = DOMAIN.to_vec();
-        layout::put_content(&mut bytes, &content);
+        put_content(&mut bytes, &content);
         let id = *ring::digest::digest(&ring::digest::SHA256, &bytes).as_ref().first_chunk()?;
         Some(Self { id, content: Arc::new(content) })
     }

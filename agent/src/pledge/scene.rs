@@ -2,8 +2,9 @@
 //!
 //! It never counts silence as an empty disk, and knows no time.
 
+use super::content::Founder;
 use super::member::Member;
-use super::proposal::{Founder, ProposalId};
+use super::proposal::ProposalId;
 use super::report::Report;
 use quorate_raft::mutant;
 use std::collections::{BTreeMap, BTreeSet};
