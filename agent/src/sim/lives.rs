@@ -3,8 +3,8 @@
 //! Whoever dies takes its requests with it; what its disk keeps is the disk's affair.
 
 use super::client::End;
+use super::dead::Dead;
 use super::invariant::Invariant;
-use super::machine::Dead;
 use super::plan::{MS, letter};
 use super::world::World;
 use quorate_raft::wal;

@@ -3,9 +3,10 @@
 //! It knows no other machine and no network.
 
 use super::clock::Clock;
+use super::dead::Dead;
 use super::event::Event;
 use super::plan::{AgentPlan, Knobs, SECOND, letter};
-use super::pledges;
+use super::pledge_file;
 use super::random::Random;
 use super::replayed::{Replayed, configuration};
 use crate::checkpoint::{Checkpoint, Store, stands_in};
@@ -202,19 +203,6 @@ pub(super) struct Kept {
     pub(super) busy: bool,
 }
 
-/// Why a process did not start, or ended.
-#[derive(Debug)]
-pub(super) enum Dead {
-    /// The log said so.
-    Log(wal::Error),
-    /// What the log should hold is not there.
-    Lost(String),
-    /// A checkpoint is not what it says.
-    Untrue(String),
-    /// An option is illegal.
-    Options(String),
-}
-
 /// The name of a machine, which resolves to wherever it is.
 pub(super) fn host(machine: usize) -> String {
     format!("{}.sim:7373", letter(machine))
@@ -404,7 +392,7 @@ impl Machine {
         // What was found since it was opened counts as found by the start.
         let damaged = opened.reader.damaged();
         let recovered = wal::Recovered { damaged: damaged.clone(), ..opened.recovered };
-        let record = pledges::load(&*disk, self.node.get())?;
+        let record = pledge_file::load(&*disk, self.node.get())?;
         let expects = self.expect > 0 || !record.is_empty();
         let boot_of = Boot {
             meta: opened.meta,

@@ -8,13 +8,13 @@
 //! | `saved` | a plan as a file |
 //! | `world`, `event` | the one line of events, and the turns of the agents' loops |
 //! | `lives`, `requests` | how processes start and end; what clients ask, and what is made of the answers |
-//! | `machine`, `clock` | a disk, clocks, and at times a process on it |
+//! | `machine`, `clock`, `dead` | a disk, clocks, and at times a process on it; why it ended |
 //! | `network`, `links` | what gets through, and connections as the transport keeps them |
 //! | `outputs` | the orders of a node, carried out |
 //! | `faults` | the steps of a plan, carried out: on processes, the network, disks and members |
 //! | `operator` | what a person does about agents that cannot help themselves |
 //! | `client`, `consumer` | what was asked, and what was heard; who reads along |
-//! | `pledges` | what nodes promise about founding, on their disks |
+//! | `pledges`, `pledge_file` | what nodes promise about founding, on their disks |
 //! | `checkpoints`, `replayed` | states that are saved, and what they must equal |
 //! | `witness`, `invariant` | what must be true, checked from outside; and the names of these promises |
 //! | `audit` | does a disk bear out what its process was told? |
@@ -48,6 +48,7 @@ mod client;
 mod clock;
 mod consumer;
 mod counters;
+mod dead;
 mod draw;
 mod event;
 mod faults;
@@ -60,6 +61,7 @@ mod network;
 mod operator;
 mod outputs;
 mod plan;
+mod pledge_file;
 mod pledges;
 mod random;
 mod replayed;

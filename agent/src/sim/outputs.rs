@@ -3,9 +3,10 @@
 //! A message crosses the network as the bytes of the wire format, so the codec is part of every run.
 
 use super::client::End as OpEnd;
+use super::dead::Dead;
 use super::event::{Dial, Event, Happening};
 use super::invariant::Invariant;
-use super::machine::{Dead, Machine, host};
+use super::machine::{Machine, host};
 use super::plan::{MS, letter};
 use super::replayed::configuration;
 use super::world::World;
@@ -367,7 +368,7 @@ impl World {
                 match group.waits {
                     // What finds no room without power waits for more than room.
                     Some(error) if self.tearing.contains_key(&machine) => {
-                        return self.died(machine, super::machine::Dead::Log(error));
+                        return self.died(machine, Dead::Log(error));
                     }
                     Some(_) => {
                         self.counters.count("disk full");

@@ -4,51 +4,16 @@
 
 use super::event::Happening;
 use super::invariant::Invariant;
-use super::machine::Dead;
 use super::plan::{MS, letter};
+use super::pledge_file::keep;
 use super::world::World;
 use crate::node::Input;
 use crate::pledge::Record;
-use quorate_raft::wal::{self, Disk};
-use std::io;
 
-const NAME: &str = "formation";
-const TEMPORARY: &str = "formation.new";
 /// A record is written so long after it was ordered, at least and at most, in microseconds.
 const KEEP_US: (u64, u64) = (MS, 20 * MS);
 /// A write that failed is tried again after this; the shell ends the process, and its supervisor starts it again.
 const RETRY_US: u64 = 200 * MS;
-
-/// The whole file or none, as `server/files.rs` does it.
-fn keep(disk: &dyn Disk, bytes: &[u8]) -> io::Result<()> {
-    match disk.remove(TEMPORARY) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let file = disk.create(TEMPORARY)?;
-    file.write_at(bytes, 0)?;
-    file.sync_all()?;
-    disk.rename(TEMPORARY, NAME)?;
-    disk.sync_dir()
-}
-
-/// What a start finds; an error says why it finds nothing that it can read.
-pub(super) fn load(disk: &dyn Disk, node: u64) -> Result<Record, Dead> {
-    let failed = |source| Dead::Log(wal::Error::Io { action: "read", file: NAME.into(), source });
-    let file = match disk.open(NAME) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Record::default()),
-        Err(error) => return Err(failed(error)),
-    };
-    let len = file.len().map_err(failed)?;
-    let mut bytes = vec![0; usize::try_from(len).unwrap_or_default()];
-    file.read_at(&mut bytes, 0).map_err(failed)?;
-    match Record::decode(&bytes) {
-        Ok((of, record)) if of == node => Ok(record),
-        Ok((of, _)) => Err(Dead::Lost(format!("the formation file is of node {of:016x}"))),
-        Err(error) => Err(Dead::Lost(format!("the formation file does not read: {error}"))),
-    }
-}
 
 impl World {
     /// A node wants to be held to this.
