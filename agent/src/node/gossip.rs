@@ -3,16 +3,16 @@
 use super::warm::Word;
 use super::{Level, Node, Offence, Output, Peer};
 use crate::diagnosis::Cause;
-use quorate_membership as gossip;
+use quorate_membership as membership;
 use quorate_raft::Now;
 use std::net::SocketAddr;
 
 /// From this on own health is a matter for an operator: a busy hour alone does not get there, being cut off does.
-const ILL: u8 = gossip::HEALTH_MAX;
+const ILL: u8 = membership::HEALTH_MAX;
 
 /// The time as the gossip core wants it.
-pub(super) fn now(now: Now) -> gossip::Now {
-    gossip::Now { mono: gossip::Mono(now.mono.0), wall_us: now.wall.0 }
+pub(super) fn now(now: Now) -> membership::Now {
+    membership::Now { mono: membership::Mono(now.mono.0), wall_us: now.wall.0 }
 }
 
 fn carried(node: u64, addr: SocketAddr, word: Word) -> Output {
@@ -23,29 +23,29 @@ fn carried(node: u64, addr: SocketAddr, word: Word) -> Output {
 }
 
 impl Node {
-    fn gossip(&mut self, time: Now, input: gossip::Input) {
+    fn gossip(&mut self, time: Now, input: membership::Input) {
         self.members.handle(now(time), input);
     }
 
     pub(super) fn gossip_timeout(&mut self, time: Now) {
         if self.members.poll_timeout().is_some_and(|t| t.0 <= time.mono.0) {
-            self.gossip(time, gossip::Input::Timeout);
+            self.gossip(time, membership::Input::Timeout);
         }
     }
 
     pub(super) fn gossip_datagram(&mut self, time: Now, node: u64, bytes: Vec<u8>) {
         self.warm.used(node, time.mono);
-        self.gossip(time, gossip::Input::Datagram { from: node, bytes });
+        self.gossip(time, membership::Input::Datagram { from: node, bytes });
     }
 
     pub(super) fn gossip_exchange(&mut self, time: Now, node: u64, token: u64, bytes: Vec<u8>) {
         self.warm.used(node, time.mono);
-        self.gossip(time, gossip::Input::Exchange { from: node, bytes });
+        self.gossip(time, membership::Input::Exchange { from: node, bytes });
         // Exactly one reply follows each request; it is the only one that can be in the queue now.
         let mut rest = Vec::new();
         while let Some(output) = self.members.poll_output() {
             match output {
-                gossip::Output::ExchangeReply { bytes, .. } => self.emit(Output::ExchangeReply { token, bytes }),
+                membership::Output::ExchangeReply { bytes, .. } => self.emit(Output::ExchangeReply { token, bytes }),
                 other => rest.push(other),
             }
         }
@@ -55,11 +55,11 @@ impl Node {
     }
 
     pub(super) fn gossip_reply(&mut self, time: Now, node: u64, bytes: Vec<u8>) {
-        self.gossip(time, gossip::Input::ExchangeReply { from: node, bytes });
+        self.gossip(time, membership::Input::ExchangeReply { from: node, bytes });
     }
 
     pub(super) fn gossip_contact(&mut self, time: Now, peer: &Peer) {
-        let contact = gossip::Input::Contact {
+        let contact = membership::Input::Contact {
             node: peer.node,
             name: peer.name.clone(),
             addr: peer.addr,
@@ -71,12 +71,12 @@ impl Node {
     }
 
     pub(super) fn gossip_lost(&mut self, time: Now, node: u64) {
-        self.gossip(time, gossip::Input::Lost { node });
+        self.gossip(time, membership::Input::Lost { node });
     }
 
     /// A connection that is only kept while it is used is gone, which says nothing about the member.
     pub(super) fn gossip_released(&mut self, time: Now, node: u64) {
-        self.gossip(time, gossip::Input::Released { node });
+        self.gossip(time, membership::Input::Released { node });
     }
 
     /// Says something to a member: over a connection, or once there is one if it is still worth something then. A probe is
@@ -89,7 +89,7 @@ impl Node {
         if !self.may_dial(time, node, addr) {
             return;
         }
-        let is_news = matches!(&word, Word::Datagram(bytes) if gossip::is_only_news(bytes));
+        let is_news = matches!(&word, Word::Datagram(bytes) if membership::is_only_news(bytes));
         if self.warm.say(node, time.mono, word, self.options.membership.probe_period, is_news) {
             self.emit(Output::Dial { node, addr });
         }
@@ -103,28 +103,28 @@ impl Node {
     }
 
     pub(super) fn gossip_set_addr(&mut self, time: Now, addr: SocketAddr) {
-        self.gossip(time, gossip::Input::SetAddr(addr));
+        self.gossip(time, membership::Input::SetAddr(addr));
     }
 
-    pub(super) fn gossip_set_tags(&mut self, time: Now, tags: gossip::Tags) {
-        self.gossip(time, gossip::Input::SetTags(tags));
+    pub(super) fn gossip_set_tags(&mut self, time: Now, tags: membership::Tags) {
+        self.gossip(time, membership::Input::SetTags(tags));
     }
 
     /// The log says that a node is gone for good.
-    pub(super) fn gossip_forget(&mut self, time: Now, forget: gossip::Input) {
-        if let gossip::Input::Forget { node } = &forget {
+    pub(super) fn gossip_forget(&mut self, time: Now, forget: membership::Input) {
+        if let membership::Input::Forget { node } = &forget {
             self.watch.forget(*node);
         }
         self.gossip(time, forget);
     }
 
     pub(super) fn gossip_leave(&mut self, time: Now) {
-        self.gossip(time, gossip::Input::Leave);
+        self.gossip(time, membership::Input::Leave);
     }
 
     /// The log has seen this Lamport time.
     pub(super) fn gossip_witness(&mut self, time: Now, lamport: u64) {
-        self.gossip(time, gossip::Input::Witness { lamport });
+        self.gossip(time, membership::Input::Witness { lamport });
     }
 
     pub(super) fn drain_gossip(&mut self, time: Now) {
@@ -133,14 +133,14 @@ impl Node {
         }
     }
 
-    fn on_gossip(&mut self, time: Now, output: gossip::Output) {
+    fn on_gossip(&mut self, time: Now, output: membership::Output) {
         match output {
-            gossip::Output::Datagram { to, addr, bytes } => self.speak(time, to, addr, Word::Datagram(bytes)),
-            gossip::Output::Exchange { to, addr, bytes } => self.speak(time, to, addr, Word::Exchange(bytes)),
+            membership::Output::Datagram { to, addr, bytes } => self.speak(time, to, addr, Word::Datagram(bytes)),
+            membership::Output::Exchange { to, addr, bytes } => self.speak(time, to, addr, Word::Exchange(bytes)),
             // Answered where the request is handled.
-            gossip::Output::ExchangeReply { .. } => {}
+            membership::Output::ExchangeReply { .. } => {}
             // Once each time: gossip paces itself, and a disk that is gone for good must not be dialled for ever.
-            gossip::Output::Reconnect { node, addr } => {
+            membership::Output::Reconnect { node, addr } => {
                 // In a large cluster nobody is connected with all who live.
                 let is_cold = self.warm.is_sparse() && self.members.is_alive(node);
                 let is_wanted = !is_cold && !self.peers.is_up(node);
@@ -148,19 +148,19 @@ impl Node {
                     self.emit(Output::DialSeed { seed: addr.to_string() });
                 }
             }
-            gossip::Output::SeedsWanted => self.seeds_wanted(),
+            membership::Output::SeedsWanted => self.seeds_wanted(),
             // Remembered from the status, by `remember_peers`.
-            gossip::Output::SaveMembers => {}
-            gossip::Output::LeaveDone => self.gossip_left(),
-            gossip::Output::Alarm { from, what, lie } => {
+            membership::Output::SaveMembers => {}
+            membership::Output::LeaveDone => self.gossip_left(),
+            membership::Output::Alarm { from, what, lie } => {
                 let what = format!("its gossip was refused: {what}");
                 match lie {
-                    Some(gossip::Lie::OtherNode) => self.cut_off(time, from, Offence::Identity, &what),
-                    Some(gossip::Lie::Malformed) => self.cut_off(time, from, Offence::Malformed, &what),
+                    Some(membership::Lie::OtherNode) => self.cut_off(time, from, Offence::Identity, &what),
+                    Some(membership::Lie::Malformed) => self.cut_off(time, from, Offence::Malformed, &what),
                     None => self.note_about(time, from, &what),
                 }
             }
-            gossip::Output::Event(event) => self.on_gossip_event(time, &event),
+            membership::Output::Event(event) => self.on_gossip_event(time, &event),
         }
     }
 
@@ -180,15 +180,15 @@ impl Node {
             let text = format!(
                 "this agent trusts its own view of the others little (health {health} of {}, 0 is well): it runs late, or its \
                  network loses what it sends; look at its load and its network",
-                gossip::HEALTH_MAX
+                membership::HEALTH_MAX
             );
             problems.push((None, text));
         }
         problems
     }
 
-    fn on_gossip_event(&mut self, time: Now, event: &gossip::Event) {
-        use gossip::Event as E;
+    fn on_gossip_event(&mut self, time: Now, event: &membership::Event) {
+        use membership::Event as E;
         self.watch.hear(event);
         let (member, level, what) = match event {
             E::Joined(m) => (m, Level::Info, "is alive"),
