@@ -187,7 +187,7 @@ impl Liar {
             11..=13 => self.request(),
             14 => Input::PeerUp { peer: node(2), boot: BootId(2) },
             15 => Input::PeerDown { peer: node(2 + self.below(2)) },
-            16 if self.below(2) == 0 => Input::FoundTogether { voters: (1..4).map(node).collect() },
+            16 if self.below(8) == 0 => Input::FoundTogether { voters: (1..4).map(node).collect() },
             16 => Input::Found,
             17 | 18 => match self.writes.pop_front() {
                 Some(ticket) => Input::Persisted { ticket },

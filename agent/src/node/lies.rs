@@ -45,12 +45,11 @@ impl Node {
         let Some(why) = refusal(addr, self.options.advertise, &self.options.formation.seeds, is_neighbour) else {
             return true;
         };
-        let name = self.name_of(node);
-        self.note_hearsay(
-            now,
-            Level::Warn,
-            format!("agent {name}: it is said to be at {addr}, which is never dialled: {why}"),
-        );
+        // Once a reason: other talk of invented members must not use up the room of this.
+        if self.is_news(now, 0, why) {
+            let name = self.name_of(node);
+            self.note(Level::Warn, format!("agent {name}: it is said to be at {addr}, which is never dialled: {why}"));
+        }
         false
     }
 
@@ -70,16 +69,24 @@ impl Node {
         }
     }
 
-    /// A note about what a peer does: once a reason and half a minute, so that nobody can fill a disk with our log.
-    pub(super) fn note_about(&mut self, now: Now, node: u64, what: &str) {
+    /// Was this not told of this node lately?
+    fn is_news(&mut self, now: Now, node: u64, what: &str) -> bool {
         if self.noted.len() >= super::NOTED_MAX {
             self.noted.clear();
         }
         let key = (node, what.to_owned());
         if self.noted.get(&key).is_some_and(|at| now.mono.since(*at) < super::NOTE_AGAIN) {
-            return;
+            return false;
         }
         self.noted.insert(key, now.mono);
+        true
+    }
+
+    /// A note about what a peer does: once a reason and half a minute, so that nobody can fill a disk with our log.
+    pub(super) fn note_about(&mut self, now: Now, node: u64, what: &str) {
+        if !self.is_news(now, node, what) {
+            return;
+        }
         let name = self.name_of(node);
         self.note(Level::Warn, format!("agent {name}: {what}"));
     }

@@ -8,7 +8,7 @@ use super::invariant::Invariant;
 use super::plan::{MS, SECOND, letter};
 use super::script::{Asked, Call};
 use super::world::World;
-use crate::api::{Answer, AutopilotAnswer, Effect, Status};
+use crate::api::{Answer, AutopilotAnswer, AutopilotState, Effect, Status};
 use crate::node::{Input, Reply, Request};
 use quorate_raft::Mono;
 
@@ -181,20 +181,32 @@ impl World {
 
     /// What the autopilot of whoever leads says, line by line, into the trace: why it is as it is.
     pub(super) fn tell_the_autopilot(&mut self) {
-        let Some(leader) = self.leader() else { return };
-        let Some(number) = self.ask(None, leader, Kind::Autopilot, SECOND) else { return };
-        self.run_to(self.at + self.plan.knobs.turn_us);
-        let End::Answered(Ok(Reply::Answer(Answer::Autopilot(answer)))) =
-            self.operations[number].end.clone().unwrap_or(End::Died)
-        else {
-            return;
-        };
-        let AutopilotAnswer::State(state) = *answer else { return };
+        let Some(state) = self.autopilot_state() else { return };
         for member in state.members {
             self.say(format_args!("{member:?}"));
         }
         for decision in state.decisions {
             self.say(format_args!("{decision:?}"));
+        }
+    }
+
+    /// Does somebody wait for a seat because it failed and came back before?
+    pub(super) fn somebody_flapped(&mut self) -> bool {
+        let state = self.autopilot_state();
+        state.is_some_and(|state| state.members.iter().any(|member| member.flaps > 0 && member.should == "learner"))
+    }
+
+    /// What the autopilot says of itself, if there is a leader and it answers at once.
+    fn autopilot_state(&mut self) -> Option<AutopilotState> {
+        let leader = self.leader()?;
+        let number = self.ask(None, leader, Kind::Autopilot, SECOND)?;
+        self.run_to(self.at + self.plan.knobs.turn_us);
+        match self.operations[number].end.clone()? {
+            End::Answered(Ok(Reply::Answer(Answer::Autopilot(answer)))) => match *answer {
+                AutopilotAnswer::State(state) => Some(state),
+                _ => None,
+            },
+            _ => None,
         }
     }
 

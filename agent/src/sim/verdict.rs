@@ -54,8 +54,13 @@ impl World {
     fn converge_within(&self) -> u64 {
         let k = &self.plan.knobs;
         let is_churn = k.replace_after_us < CONVERGE_WITHIN_US;
-        let waits = k.replace_after_us + SETTLE_US + FLAPS_DOUBLE * k.stabilization_us + k.flap_window_us;
+        let waits = k.replace_after_us + SETTLE_US + self.flaps_are_forgotten_within();
         CONVERGE_WITHIN_US + if is_churn { waits } else { 0 }
+    }
+
+    /// How long a spare that came and went has to wait for a seat.
+    fn flaps_are_forgotten_within(&self) -> u64 {
+        FLAPS_DOUBLE * self.plan.knobs.stabilization_us + self.plan.knobs.flap_window_us
     }
 
     fn calm(&mut self) {
@@ -97,7 +102,8 @@ impl World {
         let mut why = String::new();
         let mut stable = 0;
         self.elect(since);
-        let within = self.converge_within();
+        let mut within = self.converge_within();
+        let mut may_wait = true;
         while self.at < since + within && self.witness.violation().is_none() {
             self.run_to(self.at + LOOK_EVERY_US);
             self.look_after();
@@ -111,6 +117,9 @@ impl World {
             if stable >= 2 {
                 self.counters.add("ms to converge", (self.at - since) / MS);
                 return;
+            }
+            if self.at + LOOK_EVERY_US > since + within && std::mem::take(&mut may_wait) && self.somebody_flapped() {
+                within += self.flaps_are_forgotten_within();
             }
         }
         if self.witness.violation().is_none() {

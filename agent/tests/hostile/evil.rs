@@ -2,6 +2,7 @@
 
 use crate::cluster::{Cluster, PATIENCE, name_of};
 use bytes::Bytes;
+use quorate::node;
 use quorate_certs::{Identity, Subject, Validity};
 use quorate_membership::{Input, Local, Membership, Mono, Now, Options, Output, Tags};
 use quorate_raft::Message;
@@ -45,7 +46,7 @@ impl Evil {
             log_id: None,
             advertise: None,
             version: "6.6.6".into(),
-            features: 0,
+            features: node::level::features(false, node::level::FEATURE_LEVEL),
         };
         let (endpoint, events) = Endpoint::bind(quorate_transport::Options {
             bind: SocketAddr::from(([127, 0, 0, 1], 0)),

@@ -47,6 +47,11 @@ impl Node {
         node == self.me || (recent && self.peers.is_up(node.get()))
     }
 
+    /// Answered after this moment.
+    pub(super) fn has_answered_since(&self, status: &Status, node: NodeId, since: Mono) -> bool {
+        status.peers.get(&node).and_then(|p| p.last_heard).is_some_and(|at| at > since)
+    }
+
     /// Would a majority of these voters have answered within the last election timeout?
     pub(in crate::node) fn is_healthy_majority(&self, now: Mono, status: &Status, voters: &BTreeSet<NodeId>) -> bool {
         let well = voters.iter().filter(|v| self.is_healthy(now, status, **v)).count();

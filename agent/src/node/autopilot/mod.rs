@@ -51,6 +51,8 @@ pub(super) struct Autopilot {
     not_before: Mono,
     /// Since when growth has been possible without a break, and to whom.
     growth: Option<(BTreeSet<NodeId>, Mono)>,
+    /// Who is to go, and since when this leader knows.
+    leaver: Option<(NodeId, Mono)>,
     /// Why an agent is not admitted, and when that was told.
     waiting: BTreeMap<u64, (String, Mono)>,
     /// When this node began to lead: silence before that says nothing about others.

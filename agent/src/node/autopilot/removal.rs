@@ -28,8 +28,15 @@ impl Node {
         let is_to_go = |n: u64| self.registry.has_departed(n) || failed(n) && mutant!(RemovedByGossip);
         let leaver = everyone.copied().find(|n| is_to_go(n.get()))?;
         let (voters, learners) = self.without_or_replaced(now.mono, status, leaver)?;
-        // Fewer voters bear fewer losses, so each that counts must be here now: half a second ago is not enough.
-        let here = voters.iter().filter(|v| self.is_here(now.mono, status, **v)).count();
+        let since = match self.autopilot.leaver {
+            Some((same, since)) if same == leaver => since,
+            _ => now.mono,
+        };
+        self.autopilot.leaver = Some((leaver, since));
+        // Fewer voters bear fewer losses, so each that counts must be here now: half a second ago is not enough, nor is
+        // an answer from before it was known that somebody goes, for who gave it may have been killed since.
+        let answered = |v: &NodeId| *v == self.me || self.has_answered_since(status, *v, since);
+        let here = voters.iter().filter(|v| self.is_here(now.mono, status, **v) && answered(v)).count();
         if here <= voters.len() / 2 && !mutant!(StepWithoutMajority) {
             return None;
         }

@@ -24,6 +24,27 @@ fn a_removal_that_outlives_its_request_is_still_a_removal() {
     w.converges(30 * SECOND);
 }
 
+/// A voter of five is dead, another one is killed, and at once a third one leaves: four voters of which two are dead could
+/// elect nobody, so it is not let go before it is known who is still there.
+#[test]
+fn nobody_leaves_on_the_word_of_one_killed_just_before() {
+    for after_ms in (0..60).step_by(6) {
+        let mut w = World::formed(5);
+        let leader = w.leader().expect("one leads");
+        let others: Vec<usize> = (0..5).filter(|agent| *agent != leader).collect();
+        w.act(&Action::Kill { agent: others[0], down_us: 300 * SECOND });
+        w.run_to(w.at + 2 * SECOND);
+        w.act(&Action::Kill { agent: others[1], down_us: 300 * SECOND });
+        w.run_to(w.at + after_ms * MS);
+        let leave = w.ask(None, others[2], Kind::Leave, 2 * SECOND).expect("it is up");
+        w.must("the request ends", 5 * SECOND, |w| w.is_over(leave));
+        w.must("the three that are left lead", 5 * SECOND, |w| w.leader().is_some());
+        let append = w.begin_append(leader, 2 * SECOND);
+        w.must("and commit", 5 * SECOND, |w| w.is_over(append));
+        assert_eq!((w.end(append).word(), w.voters()), ("ok", 5), "asked {after_ms} ms after the kill");
+    }
+}
+
 /// Three voters whose clocks are all far apart: the one in the middle leads, and would hand over to nobody.
 fn nobody_can_take_over() -> World {
     let mut apart = plan(3);
