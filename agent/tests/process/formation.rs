@@ -116,8 +116,15 @@ fn every_agent_has_the_same_seeds() {
         let addr = socket.local_addr().unwrap().to_string();
         drop(socket);
         let founds = if name == "n2" { &["--bootstrap"][..] } else { &[] };
-        let command = cluster.agent_command(name, &addr, &[&["--join", &seeds][..], founds].concat());
-        cluster.spawn(name, command).unwrap();
+        // Somebody else may have been given the port meanwhile, for a moment.
+        let begun = std::time::Instant::now();
+        loop {
+            let command = cluster.agent_command(name, &addr, &[&["--join", &seeds][..], founds].concat());
+            match cluster.spawn(name, command) {
+                Ok(_) => break,
+                Err(code) => assert!(code == 78 && begun.elapsed() < PATIENCE, "{name} does not start: {code}"),
+            }
+        }
     }
     cluster.wait_group(3, 0);
     // With the same command lines they come back, all at once.
