@@ -51,7 +51,7 @@ class Node:
             "min": 1,
             "max": 1,
             "version": "outside/1",
-            "features": 0,
+            "features": 2 << 8,  # The feature level that a log of today has.
             "cluster": bytes.fromhex(cluster),
             "name": name,
             "key": self.key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw),
