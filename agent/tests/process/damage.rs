@@ -2,7 +2,7 @@
 //! else has a copy.
 
 use crate::cluster::{Cluster, wait_until};
-use serde_json::Value;
+use crate::data::entries;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -21,16 +21,6 @@ fn flip(file: &Path, byte: usize, bit: u8) {
     let mut bytes = fs::read(file).unwrap();
     bytes[byte] ^= 1 << bit;
     fs::write(file, bytes).unwrap();
-}
-
-/// What a log of a stopped agent holds: the place of each entry with records.
-fn entries(cluster: &Cluster, name: &str) -> Vec<(PathBuf, usize)> {
-    let data = cluster.data(name);
-    let said = cluster.run(&["log", "dump", "--data", data.to_str().unwrap(), "--entries", "--format", "json"]);
-    let lines: Vec<Value> = said.ok().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let records = lines.iter().filter(|line| line["entry"] == "records");
-    let place = |e: &Value| (data.join("log").join(e["file"].as_str().unwrap()), e["at"].as_u64().unwrap() as usize);
-    records.map(place).collect()
 }
 
 /// Whole, caught up, with nothing to complain of.

@@ -2,10 +2,10 @@
 //! authority. Identity dies with the disk, a healthy holder is never evicted, and everybody is told what is going on.
 
 use crate::cluster::{Cluster, wait_until};
+use crate::data::copy_dir;
 use crate::history::{self, Load};
 use quorate::client::Member;
 use std::fs;
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -83,21 +83,6 @@ impl Standing {
     fn still(&self, now: &Self) {
         assert_eq!((&now.voters, &now.log_id), (&self.voters, &self.log_id), "nobody's seat moved");
         assert!(now.term <= self.term + ELECTIONS_BY_CHANCE, "the term moved from {} to {}", self.term, now.term);
-    }
-}
-
-/// Copies a data directory as `cp -a` would.
-fn copy_dir(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    fs::set_permissions(to, fs::metadata(from).unwrap().permissions()).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_dir(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
     }
 }
 
