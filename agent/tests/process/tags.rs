@@ -90,7 +90,8 @@ fn mistakes_with_tags_are_named() {
     cluster.kill("n3");
     let said = wait_until("it is not reachable", || {
         let said = cluster.ask("n1", &["tags", "n3", "--set", "zone=a", "--timeout", "2s"]);
-        (said.err.contains("cannot be reached from n1")).then_some(said)
+        // The client turns to the other agent before it gives up: either may be the last to say so.
+        said.err.contains("cannot be reached from n").then_some(said)
     });
     assert!(said.one_error(6).contains("quorate members n3"), "{}", said.err);
 }
