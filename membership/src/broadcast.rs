@@ -7,7 +7,7 @@ use crate::dialect::Dialect;
 use crate::packet;
 use crate::record::Record;
 use crate::status::Queue;
-use crate::types::Mono;
+use crate::types::{Life, Mono};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Records that may wait at once in small clusters; in large ones two for each member. What is pushed out is not lost:
@@ -35,8 +35,8 @@ type Order = (Urgency, u8, u64);
 #[derive(Debug)]
 struct Item {
     order: Order,
-    record: Record,
-    bytes: Vec<u8>,
+    life: Life,
+    bytes: Box<[u8]>,
     remaining: u8,
     since: Mono,
 }
@@ -78,15 +78,16 @@ impl Broadcasts {
 
     /// Send this record `transmissions` times; an older one of the same node is dropped, and where there is no room for
     /// it in a cluster of so many, the least urgent one.
-    pub(crate) fn push(&mut self, record: Record, urgency: Urgency, transmissions: u8, members: usize, now: Mono) {
+    pub(crate) fn push(&mut self, record: &Record, urgency: Urgency, transmissions: u8, members: usize, now: Mono) {
         let node = record.node;
         // Who goes still goes when it changes its tags, too.
-        let before = self.items.get(&node).filter(|item| item.record.life == record.life).map(|item| item.order.0);
+        let before = self.items.get(&node).filter(|item| item.life == record.life).map(|item| item.order.0);
         let urgency = before.map_or(urgency, |before| before.min(urgency));
         self.remove(node);
         self.sequence += 1;
         let order = (urgency, 0, self.sequence);
-        let item = Item { order, bytes: record.to_bytes(), record, remaining: transmissions, since: now };
+        let bytes = record.to_bytes().into_boxed_slice();
+        let item = Item { order, life: record.life, bytes, remaining: transmissions, since: now };
         self.bytes += item.bytes.len();
         self.queue.insert((order, node));
         self.items.insert(node, item);
@@ -110,14 +111,20 @@ impl Broadcasts {
         (*urgency == Urgency::Word).then(|| self.items.get(node).map(|item| item.bytes.len()))?
     }
 
-    /// Fills the room left in a packet to a member that speaks this dialect; `encode_first` makes a record of the first.
-    pub(crate) fn fill(&mut self, packet: &mut Vec<u8>, dialect: Dialect, encode_first: impl Fn(&Record) -> Vec<u8>) {
+    /// Fills the room left in a packet to a member that speaks this dialect; `encode_first` makes a record of the first
+    /// of what is held of a node.
+    pub(crate) fn fill(
+        &mut self,
+        packet: &mut Vec<u8>,
+        dialect: Dialect,
+        encode_first: impl Fn(u64) -> Option<Vec<u8>>,
+    ) {
         let mut sent = Vec::new();
         let mut misfits = 0;
         for &(_, node) in &self.queue {
             let Some(item) = self.items.get(&node) else { continue };
             let fits = match dialect {
-                Dialect::First => packet::append(packet, &encode_first(&item.record)),
+                Dialect::First => encode_first(node).is_some_and(|record| packet::append(packet, &record)),
                 Dialect::Second => packet::append(packet, &item.bytes),
             };
             if fits {
@@ -147,7 +154,6 @@ impl Broadcasts {
 mod tests {
     use super::*;
     use crate::tag_store::TagNews;
-    use crate::types::Life;
 
     fn record(node: u64, leaving: bool) -> Record {
         Record {
@@ -155,7 +161,7 @@ mod tests {
             life: Life { epoch: 1, boot: 1 },
             lamport: 1,
             leaving,
-            addr: ([10, 0, 0, 1], 1).into(),
+            place: crate::place::Place::V4([10, 0, 0, 1], 1),
             name: "n".into(),
             version: "1".into(),
             tags: TagNews::of_first(&crate::tags::Tags::default()),
@@ -174,7 +180,7 @@ mod tests {
     fn the_urgent_leave_first_whenever_they_came() {
         let mut broadcasts = Broadcasts::default();
         for (node, urgency) in [(1, Urgency::Tags), (2, Urgency::Card), (3, Urgency::Tags), (4, Urgency::Word)] {
-            broadcasts.push(record(node, urgency == Urgency::Word), urgency, 2, 10, Mono(0));
+            broadcasts.push(&record(node, urgency == Urgency::Word), urgency, 2, 10, Mono(0));
         }
         // Two fit a packet.
         assert_eq!(sent(&mut broadcasts), [2, 4]);
@@ -187,19 +193,19 @@ mod tests {
         let mut broadcasts = Broadcasts::default();
         for node in 0..128 {
             let urgency = if node < 100 { Urgency::Tags } else { Urgency::Word };
-            broadcasts.push(record(node + 1, false), urgency, 8, 64, Mono(node));
+            broadcasts.push(&record(node + 1, false), urgency, 8, 64, Mono(node));
         }
         let picture = broadcasts.picture(Mono(1_000));
         assert_eq!((picture.words, picture.tags, picture.dropped), (28, 100, 0), "at the bound: two for each member");
         assert_eq!(picture.oldest.as_micros(), 1_000);
-        broadcasts.push(record(999, true), Urgency::Word, 8, 64, Mono(0));
+        broadcasts.push(&record(999, true), Urgency::Word, 8, 64, Mono(0));
         let picture = broadcasts.picture(Mono(0));
         assert_eq!((picture.words, picture.tags, picture.dropped), (29, 99, 1), "one past it");
         let bytes: usize = broadcasts.items.values().map(|item| item.bytes.len()).sum();
         assert_eq!(picture.bytes, bytes);
         // However many members there are, bytes have a bound of their own.
         for node in 0..100_000 {
-            broadcasts.push(record(node + 1, false), Urgency::Card, 8, 100_000, Mono(0));
+            broadcasts.push(&record(node + 1, false), Urgency::Card, 8, 100_000, Mono(0));
         }
         let picture = broadcasts.picture(Mono(0));
         assert!(picture.bytes <= QUEUED_BYTES_MAX && picture.bytes > QUEUED_BYTES_MAX - 200, "{picture:?}");

@@ -27,7 +27,7 @@ pub(crate) fn put_identity(buf: &mut impl BufMut, id: &Identity) {
     buf.put_u64(id.life.epoch);
     buf.put_u64(id.life.boot);
     buf.put_u32(id.bump);
-    wire::put_addr(buf, id.addr);
+    wire::put_place(buf, id.place);
 }
 
 pub(crate) fn get_identity(buf: &mut impl Buf) -> wire::Result<Identity> {
@@ -37,11 +37,11 @@ pub(crate) fn get_identity(buf: &mut impl Buf) -> wire::Result<Identity> {
     if bump >= BUMP_LIMIT {
         return Err(Malformed("renewed more often than anybody can be"));
     }
-    Ok(Identity { node, life, bump, addr: wire::get_addr(buf)? })
+    Ok(Identity { node, life, bump, place: wire::get_place(buf)? })
 }
 
 fn identity_bytes(id: &Identity) -> usize {
-    8 + 8 + 8 + 4 + wire::addr_bytes(id.addr)
+    8 + 8 + 8 + 4 + wire::place_bytes(id.place)
 }
 
 pub(crate) fn put_state(buf: &mut impl BufMut, state: State) {

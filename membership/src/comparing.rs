@@ -41,8 +41,8 @@ impl Membership {
     /// Compares tables with a member.
     pub(crate) fn exchange_with(&mut self, node: u64) {
         let Some(entry) = self.roster.get(node).filter(|entry| entry.seen.is_some()) else { return };
-        let (addr, dialect) = (entry.member.addr, entry.dialect.unwrap_or_default());
-        let is_first = entry.compared.is_none() || entry.compared != entry.life();
+        let (addr, dialect) = (entry.addr(), entry.dialect().unwrap_or_default());
+        let is_first = entry.compared().is_none() || entry.compared() != entry.life();
         if !self.comparing.has_room(self.now.mono) {
             self.counters.exchanges_skipped += 1;
             return;
@@ -65,7 +65,7 @@ impl Membership {
     /// Tells a member what is known of this node and of those named, and asks what it knows of them.
     pub(crate) fn ask(&mut self, node: u64, about: &[u64]) {
         let Some(entry) = self.roster.get(node).filter(|entry| entry.seen.is_some()) else { return };
-        let (addr, dialect) = (entry.member.addr, entry.dialect.unwrap_or_default());
+        let (addr, dialect) = (entry.addr(), entry.dialect().unwrap_or_default());
         let bytes = match dialect {
             Dialect::First => self.table(dialect),
             Dialect::Second => self.rows(RowsBuilder::rows(self.options.exchange_bytes_max), about.iter().copied()),
@@ -76,7 +76,7 @@ impl Membership {
 
     /// In which version of the protocol a member is spoken to.
     pub(crate) fn dialect_of(&self, node: u64) -> Dialect {
-        self.roster.get(node).and_then(|entry| entry.dialect).unwrap_or_default()
+        self.roster.get(node).and_then(|entry| entry.dialect()).unwrap_or_default()
     }
 
     /// A peer speaks in this version of the protocol. If it turns out to know only the first, what was said to it so far
@@ -101,7 +101,7 @@ impl Membership {
     }
 
     fn age_s(&self, entry: &Entry) -> u32 {
-        u32::try_from(self.now.mono.since(entry.member.since).as_secs()).unwrap_or(u32::MAX)
+        u32::try_from(self.now.mono.since(entry.since).as_secs()).unwrap_or(u32::MAX)
     }
 
     /// What this node holds of a member, as it is told.
@@ -113,7 +113,7 @@ impl Membership {
     fn push_row(&self, rows: &mut RowsBuilder, entry: &Entry) -> bool {
         let Some(seen) = self.seen_of(entry) else { return true };
         let record = entry.told();
-        rows.push(&seen, self.age_s(entry), record.as_ref().map(|record| (record, entry.tags.view())))
+        rows.push(&seen, self.age_s(entry), record.as_ref().map(|record| (record, entry.tags().view())))
     }
 
     /// All that is known: this node itself first, the others in turns, if they do not all fit.
@@ -128,7 +128,7 @@ impl Membership {
         }
         let mut next = 0;
         for entry in self.roster.from(self.table_cursor) {
-            let node = entry.member.node;
+            let node = entry.node;
             if node != self.me && entry.seen.is_some() && wanted(node) && !self.push_row(&mut rows, entry) {
                 next = node;
                 break;
@@ -157,7 +157,7 @@ impl Membership {
     }
 
     fn is_long_gone(&self, entry: &Entry) -> bool {
-        self.now.mono.since(entry.member.since) > crate::roster::UNPROVEN_TIMEOUT / 2
+        self.now.mono.since(entry.since) > crate::forgetting::UNPROVEN_TIMEOUT / 2
     }
 
     /// A request over a stream: exactly one answer.
@@ -209,7 +209,7 @@ impl Membership {
 
     fn says(&self, node: u64) -> Option<Said> {
         let entry = self.roster.get(node)?;
-        Some(said(self.seen_of(entry)?, entry.record.as_ref()))
+        Some(said(self.seen_of(entry)?, entry.record.as_deref()))
     }
 
     /// Of what hearing a datagram put out since, the datagram for its sender: it goes back the way it came.
@@ -265,7 +265,7 @@ impl Membership {
             return;
         }
         let lacking = self.roster.visible().filter(|entry| {
-            let node = entry.member.node;
+            let node = entry.node;
             // Who is long gone need not be told of to those who do not ask.
             let is_news = told.contains(&node) || entry.is_present() || !self.is_long_gone(entry);
             node != self.me
@@ -273,7 +273,7 @@ impl Membership {
                 && differs[digest::bucket(node, buckets)]
                 && self.says(node).as_ref() != said_there.get(&node)
         });
-        let lacking: Vec<u64> = lacking.map(|entry| entry.member.node).collect();
+        let lacking: Vec<u64> = lacking.map(|entry| entry.node).collect();
         let is_known = said_there.get(&self.me) == self.says(self.me).as_ref();
         if lacking.is_empty() && (is_known || !differs[digest::bucket(self.me, buckets)]) {
             return;
@@ -282,7 +282,7 @@ impl Membership {
     }
 
     fn decode_exchange(&mut self, from: u64, bytes: &[u8]) -> Option<(Dialect, Message)> {
-        if self.roster.get(from).is_none_or(|entry| entry.contact.is_none()) {
+        if self.roster.get(from).is_none_or(|entry| entry.contact().is_none()) {
             // No connection was reported, or there was no room for it.
             self.counters.refused += 1;
             return None;

@@ -5,7 +5,7 @@
 use crate::wire::{self, OTHER_VERSION};
 
 /// In which version a peer is spoken to: the latest, unless it was last heard in the first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Dialect {
     /// Tags that fit one packet, within each record; whole tables only.
     First,

@@ -52,7 +52,7 @@ impl Digest {
                 bytes.put_u64(record.tags.version);
                 bytes.put_slice(&record.tags.hash);
             }
-            bytes.put_slice(entry.tags.hash());
+            bytes.put_slice(entry.tags().hash());
             let sum = &mut sums[bucket(seen.identity.node, buckets)];
             *sum = sum.wrapping_add(xxh3_64_with_seed(&bytes, salt));
         }

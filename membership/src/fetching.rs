@@ -6,11 +6,12 @@ use crate::broadcast::Urgency;
 use crate::exchange::{self, TagsBuilder, WANTS_MAX, Want};
 use crate::io::Output;
 use crate::membership::Membership;
+use crate::record::Record;
 use crate::tag_store::TagNews;
 use crate::timers::Due;
 use crate::types::Life;
 use crate::under_way::Missing;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Bytes of one answer, in tags of whole members; but always one of them.
@@ -37,16 +38,15 @@ impl Membership {
     /// Asks for what is missing and due.
     pub(crate) fn fetch_tags(&mut self) {
         let now = self.now.mono;
-        let (roster, me) = (&self.roster, self.me);
-        let is_missing = |node: u64| roster.get(node).is_some_and(|entry| entry.is_behind());
-        self.fetching.missing.retain(|node, _| *node != me && is_missing(*node));
+        let (roster, me, departed) = (&self.roster, self.me, self.departed);
+        // What is held stays; what is new and finds no room comes when there is some again, with the next exchange.
+        self.fetching.missing.retain(|node, _| !departed && *node != me && roster.wants_tags(*node));
         self.fetching.under_way.retain(|_, until| now < *until);
-        if self.departed || self.roster.is_full_of_tags() {
-            // What is held stays; what is new and large comes when there is room again, with the next exchange.
-            self.fetching.missing.clear();
-        }
-        let due: Vec<u64> =
-            self.fetching.missing.iter().filter(|(_, missing)| missing.next <= now).map(|(node, _)| *node).collect();
+        let due = self.fetching.missing.iter().filter(|(_, missing)| missing.next <= now);
+        // Whom a connection has proven comes first, then who was asked for least: inventions fail again and again.
+        let rank = |node: u64, tries: u32| (roster.get(node).is_none_or(|entry| entry.is_hearsay), tries, node);
+        let due: BTreeSet<_> = due.map(|(node, missing)| rank(*node, missing.tries)).collect();
+        let due: Vec<u64> = due.into_iter().map(|(_, _, node)| node).collect();
         let mut requests: BTreeMap<u64, Vec<Want>> = BTreeMap::new();
         for node in due {
             let Some(missing) = self.fetching.missing.get(&node).copied() else { continue };
@@ -60,7 +60,7 @@ impl Membership {
             let Some(entry) = self.roster.get(node).filter(|_| wants.len() < WANTS_MAX) else { continue };
             let Some(life) = entry.record.as_ref().map(|record| record.life) else { continue };
             // What did not fit what is held once is asked for as a whole.
-            let held = if missing.tries == 0 { entry.tags.version() } else { 0 };
+            let held = if missing.tries == 0 { entry.tags().version() } else { 0 };
             wants.push(Want { node, life, held });
             if let Some(missing) = self.fetching.missing.get_mut(&node) {
                 missing.next = now.after((WAIT_MIN * 2_u32.saturating_pow(missing.tries.min(8))).min(WAIT_MAX));
@@ -68,7 +68,7 @@ impl Membership {
             }
         }
         for (from, wants) in requests {
-            let Some(addr) = self.roster.get(from).map(|entry| entry.member.addr) else { continue };
+            let Some(addr) = self.roster.get(from).map(|entry| entry.addr()) else { continue };
             self.fetching.under_way.insert(from, now.after(WAIT_MIN));
             self.counters.fetches += 1;
             self.outbox.push_back(Output::Exchange { to: from, addr, bytes: exchange::wanted(&wants) });
@@ -88,7 +88,7 @@ impl Membership {
             0 if is_here(missing.holder) => Some(missing.holder),
             0 | 1 if is_here(node) => Some(node),
             tries => {
-                let mut all: Vec<u64> = self.roster.others().map(|entry| entry.member.node).collect();
+                let mut all: Vec<u64> = self.roster.others().map(|entry| entry.node).collect();
                 if tries % 2 == 1 && is_here(node) {
                     all = vec![node];
                 }
@@ -101,13 +101,13 @@ impl Membership {
     pub(crate) fn give_tags(&self, wants: &[Want]) -> Vec<u8> {
         let mut answer = TagsBuilder::new();
         for want in wants {
-            let Some(entry) = self.roster.get(want.node).filter(|entry| entry.tags_life == Some(want.life)) else {
-                continue;
-            };
-            if answer.bytes() > ANSWER_BYTES_MAX - entry.tags.bytes().min(ANSWER_BYTES_MAX) && answer.bytes() > 2 {
+            let is_of_life = |record: &Record| record.life == want.life;
+            let entry = self.roster.get(want.node).filter(|entry| entry.record.as_deref().is_some_and(is_of_life));
+            let Some(entry) = entry else { continue };
+            if answer.bytes() > ANSWER_BYTES_MAX - entry.tags().bytes().min(ANSWER_BYTES_MAX) && answer.bytes() > 2 {
                 break;
             }
-            answer.push(want.node, want.life, &entry.tags.news_since(want.held));
+            answer.push(want.node, want.life, &entry.tags().news_since(want.held));
         }
         answer.finish()
     }

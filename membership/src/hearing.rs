@@ -33,7 +33,7 @@ impl Membership {
             let what = "a datagram that speaks for another node than its connection";
             return self.accuse(from, what, Some(Lie::OtherNode));
         }
-        let contact = self.roster.get(from).and_then(|entry| entry.contact.as_ref());
+        let contact = self.roster.get(from).and_then(|entry| entry.contact());
         match contact.map(|contact| src.life.cmp(&contact.life)) {
             Some(std::cmp::Ordering::Equal) => {}
             Some(std::cmp::Ordering::Greater) => {
@@ -81,7 +81,7 @@ impl Membership {
 
     /// Who asks this node to probe another shall know that it was heard, whatever becomes of that (Lifeguard's nack).
     fn nod(&mut self, to: u64, identity: Identity) {
-        let Some(addr) = self.roster.get(to).filter(|entry| entry.is_present()).map(|entry| entry.member.addr) else {
+        let Some(addr) = self.roster.get(to).filter(|entry| entry.is_present()).map(|entry| entry.addr()) else {
             return;
         };
         if let Some(nod) = self.swim.nod(identity) {
@@ -186,7 +186,7 @@ impl Membership {
             if calm { RENEW_WAIT_MIN } else { (self.renew_wait * 2).clamp(RENEW_WAIT_MIN, RENEW_WAIT_MAX) };
         self.renew_from = self.now.mono.after(self.renew_wait);
         self.roster.observe(self.swim.me(), self.now);
-        let connected = self.roster.visible().filter(|entry| entry.member.connected && entry.member.node != self.me);
+        let connected = self.roster.visible().filter(|entry| entry.connected && entry.node != self.me);
         let identities = connected.filter_map(|entry| entry.seen).map(|seen| seen.identity);
         let identities: Vec<_> = identities.take(self.options.fanout * 2).collect();
         for identity in identities {
@@ -206,9 +206,9 @@ impl Membership {
     pub(crate) fn repeat_ping(&mut self, node: u64, ping: &[u8]) {
         let Some(entry) = self.roster.get(node).filter(|entry| entry.is_present()) else { return };
         let ping = entry.seen.and_then(|seen| packet::with_suspicion(ping, &seen)).unwrap_or_else(|| ping.to_vec());
-        let dialect = entry.dialect.unwrap_or_default();
+        let dialect = entry.dialect().unwrap_or_default();
         let bytes = crate::exchange::datagram(&packet::wrap(&ping, dialect), dialect);
-        let addr = entry.member.addr;
+        let addr = entry.addr();
         self.counters.probes_repeated += 1;
         self.outbox.push_back(Output::Exchange { to: node, addr, bytes });
     }

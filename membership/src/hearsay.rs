@@ -56,7 +56,7 @@ impl Membership {
         if is_beyond(&known, told) {
             return Worth::Beyond;
         }
-        let is_proven = entry.member.connected && entry.contact.as_ref().is_some_and(|c| c.life == told.identity.life);
+        let is_proven = entry.connected && entry.contact().is_some_and(|c| c.life == told.identity.life);
         if told.liveness != State::Down || !is_proven || known.liveness == State::Down {
             return Worth::Told;
         }
@@ -65,8 +65,8 @@ impl Membership {
             return Worth::Nothing;
         }
         // Who said that it goes is believed to have gone; who could not answer a suspicion in time, too.
-        let had_its_time = self.now.mono.since(entry.member.since) >= self.suspicion() / HEARD_IN_TIME;
-        match entry.member.state {
+        let had_its_time = self.now.mono.since(entry.since) >= self.suspicion() / HEARD_IN_TIME;
+        match entry.state {
             member::State::Leaving if entry.has_said_that_it_leaves() => Worth::Told,
             member::State::Suspect if had_its_time && !self.doubts.contains_key(&node) => Worth::Told,
             _ => Worth::Suspicion,
@@ -80,7 +80,7 @@ impl Membership {
         let incarnation = known.incarnation.max(told.incarnation);
         let suspected = Seen { incarnation, liveness: State::Suspect, ..known };
         if self.doubts.get(&node).is_none_or(|doubt| doubt.suspected != suspected) {
-            if self.roster.get(node)?.member.state == member::State::Leaving {
+            if self.roster.get(node)?.state == member::State::Leaving {
                 // Others say that it goes; a suspect is asked with the event, this one here.
                 self.ask(node, &[node]);
             }

@@ -2,8 +2,8 @@
 //!
 //! It never decides who is who: node ids are proven by the caller's handshake.
 
+use crate::place::Place;
 use crate::types::Life;
-use std::net::SocketAddr;
 
 /// Who speaks, to foca.
 ///
@@ -18,7 +18,7 @@ pub(crate) struct Identity {
     /// Where to dial somebody of whom nothing else is known yet. Not part of equality: a node changes its address
     /// without becoming another one, and a peer that saw it under another address must still reach it (foca drops
     /// packets that are not for exactly the receiver's identity).
-    pub(crate) addr: SocketAddr,
+    pub(crate) place: Place,
 }
 
 impl Identity {

@@ -41,14 +41,14 @@ impl Membership {
     }
 
     fn witnesses(&self, node: u64) -> impl Iterator<Item = u64> {
-        self.roster.others().map(|entry| &entry.member).filter(move |m| m.proven && m.node != node).map(|m| m.node)
+        self.roster.others().filter(move |entry| entry.node != node && entry.is_proven()).map(|entry| entry.node)
     }
 
     /// Sends a ping over datagrams, apart from foca's probes.
     pub(crate) fn ping(&mut self, node: u64) {
         let Some(entry) = self.roster.get(node).filter(|entry| entry.is_present()) else { return };
-        let (Some(seen), addr) = (entry.seen, entry.member.addr) else { return };
-        let dialect = entry.dialect.unwrap_or_default();
+        let (Some(seen), addr) = (entry.seen, entry.addr()) else { return };
+        let dialect = entry.dialect().unwrap_or_default();
         let Some(ping) = self.swim.ping(&seen) else { return };
         self.counters.datagrams_sent += 1;
         self.outbox.push_back(Output::Datagram { to: node, addr, bytes: packet::wrap(&ping, dialect) });
@@ -58,8 +58,8 @@ impl Membership {
     /// node's own finding.
     pub(crate) fn question(&mut self, node: u64, finding: bool) {
         let Some(entry) = self.roster.get(node).filter(|entry| entry.is_present()) else { return };
-        let (Some(seen), addr) = (entry.seen, entry.member.addr) else { return };
-        let dialect = entry.dialect.unwrap_or_default();
+        let (Some(seen), addr) = (entry.seen, entry.addr()) else { return };
+        let dialect = entry.dialect().unwrap_or_default();
         let Some(ping) = self.swim.ping(&seen) else { return };
         self.counters.questions += 1;
         let bytes = exchange::datagram(&packet::wrap(&ping, dialect), dialect);
@@ -153,8 +153,8 @@ impl Membership {
             return;
         }
         // A member of the first version would take it for a lie.
-        let peers = self.roster.get(peer).filter(|entry| entry.dialect != Some(Dialect::First));
-        let Some(addr) = peers.map(|entry| entry.member.addr) else { return };
+        let peers = self.roster.get(peer).filter(|entry| entry.dialect() != Some(Dialect::First));
+        let Some(addr) = peers.map(|entry| entry.addr()) else { return };
         self.outbox.push_back(Output::Exchange { to: peer, addr, bytes: exchange::accusation(&suspected) });
     }
 
@@ -282,7 +282,7 @@ impl Membership {
         self.suspicions.remove(&identity.node);
         let effects = self.swim.apply(vec![Member::new(identity, incarnation, State::Down)], true);
         self.carry_out(effects);
-        let Some(addr) = self.roster.get(identity.node).map(|entry| entry.member.addr) else { return };
+        let Some(addr) = self.roster.get(identity.node).map(|entry| entry.addr()) else { return };
         if let Some(bytes) = self.swim.courtesy(identity) {
             self.counters.datagrams_sent += 1;
             self.outbox.push_back(Output::Datagram {

@@ -2,13 +2,13 @@
 //!
 //! It never wakes without need: each timer is set only while there is something to do for it.
 
-use crate::entry::is_dialable;
 use crate::exchange::Row;
 use crate::identity::Identity;
 use crate::io::Output;
 use crate::member::State;
 use crate::membership::Membership;
 use crate::options::EXCHANGE_WAIT_MIN;
+use crate::place::is_dialable;
 use crate::status::Phase;
 use crate::timers::Due;
 use rand::RngExt;
@@ -49,7 +49,7 @@ impl Membership {
         if is_stall {
             self.counters.stalls += 1;
             // What do the others say of it? Who is suspected answers.
-            let others = self.roster.others().map(|entry| entry.member.node).collect();
+            let others = self.roster.others().map(|entry| entry.node).collect();
             for node in self.choose(others, ASKED_MAX) {
                 self.exchange_with(node);
             }
@@ -120,7 +120,7 @@ impl Membership {
         }
         if self.roster.take_gone() {
             // The true deadline is found when it is looked for; until then it is at least this far.
-            let soonest = self.options.tombstone_timeout.min(crate::roster::STRANGER_TIMEOUT);
+            let soonest = self.options.tombstone_timeout.min(crate::forgetting::STRANGER_TIMEOUT);
             self.timers.set_at_latest(Due::Reap, now.after(soonest));
         }
         if self.phase == Phase::Leaving {
@@ -166,14 +166,14 @@ impl Membership {
     }
 
     fn exchange_with_someone(&mut self) {
-        let present: Vec<u64> = self.roster.others().map(|entry| entry.member.node).collect();
+        let present: Vec<u64> = self.roster.others().map(|entry| entry.node).collect();
         for node in self.choose(present, 1) {
             self.exchange_with(node);
         }
     }
 
     fn failed(&self) -> Vec<u64> {
-        self.members().filter(|member| member.state == State::Failed).map(|member| member.node).collect()
+        self.roster.visible().filter(|entry| entry.state == State::Failed).map(|entry| entry.node).collect()
     }
 
     fn reconnect(&mut self) {
@@ -197,7 +197,7 @@ impl Membership {
     /// Tries to reach a member that we hold for failed.
     pub(crate) fn retry(&mut self, node: u64) {
         let Some(entry) = self.roster.get(node) else { return };
-        let (connected, addr) = (entry.member.connected, entry.member.addr);
+        let (connected, addr) = (entry.connected, entry.addr());
         if connected && let Some(seen) = entry.seen {
             // We can talk, but one of us holds the other for dead: this settles it.
             let effects = self.swim.announce(seen.identity);
@@ -223,7 +223,7 @@ impl Membership {
     }
 
     fn farewell(&mut self) {
-        let present: Vec<u64> = self.roster.others().map(|entry| entry.member.node).collect();
+        let present: Vec<u64> = self.roster.others().map(|entry| entry.node).collect();
         self.awaited = (present.len() <= FAREWELLS_MAX).then(|| present.iter().copied().collect());
         for node in self.choose(present, FAREWELLS_MAX) {
             self.ask(node, &[]);

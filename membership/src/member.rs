@@ -3,6 +3,7 @@
 //! It never holds what only the protocol needs.
 
 use crate::tags::Tags;
+use crate::text::Text;
 use crate::types::Mono;
 use std::fmt;
 use std::net::SocketAddr;
@@ -54,7 +55,7 @@ pub struct Member {
     pub node: u64,
     /// Its human name; empty until it is known. Two nodes may claim one name: see
     /// [`Status::name_conflicts`](crate::Status::name_conflicts).
-    pub name: String,
+    pub name: Text,
     /// Where to dial it. Unspecified until it is known.
     pub addr: SocketAddr,
     /// Its boot epoch: which of its lives this is about.
@@ -66,7 +67,7 @@ pub struct Member {
     /// What its operator says of it.
     pub tags: Tags,
     /// Its software version; empty until it is known.
-    pub version: String,
+    pub version: Text,
     /// When `state` last changed, on this node's clock.
     pub since: Mono,
     /// The same on the wall clock, in microseconds since 1970, for people.

@@ -186,7 +186,12 @@ mod tests {
     use crate::types::Life;
 
     fn identity(node: u64) -> Identity {
-        Identity { node, life: Life { epoch: 1, boot: 1 }, bump: 0, addr: ([10, 0, 0, 1], 7373).into() }
+        Identity {
+            node,
+            life: Life { epoch: 1, boot: 1 },
+            bump: 0,
+            place: crate::place::Place::V4([10, 0, 0, 1], 7373),
+        }
     }
 
     /// Who is alive makes room for who goes; who is suspected or down does not, as long as there is anybody alive.

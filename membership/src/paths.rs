@@ -34,7 +34,7 @@ impl Membership {
             && path.is_blocked
             && let Some(entry) = self.roster.get(node)
         {
-            self.outbox.push_back(Output::Event(Event::DatagramsPass(entry.member.clone())));
+            self.outbox.push_back(Output::Event(Event::DatagramsPass(entry.member())));
         }
     }
 
@@ -42,14 +42,14 @@ impl Membership {
     pub(crate) fn try_paths(&mut self) {
         let mut due = Vec::new();
         for (node, mut path) in std::mem::take(&mut self.paths.0) {
-            let entry = self.roster.get(node).filter(|entry| entry.member.connected && entry.is_present());
+            let entry = self.roster.get(node).filter(|entry| entry.connected && entry.is_present());
             // Who died is a matter of suspicions; who comes back is tried anew.
             let Some(entry) = entry else { continue };
             // All this time it has answered probes and questions over streams, or it would be a suspect by now.
             let is_alive = entry.seen.is_some_and(|seen| seen.liveness == State::Alive);
             if is_alive && !path.is_blocked && path.lost >= LOST_IN_A_ROW {
                 path.is_blocked = true;
-                self.outbox.push_back(Output::Event(Event::DatagramsBlocked(entry.member.clone())));
+                self.outbox.push_back(Output::Event(Event::DatagramsBlocked(entry.member())));
             }
             path.rest = path.rest.saturating_sub(1);
             if path.rest == 0 {

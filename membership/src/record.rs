@@ -11,12 +11,13 @@
 
 use crate::dialect::Dialect;
 use crate::member::{is_name, is_version};
+use crate::place::Place;
 use crate::tag_store::TagNews;
 use crate::tags::Tags;
+use crate::text::Text;
 use crate::types::Life;
 use crate::wire::{self, Malformed};
 use bytes::{Buf, BufMut};
-use std::net::SocketAddr;
 
 /// Lamport times from here on are refused: a liar must not be able to stop every clock at its end.
 pub(crate) const LAMPORT_LIMIT: u64 = 1 << 62;
@@ -26,7 +27,7 @@ pub(crate) const LAMPORT_HEARD_MAX: u64 = 1 << 61;
 /// No honest clock gets there in between: it is a million a second for half a year.
 pub(crate) const RECORD_JUMP_MAX: u64 = 1 << 44;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Record {
     pub(crate) node: u64,
     pub(crate) life: Life,
@@ -34,9 +35,9 @@ pub(crate) struct Record {
     pub(crate) lamport: u64,
     /// It is going to leave: the difference between left and failed.
     pub(crate) leaving: bool,
-    pub(crate) addr: SocketAddr,
-    pub(crate) name: String,
-    pub(crate) version: String,
+    pub(crate) place: Place,
+    pub(crate) name: Text,
+    pub(crate) version: Text,
     /// What it tells of its tags; what is held of them may be more or less.
     pub(crate) tags: TagNews,
 }
@@ -49,7 +50,7 @@ impl Record {
 
     /// Both say the same of where and who their member is, and whether it goes.
     pub(crate) fn tells_no_more_than_tags(&self, told: &Self) -> bool {
-        (self.life, self.leaving, self.addr) == (told.life, told.leaving, told.addr)
+        (self.life, self.leaving, self.place) == (told.life, told.leaving, told.place)
             && (&self.name, &self.version) == (&told.name, &told.version)
     }
 
@@ -70,7 +71,7 @@ impl Record {
         buf.put_u64(self.life.boot);
         buf.put_u64(self.lamport);
         buf.put_u8(u8::from(self.leaving));
-        wire::put_addr(buf, self.addr);
+        wire::put_place(buf, self.place);
         wire::put_text(buf, &self.name);
         wire::put_text(buf, &self.version);
     }
@@ -105,7 +106,7 @@ impl Record {
             1 => true,
             _ => return Err(Malformed("unknown intent")),
         };
-        let addr = wire::get_addr(buf)?;
+        let place = wire::get_place(buf)?;
         let name = wire::get_text(buf)?;
         if !is_name(&name) {
             return Err(Malformed("illegal name"));
@@ -118,6 +119,6 @@ impl Record {
             Dialect::First => TagNews::of_first(&Tags::decode_first(buf)?),
             Dialect::Second => TagNews::decode(buf, lamport)?,
         };
-        Ok(Self { node, life, lamport, leaving, addr, name, version, tags })
+        Ok(Self { node, life, lamport, leaving, place, name: name.into(), version: version.into(), tags })
     }
 }

@@ -104,6 +104,10 @@ pub struct Status {
     pub records_backlog: usize,
     /// The same by kind, with bytes, age and what was dropped.
     pub queue: Queue,
+    /// Bytes held of the tags of all; at most 64 MiB.
+    pub tag_bytes: usize,
+    /// Of these, of members that no connection has ever proven; at most 16 MiB, and 4 MiB by the word of one peer.
+    pub tag_bytes_unproven: usize,
     /// Members whose tags are being fetched.
     pub tags_wanted: usize,
     /// Counters.

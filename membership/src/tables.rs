@@ -2,12 +2,12 @@
 //!
 //! It never lets a third party's word alone end a member: of whom we hold for present, only a suspicion is taken over.
 
-use crate::entry::is_dialable;
 use crate::exchange::Row;
 use crate::hearsay::{Worth, is_beyond};
 use crate::membership::Membership;
+use crate::merging::same;
+use crate::place::is_dialable;
 use crate::record::Record;
-use crate::roster::same;
 use crate::timers::Due;
 use crate::types::Life;
 use foca::{Member, State};
@@ -72,7 +72,7 @@ impl Membership {
             self.roster.backdate(node, since);
             self.timers.set_at_latest(
                 Due::Reap,
-                since.after(crate::roster::UNPROVEN_TIMEOUT.min(self.options.tombstone_timeout)),
+                since.after(crate::forgetting::UNPROVEN_TIMEOUT.min(self.options.tombstone_timeout)),
             );
         }
         self.settle(&doubtful);
@@ -107,7 +107,7 @@ impl Membership {
     fn is_thought_dead(&self, row: &Row) -> bool {
         self.roster.get(row.seen.identity.node).is_some_and(|entry| {
             entry.seen.is_some_and(|seen| seen.identity == row.seen.identity && seen.liveness == State::Down)
-                && is_dialable(entry.member.addr)
+                && is_dialable(entry.addr())
         })
     }
 
@@ -135,7 +135,7 @@ impl Membership {
         let age = Duration::from_secs(row.age_s.into());
         let Some(known) = self.roster.get(id.node).and_then(|entry| entry.seen) else {
             // Else those who forgot it already would remember it again.
-            let remembered = self.options.tombstone_timeout.min(crate::roster::UNPROVEN_TIMEOUT);
+            let remembered = self.options.tombstone_timeout.min(crate::forgetting::UNPROVEN_TIMEOUT);
             return as_told.filter(|_| liveness != State::Down || age < remembered);
         };
         if id.node == from {
@@ -161,7 +161,7 @@ impl Membership {
         }
         let leaves = |record: &Record| record.leaving && record.life == id.life;
         let entry = self.roster.get(id.node)?;
-        if row.record.as_ref().is_some_and(leaves) || entry.record.as_ref().is_some_and(leaves) {
+        if row.record.as_ref().is_some_and(leaves) || entry.record.as_deref().is_some_and(leaves) {
             return as_told;
         }
         // memberlist's rule: a third party's "failed" is a suspicion here, which the member can still answer.

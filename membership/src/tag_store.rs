@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 pub(crate) type Hash = [u8; 16];
 
 /// A key's value, and when it was written. Of two writings of one key the later one holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Cell {
     pub(crate) at: u64,
     /// Nothing: it was deleted.
@@ -28,19 +28,19 @@ pub(crate) struct Cell {
 }
 
 /// What a record or an answer tells of a node's tags.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TagNews {
     /// The time of the latest writing; zero: never written, or told in the first version of the protocol.
     pub(crate) version: u64,
     /// Deletions up to here are forgotten: whoever holds less than this needs all.
     pub(crate) floor: u64,
     pub(crate) hash: Hash,
-    /// Nothing: too large to be told here.
-    pub(crate) delta: Option<Delta>,
+    /// Nothing: too large to be told here. Apart, for a record at rest has none.
+    pub(crate) delta: Option<Box<Delta>>,
 }
 
 /// Changed keys.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Delta {
     /// All that was written after this is here.
     pub(crate) base: u64,
@@ -68,6 +68,10 @@ pub(crate) struct TagStore {
     view: Tags,
     bytes: usize,
 }
+
+/// That of a node that never had any tags.
+pub(crate) static NONE: TagStore =
+    TagStore { version: 0, floor: 0, hash: [0; 16], cells: BTreeMap::new(), view: Tags::NONE, bytes: 0 };
 
 impl TagStore {
     pub(crate) fn view(&self) -> &Tags {
@@ -157,13 +161,13 @@ impl TagStore {
         if !is_whole && (base == 0 || base == self.version) {
             return news;
         }
-        TagNews { delta: Some(self.since(base)), ..news }
+        TagNews { delta: Some(Box::new(self.since(base))), ..news }
     }
 
     /// All for who holds nothing, else what is newer than what they hold.
     pub(crate) fn news_since(&self, held: u64) -> TagNews {
         let base = if held < self.floor || held > self.version { 0 } else { held };
-        TagNews { version: self.version, floor: self.floor, hash: self.hash, delta: Some(self.since(base)) }
+        TagNews { version: self.version, floor: self.floor, hash: self.hash, delta: Some(Box::new(self.since(base))) }
     }
 
     fn since(&self, base: u64) -> Delta {
@@ -229,7 +233,12 @@ impl TagNews {
         let cells: BTreeMap<_, _> =
             tags.as_map().iter().map(|(k, v)| (k.clone(), Cell { at: 0, value: Some(v.clone()) })).collect();
         let hash = hash(0, 0, &cells);
-        Self { version: 0, floor: 0, hash, delta: Some(Delta { base: 0, cells: cells.into_iter().collect() }) }
+        Self {
+            version: 0,
+            floor: 0,
+            hash,
+            delta: Some(Box::new(Delta { base: 0, cells: cells.into_iter().collect() })),
+        }
     }
 
     /// The tags that a member of the first version told.
@@ -268,7 +277,7 @@ impl TagNews {
         }
         let mut hash = Hash::default();
         wire::get_exact(buf, &mut hash)?;
-        let delta = if told { Some(Delta::decode(buf, version)?) } else { None };
+        let delta = if told { Some(Box::new(Delta::decode(buf, version)?)) } else { None };
         Ok(Self { version, floor, hash, delta })
     }
 }
@@ -452,7 +461,7 @@ mod tests {
     fn bounds_hold_at_the_bound_and_one_past() {
         let decode = |cells: Vec<(String, Cell)>, lamport| {
             let mut bytes = Vec::new();
-            let news = TagNews { version: 5, floor: 0, hash: [7; 16], delta: Some(Delta { base: 0, cells }) };
+            let news = TagNews { version: 5, floor: 0, hash: [7; 16], delta: Some(Box::new(Delta { base: 0, cells })) };
             news.encode(&mut bytes);
             TagNews::decode(&mut bytes.as_slice(), lamport)
         };

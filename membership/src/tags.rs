@@ -7,21 +7,36 @@ use crate::error::Error;
 use crate::wire::{self, Malformed};
 use bytes::{Buf, BufMut};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 /// Validated tags of one node. Cheap to clone: members are compared and copied with each change of any of them.
-#[derive(Clone, Debug, Default)]
-pub struct Tags(Arc<BTreeMap<String, String>>);
+#[derive(Clone, Default)]
+pub struct Tags(Option<Arc<BTreeMap<String, String>>>);
+
+static NONE: BTreeMap<String, String> = BTreeMap::new();
+
+impl fmt::Debug for Tags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Tags").field(self.as_map()).finish()
+    }
+}
 
 impl PartialEq for Tags {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+        match (&self.0, &other.0) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b) || a == b,
+            (a, b) => a.is_none() && b.is_none(),
+        }
     }
 }
 
 impl Eq for Tags {}
 
 impl Tags {
+    /// No tags at all.
+    pub(crate) const NONE: Self = Self(None);
+
     /// Checks every limit; the message says which one was passed.
     pub fn new(tags: BTreeMap<String, String>) -> Result<Self, Error> {
         if tags.len() > TAGS_MAX {
@@ -39,24 +54,24 @@ impl Tags {
         if bytes > TAGS_BYTES_MAX {
             return Err(Error::TagsTooLong(bytes));
         }
-        Ok(Self(Arc::new(tags)))
+        Ok(Self((!tags.is_empty()).then(|| Arc::new(tags))))
     }
 
     /// The tags, by key.
     #[must_use]
     pub fn as_map(&self) -> &BTreeMap<String, String> {
-        &self.0
+        self.0.as_deref().unwrap_or(&NONE)
     }
 
     /// The value of one tag.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key).map(String::as_str)
+        self.as_map().get(key).map(String::as_str)
     }
 
     /// As a member of the first version takes them: count u8, then key and value of each; none if they are too many.
     pub(crate) fn encode_first(&self, buf: &mut impl BufMut) {
-        let tags = if self.fit_first() { &*self.0 } else { &BTreeMap::new() };
+        let tags = if self.fit_first() { self.as_map() } else { &NONE };
         buf.put_u8(u8::try_from(tags.len()).expect("validated: at most 32 tags"));
         for (key, value) in tags {
             wire::put_text(buf, key);
@@ -75,9 +90,9 @@ impl Tags {
 
     /// Does a member of the first version learn of them at all?
     pub(crate) fn fit_first(&self) -> bool {
-        self.0.len() <= first::TAGS_MAX
-            && self.0.values().all(|value| value.len() <= first::VALUE_BYTES_MAX)
-            && measure(&self.0) <= first::TAGS_BYTES_MAX
+        self.as_map().len() <= first::TAGS_MAX
+            && self.as_map().values().all(|value| value.len() <= first::VALUE_BYTES_MAX)
+            && measure(self.as_map()) <= first::TAGS_BYTES_MAX
     }
 }
 

@@ -13,8 +13,8 @@ impl Membership {
     /// the next one that a connection has proven.
     fn successor(&self) -> Option<u64> {
         let any = self.roster.unproven() <= UNPROVEN_MANY;
-        let mut ring = self.roster.from(self.me).filter(|entry| entry.member.node != self.me && entry.is_present());
-        ring.find(|entry| any || entry.member.proven).map(|entry| entry.member.node)
+        let mut ring = self.roster.from(self.me).filter(|entry| entry.node != self.me && entry.is_present());
+        ring.find(|entry| any || entry.is_proven()).map(|entry| entry.node)
     }
 
     /// Something came from this member itself.

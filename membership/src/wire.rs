@@ -3,8 +3,8 @@
 //! It never panics on what a peer sent, and never allocates more than the bytes it was given.
 
 use crate::lie::Lie;
+use crate::place::Place;
 use bytes::{Buf, BufMut};
-use std::net::{IpAddr, SocketAddr};
 
 /// The bytes end early or hold a value that their table does not allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -95,35 +95,38 @@ pub(crate) fn put_text(buf: &mut impl BufMut, text: &str) {
 }
 
 /// `4`, four bytes, port; or `6`, sixteen bytes, port.
-pub(crate) fn get_addr(buf: &mut impl Buf) -> Result<SocketAddr> {
-    let ip = match get_u8(buf)? {
-        4 => IpAddr::from(get_u32(buf)?.to_be_bytes()),
+pub(crate) fn get_place(buf: &mut impl Buf) -> Result<Place> {
+    match get_u8(buf)? {
+        4 => Ok(Place::V4(get_u32(buf)?.to_be_bytes(), get_u16(buf)?)),
         6 => {
-            need(buf, 16)?;
             let mut octets = [0; 16];
-            buf.copy_to_slice(&mut octets);
-            IpAddr::from(octets)
+            get_exact(buf, &mut octets)?;
+            Ok(Place::V6(octets, get_u16(buf)?))
         }
-        _ => return Err(Malformed("unknown address family")),
-    };
-    Ok(SocketAddr::new(ip, get_u16(buf)?))
+        _ => Err(Malformed("unknown address family")),
+    }
 }
 
-pub(crate) fn put_addr(buf: &mut impl BufMut, addr: SocketAddr) {
-    match addr.ip() {
-        IpAddr::V4(ip) => {
+pub(crate) fn put_place(buf: &mut impl BufMut, place: Place) {
+    let port = match place {
+        Place::V4(ip, port) => {
             buf.put_u8(4);
-            buf.put_slice(&ip.octets());
+            buf.put_slice(&ip);
+            port
         }
-        IpAddr::V6(ip) => {
+        Place::V6(ip, port) => {
             buf.put_u8(6);
-            buf.put_slice(&ip.octets());
+            buf.put_slice(&ip);
+            port
         }
-    }
-    buf.put_u16(addr.port());
+    };
+    buf.put_u16(port);
 }
 
 /// Encoded size of an address, in bytes.
-pub(crate) fn addr_bytes(addr: SocketAddr) -> usize {
-    if addr.is_ipv4() { 1 + 4 + 2 } else { 1 + 16 + 2 }
+pub(crate) fn place_bytes(place: Place) -> usize {
+    match place {
+        Place::V4(..) => 1 + 4 + 2,
+        Place::V6(..) => 1 + 16 + 2,
+    }
 }

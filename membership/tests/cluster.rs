@@ -385,7 +385,7 @@ impl Cluster {
             let peer = &self.agents[&with];
             (peer.epoch, peer.addr)
         };
-        let name = self.agents[&with].core.member(with).unwrap().name.clone();
+        let name = self.agents[&with].core.member(with).unwrap().name.to_string();
         self.agents.get_mut(&node).unwrap().peers.insert(with, (boot, connection));
         self.agents.get_mut(&node).unwrap().dialling.remove(&addr);
         let version = "0.1.0".to_string();

@@ -146,20 +146,20 @@ impl Node {
     fn member_fact(&self, now: Now, node: u64) -> MemberFacts {
         let gossip = self.members.member(node);
         let peer = self.peers.get(node);
-        let since = gossip.map(|m| now.mono.since(quorate_raft::Mono(m.since.0)));
+        let since = gossip.as_ref().map(|m| now.mono.since(quorate_raft::Mono(m.since.0)));
         let last_up = self.peers.last_up(node, now.mono).map(|at| ms(now.mono.since(at)));
         let full = |id| self.raft.status().peers.get(&id).is_some_and(|peer| peer.full);
         MemberFacts {
             node,
             name: self.name_of(node),
             addr: self.addr_of(node).map_or_else(String::new, |addr| addr.to_string()),
-            state: gossip.map_or_else(|| "unseen".into(), |m| m.state.to_string()),
+            state: gossip.as_ref().map_or_else(|| "unseen".into(), |m| m.state.to_string()),
             since_ms: since.map_or(0, ms),
-            proven: gossip.is_some_and(|m| m.proven),
+            proven: gossip.as_ref().is_some_and(|m| m.proven),
             connected: peer.is_some(),
             last_up_ms: last_up,
             trouble: None,
-            version: gossip.map_or_else(String::new, |m| m.version.clone()),
+            version: gossip.map_or_else(String::new, |m| m.version.into()),
             log_id: peer.and_then(|peer| peer.log_id).map(hex::encode),
             boot: self.boots.of(node).map_or(0, |(epoch, _)| epoch),
             clock_ahead_us: self.clocks.ahead(node, now),

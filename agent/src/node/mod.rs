@@ -468,7 +468,7 @@ impl Node {
         if node == self.me.get() {
             return self.options.name.clone();
         }
-        let gossip = self.members.member(node).map(|m| m.name.clone()).filter(|n| !n.is_empty());
+        let gossip = self.members.member(node).map(|m| String::from(m.name)).filter(|n| !n.is_empty());
         let registered = || self.registry.node(node).map(|r| r.name.clone());
         let known = || self.peers.get(node).map(|p| p.name.clone());
         let name = gossip.or_else(registered).or_else(known).unwrap_or_else(|| format!("{node:016x}"));

@@ -148,7 +148,8 @@ impl Node {
 
     /// No agent has this name; perhaps another one is meant.
     pub(super) fn unknown_name(&self, name: &str) -> Failure {
-        let names: BTreeSet<&str> = (self.members.members().map(|m| m.name.as_str()))
+        let gossip: Vec<_> = self.members.members().map(|m| m.name).collect();
+        let names: BTreeSet<&str> = (gossip.iter().map(|name| name.as_str()))
             .chain(self.registry.nodes().map(|r| r.name.as_str()))
             .chain([self.options.name.as_str()])
             .collect();

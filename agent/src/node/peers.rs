@@ -232,7 +232,7 @@ impl Node {
             .filter(|m| m.node != self.me.get() && gossip_wants(m.state) && !m.addr.ip().is_unspecified())
             .map(|m| {
                 let (epoch, boot) = self.boots.of(m.node).unwrap_or_default();
-                Known { node: m.node, name: m.name.clone(), addr: m.addr, epoch, boot }
+                Known { node: m.node, name: m.name.into(), addr: m.addr, epoch, boot }
             })
             .take(MESH_MAX)
             .collect();

@@ -119,7 +119,7 @@ impl Node {
         let me = self.me.get();
         let here: BTreeSet<SocketAddr> = self.peers.up().map(|p| p.addr).chain([self.options.advertise]).collect();
         let names: BTreeSet<&str> = self.peers.up().map(|p| &*p.name).chain([&*self.options.name]).collect();
-        let missed = |m: &&quorate_membership::Member| {
+        let missed = |m: &quorate_membership::Member| {
             // Among very many, not everybody who answers probes is connected with everybody; join addresses count all the same.
             let is_cold = self.warm.is_sparse() && m.state == State::Alive;
             let is_there = m.node == me || self.peers.is_up(m.node) || here.contains(&m.addr) || is_cold;

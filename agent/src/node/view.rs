@@ -83,7 +83,7 @@ impl Node {
                     lag,
                     // Known to the transport only; the shell fills it in.
                     rtt_ms: None,
-                    version: m.version.clone(),
+                    version: m.version.into(),
                     tags: told_tags(m.tags.as_map(), &mut tags_left),
                     draining: self.is_draining(m.node),
                     pinned: self.registry.pinned(m.node).map(|seat| match seat {

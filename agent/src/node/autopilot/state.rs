@@ -185,7 +185,7 @@ impl Node {
     fn explained(&self, now: Now, name: &str) -> Result<AutopilotExplained, Failure> {
         let named = self.node_named(name).and_then(NodeId::new);
         let Some(node) = named else {
-            let names: Vec<String> = self.members.members().map(|m| m.name.clone()).collect();
+            let names: Vec<String> = self.members.members().map(|m| m.name.into()).collect();
             let hint = match crate::spelling::nearest(name, names.iter().map(String::as_str)) {
                 Some(nearest) => format!("did you mean {}?", printable(nearest)),
                 None => "list all with `quorate members`".into(),

@@ -29,7 +29,7 @@ impl Node {
         if node == self.me.get() {
             return self.options.version.clone();
         }
-        self.members.member(node).map(|m| m.version.clone()).unwrap_or_default()
+        self.members.member(node).map(|m| m.version.into()).unwrap_or_default()
     }
 
     pub(super) fn comparable(&self, node: NodeId) -> Option<Version> {

@@ -191,7 +191,7 @@ mod tests {
             boot: 1,
             state: State::Alive,
             tags: Tags::default(),
-            version: String::new(),
+            version: String::new().into(),
             since: quorate_membership::Mono(0),
             since_wall_us: 0,
             lamport: 0,
