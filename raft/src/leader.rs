@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use crate::message::Fence;
 use crate::outbox::own_entry;
-use crate::progress::{Mode, Progress};
+use crate::progress::{Mode, Pace, Progress};
 use crate::reads::Rounds;
 use crate::role::{Leader, RoleState};
 use crate::{EntryKind, EntryShape, LogIndex, Mono, NodeId, Position, Raft, Reject, Run, Term, Ticket, mutant};
@@ -19,7 +19,6 @@ impl Raft {
             peers: BTreeMap::new(),
             first: self.log.last().index.next(),
             since: self.now,
-            heartbeat_due: self.now.after(self.options.heartbeat),
             rounds: Rounds::default(),
         }));
         self.reconcile_peers();
@@ -119,14 +118,29 @@ impl Raft {
         if self.quorum_is_silent(leader, self.options.election_timeout_max) && !mutant!(NoCheckQuorum) {
             return self.become_follower(None);
         }
-        let (now, every) = (self.now, self.options.heartbeat);
+        let (now, pace) = (self.now, self.pace(leader));
         let RoleState::Leader(leader) = &mut self.role else { return };
         leader.peers.retain(|_, peer| peer.departing.is_none_or(|(_, until)| now < until));
-        if leader.heartbeat_due <= now {
-            leader.heartbeat_due = now.after(every);
-            for peer in leader.peers.values_mut() {
-                peer.beat = true;
-            }
+        // Those that are due soon are taken along: one turn for all peers costs little more than one for a single peer.
+        let soon = now.after(self.options.heartbeat / 2);
+        for peer in leader.peers.values_mut().filter(|peer| pace.due(peer) <= soon) {
+            peer.beat = true;
+        }
+    }
+
+    /// When the first heartbeat is due.
+    pub(crate) fn beat_due(&self, leader: &Leader) -> Option<Mono> {
+        let pace = self.pace(leader);
+        leader.peers.values().map(|peer| pace.due(peer)).min()
+    }
+
+    fn pace(&self, leader: &Leader) -> Pace {
+        Pace {
+            last: self.log.last().index,
+            busy: self.options.heartbeat,
+            at_rest: self.options.heartbeat_at_rest(),
+            silent: self.options.election_timeout_max,
+            since: leader.since,
         }
     }
 

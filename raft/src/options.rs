@@ -5,7 +5,8 @@ use core::time::Duration;
 /// Tunables. Pre-vote, leader stickiness, check-quorum and the own-term no-op are not among them: they are always on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// How often a leader shows that it lives. Default 50 ms.
+    /// How often a leader shows that it lives to a peer that lacks something or has not answered. To one at rest it does so
+    /// less often, see [`heartbeat_at_rest`](Self::heartbeat_at_rest). Default 50 ms.
     pub heartbeat: Duration,
     /// Shortest election timeout; the actual one is random up to `election_timeout_max`. Default 250 ms.
     pub election_timeout_min: Duration,
@@ -41,5 +42,17 @@ impl Default for Options {
             reads_max: 65_536,
             conflict_runs_max: 128,
         }
+    }
+}
+
+impl Options {
+    /// How often a leader shows that it lives to a peer that has the whole log and has answered the heartbeat before: two
+    /// fifths of the shortest election timeout, 100 ms by default, and never more often than `heartbeat`.
+    ///
+    /// Two in a row may be lost, and nobody asks for votes: the one after a heartbeat without an answer comes as soon as to a
+    /// busy peer. A leader that stalls for three fifths of the shortest election timeout is still heard in time.
+    #[must_use]
+    pub fn heartbeat_at_rest(&self) -> Duration {
+        self.heartbeat.max(self.election_timeout_min * 2 / 5)
     }
 }

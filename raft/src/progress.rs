@@ -3,6 +3,7 @@
 //! `matched` comes from answers only, never from what was sent.
 
 use alloc::collections::VecDeque;
+use core::time::Duration;
 
 use crate::{LogIndex, Mono};
 
@@ -45,6 +46,8 @@ pub(crate) struct Progress {
     pub(crate) commit_sent: LogIndex,
     /// A heartbeat is due.
     pub(crate) beat: bool,
+    /// When the last one went.
+    pub(crate) beaten: Mono,
     /// The last index of each append that is not yet answered, in mode `Replicate`.
     pub(crate) batches: VecDeque<LogIndex>,
     /// Since when the first of them has been on its way, as far as answers tell.
@@ -53,6 +56,32 @@ pub(crate) struct Progress {
     pub(crate) full: bool,
     /// It is no longer a member: it still receives the log until it knows, or until this moment.
     pub(crate) departing: Option<(LogIndex, Mono)>,
+}
+
+/// How often a leader shows that it lives, by what a peer is in need of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// The last entry of the log.
+    pub(crate) last: LogIndex,
+    /// From one heartbeat to the next where something is owed: entries, or an answer.
+    pub(crate) busy: Duration,
+    /// The same where nothing is.
+    pub(crate) at_rest: Duration,
+    /// Whoever owes an answer for so long is gone: there is no more to hurry for.
+    pub(crate) silent: Duration,
+    /// Since when this node leads: the grace of peers that have not answered yet.
+    pub(crate) since: Mono,
+}
+
+impl Pace {
+    /// When the next heartbeat to this peer is due. What was lost, on the way there or back, shows as an answer that is owed.
+    pub(crate) fn due(&self, peer: &Progress) -> Mono {
+        let has_all = peer.mode == Mode::Replicate && peer.matched == self.last;
+        let has_answered = peer.heard.is_some_and(|heard| heard >= peer.beaten);
+        let is_gone = peer.beaten.since(peer.heard.unwrap_or(self.since)) >= self.silent;
+        let is_at_rest = has_all && has_answered || is_gone;
+        peer.beaten.after(if is_at_rest { self.at_rest } else { self.busy })
+    }
 }
 
 impl Progress {
@@ -69,6 +98,7 @@ impl Progress {
             round: 0,
             commit_sent: LogIndex::ZERO,
             beat: true,
+            beaten: Mono::default(),
             batches: VecDeque::new(),
             batch_sent: Mono::default(),
             full: false,
@@ -203,6 +233,32 @@ mod tests {
             assert_eq!((peer.next, peer.matched, peer.batches.len()), (LogIndex(8), LogIndex(7), 0));
             assert_eq!(peer.mode, Mode::Probe { sent: !link_is_up });
             assert_eq!(peer.beat, beat_before || link_is_up);
+        }
+    }
+
+    /// A heartbeat comes sooner to whoever lacks something, and after one that was not answered; not to the dead.
+    #[test]
+    fn the_pace_follows_what_is_owed() {
+        let ms = |n: u64| Mono(n * 1_000);
+        let [busy, at_rest, silent] = [50, 100, 500].map(Duration::from_millis);
+        let pace = Pace { last: LogIndex(7), busy, at_rest, silent, since: ms(900) };
+        let well = Progress { heard: Some(ms(1_000)), beaten: ms(1_000), ..streaming(7, 8) };
+        let cases = [
+            ("has all, has answered", well.clone(), 100),
+            ("lacks an entry", Progress { matched: LogIndex(6), ..well.clone() }, 50),
+            ("is probed", Progress { mode: Mode::Probe { sent: true }, ..well.clone() }, 50),
+            ("has not answered the last one", Progress { heard: Some(ms(999)), ..well.clone() }, 50),
+            (
+                "has not answered for long, but for less than that",
+                Progress { heard: Some(ms(501)), ..well.clone() },
+                50,
+            ),
+            ("is gone", Progress { heard: Some(ms(500)), ..well.clone() }, 100),
+            ("has never answered", Progress { heard: None, ..well.clone() }, 50),
+            ("has never answered, for long", Progress { heard: None, beaten: ms(1_400), ..well.clone() }, 500),
+        ];
+        for (what, peer, after) in cases {
+            assert_eq!(pace.due(&peer), ms(1_000 + after), "{what}");
         }
     }
 

@@ -143,7 +143,7 @@ impl Raft {
             return None;
         }
         let role = match &self.role {
-            RoleState::Leader(leader) => Some(leader.heartbeat_due),
+            RoleState::Leader(leader) => self.beat_due(leader),
             _ => self.election_due,
         };
         let transfer = self.transfer.as_ref().map(|transfer| transfer.deadline);

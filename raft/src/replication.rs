@@ -63,6 +63,9 @@ impl Raft {
 impl Plan<'_> {
     fn peer(&self, progress: &mut Progress, to_boot: BootId, mut send: impl FnMut(Message)) {
         let beat = core::mem::take(&mut progress.beat);
+        if beat {
+            progress.beaten = self.now;
+        }
         if progress.full {
             if beat {
                 self.essentials(progress, to_boot, send);

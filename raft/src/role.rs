@@ -63,7 +63,6 @@ pub(crate) struct Leader {
     pub(crate) first: LogIndex,
     /// Since when it leads: the grace of peers that have not answered yet.
     pub(crate) since: Mono,
-    pub(crate) heartbeat_due: Mono,
     pub(crate) rounds: Rounds,
 }
 

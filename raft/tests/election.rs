@@ -92,7 +92,7 @@ fn stale_terms_change_nothing_and_teach_the_sender() {
         }
     }
     c.propose(old);
-    c.run(60 * MS);
+    c.run(110 * MS);
     c.isolate(old);
     let new = loop {
         c.step(u64::MAX / 2);
@@ -190,7 +190,7 @@ fn loyalty_to_a_leader_ends_when_an_election_may_begin() {
     let question = c.captured.pop().expect("it asks");
     c.heal();
     c.hold_back(leader, voter, "heartbeat");
-    c.run(60 * MS);
+    c.run(110 * MS);
     let heartbeat = c.captured.pop().expect("a sign of life");
     c.crash(leader);
     c.capture.clear();

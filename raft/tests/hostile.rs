@@ -43,7 +43,7 @@ fn entries_beside_a_heartbeat_are_refused() {
     c.settle();
     let follower = c.others(leader)[0];
     c.hold_back(leader, follower, "heartbeat");
-    c.run(60 * MS);
+    c.run(110 * MS);
     let mut packet = c.captured.pop().expect("a heartbeat");
     let position = Position { index: c.raft(follower).last().index.next(), term: c.raft(follower).term() };
     packet.entries.push(EntryShape { position, kind: EntryKind::Normal, bytes: 1 });
@@ -59,7 +59,7 @@ fn a_message_under_a_false_name_counts_for_nothing() {
     c.settle();
     let (follower, liar) = (c.others(leader)[0], c.others(leader)[1]);
     c.hold_back(leader, follower, "heartbeat");
-    c.run(60 * MS);
+    c.run(110 * MS);
     let mut packet = c.captured.pop().expect("a heartbeat");
     packet.from = follower;
     let clock = Now { mono: Mono(c.now), wall: Wall(0) };
@@ -121,7 +121,7 @@ fn state(c: &Cluster, id: NodeId) -> (Term, Role, Option<NodeId>, LogIndex, Posi
 fn one_of_each(c: &mut Cluster, liar: NodeId, victim: NodeId) -> Vec<Packet> {
     let leader = c.leader().expect("a leader");
     c.hold_back(leader, victim, "heartbeat");
-    c.run(60 * MS);
+    c.run(110 * MS);
     c.capture.clear();
     let mut sample = c.captured.pop().expect("a heartbeat");
     c.captured.clear();

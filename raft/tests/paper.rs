@@ -143,7 +143,7 @@ fn a_node_begins_as_a_follower_and_stays_one_while_it_hears_a_leader() {
     assert_eq!((c.leader(), c.term(leader)), (Some(leader), term));
 }
 
-/// §3.4: heartbeats go to all, and keep their rhythm when there is nothing else to say.
+/// §3.4: heartbeats go to all, and keep their rhythm when there is nothing else to say: that of a peer at rest.
 #[test]
 fn an_idle_leader_sends_heartbeats_and_nothing_else() {
     let mut c = Cluster::of(3);
@@ -152,8 +152,45 @@ fn an_idle_leader_sends_heartbeats_and_nothing_else() {
     let (beats, appends) = (c.sent("heartbeat"), c.sent("append"));
     c.run(1_000 * MS);
     let beats = c.sent("heartbeat") - beats;
-    assert!((36..=44).contains(&beats), "{beats} heartbeats to two peers in a second");
+    assert!((18..=22).contains(&beats), "{beats} heartbeats to two peers in a second");
     assert_eq!(c.sent("append"), appends);
+}
+
+/// §3.4: a peer at rest hears its leader so seldom that few heartbeats can be missed. Two in a row still do not make anybody
+/// ask for votes, since the one after a heartbeat without an answer comes sooner.
+#[test]
+fn heartbeats_lost_at_rest_depose_nobody() {
+    for seed in 0..50 {
+        let mut c = Cluster::of(3).seed(seed);
+        let leader = c.elect();
+        c.settle();
+        c.run(seed * 7 * MS);
+        let (lost, asked) = (c.sent("heartbeat"), c.sent("pre-vote"));
+        c.censored.insert("heartbeat");
+        c.until("two to each are lost", |c| c.sent("heartbeat") >= lost + 4);
+        c.heal();
+        c.run(1_000 * MS);
+        assert_eq!((c.leader(), c.sent("pre-vote")), (Some(leader), asked), "seed {seed}");
+    }
+}
+
+/// A follower that is gone is told at the pace of the busy while it may only have missed something, and no longer.
+#[test]
+fn an_answer_that_is_owed_quickens_the_heart_for_a_while() {
+    let mut c = Cluster::of(3);
+    let leader = c.elect();
+    c.settle();
+    let gone = c.others(leader)[0];
+    c.isolate(gone);
+    let before = c.sent("heartbeat");
+    c.run(500 * MS);
+    let quick = c.sent("heartbeat") - before;
+    assert!((13..=16).contains(&quick), "{quick} heartbeats: five to whom is well, twice as many to whom is not");
+    c.run(500 * MS);
+    let before = c.sent("heartbeat");
+    c.run(1_000 * MS);
+    let slow = c.sent("heartbeat") - before;
+    assert!((18..=22).contains(&slow), "{slow} heartbeats to two peers in a second");
 }
 
 /// §3.4: election timeouts are random within their bounds, and drawn anew.

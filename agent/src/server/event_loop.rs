@@ -133,7 +133,12 @@ impl EventLoop {
                 },
                 Some(input) = from.inputs.recv() => self.input(input),
                 Some(asked) = from.requests.recv() => self.asked(asked),
-                () = alarm.as_mut() => self.input(Input::Timeout),
+                () = alarm.as_mut() => {
+                    if !self.is_due() {
+                        continue;
+                    }
+                    self.input(Input::Timeout);
+                }
             }
             if let Some(broken) = self.turn(&mut from) {
                 break broken;
@@ -149,12 +154,17 @@ impl EventLoop {
     }
 
     /// Sets the alarm for when the node wants to be woken. One that is set too early stays: deadlines move on with
-    /// nearly every message, and each move of a timer costs more than now and then a turn for nothing.
+    /// nearly every message, and each move of a timer costs more than now and then an alarm that is set again.
     fn set(&self, alarm: Pin<&mut tokio::time::Sleep>) {
         let at = self.clock.instant(self.node.poll_timeout().unwrap_or(Mono(u64::MAX)));
         if alarm.is_elapsed() || at < alarm.deadline() {
             alarm.reset(at);
         }
+    }
+
+    /// Does the node want to be woken by now, as the alarm says?
+    fn is_due(&self) -> bool {
+        self.node.poll_timeout().is_some_and(|at| at <= self.clock.now().mono)
     }
 
     /// What is ready already shares the turn: one pass over the outputs serves all of it.

@@ -43,7 +43,7 @@ impl Node {
     /// Answered within two heartbeats, and no connection of it was lost since.
     pub(super) fn is_here(&self, now: Mono, status: &Status, node: NodeId) -> bool {
         let heard = status.peers.get(&node).and_then(|p| p.last_heard);
-        let recent = heard.is_some_and(|at| now.since(at) <= self.options.raft.heartbeat * 2);
+        let recent = heard.is_some_and(|at| now.since(at) <= self.options.raft.heartbeat_at_rest() * 2);
         node == self.me || (recent && self.peers.is_up(node.get()))
     }
 
@@ -61,7 +61,7 @@ impl Node {
     /// Holds everything that is committed, give or take what is on its way, and answered within two heartbeats.
     pub(in crate::node) fn is_caught_up(&self, now: Mono, status: &Status, node: NodeId) -> bool {
         let Some(peer) = status.peers.get(&node) else { return node == self.me };
-        let recent = peer.last_heard.is_some_and(|at| now.since(at) <= self.options.raft.heartbeat * 2);
+        let recent = peer.last_heard.is_some_and(|at| now.since(at) <= self.options.raft.heartbeat_at_rest() * 2);
         peer.replicating && recent && peer.matched.0 + CAUGHT_UP_ENTRIES >= status.committed.0
     }
 }
