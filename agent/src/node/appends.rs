@@ -21,8 +21,8 @@ const WAITING_BYTES_MAX: usize = 64 << 20;
 const RETRY_AFTER: Duration = Duration::from_millis(20);
 /// What was forwarded to a leader that was replaced is given this long to be answered after all.
 const ORPHANED_FOR: Duration = Duration::from_millis(150);
-/// The same if that leader has said that it hands over: it lives, and answers when it knows who leads, however little it
-/// gets of its processor.
+/// The same if that leader has said that it hands over, or that it was deposed: it lives, and answers when it knows who leads,
+/// however little it gets of its processor.
 const HANDED_OVER_FOR: Duration = Duration::from_secs(2);
 
 /// One entry of ours on its way to a commit, and the appends that travel in it.
@@ -46,7 +46,7 @@ pub(super) struct Appends {
     proposed: Waiting<Proposed>,
     /// Sent to a leader, by our id: to whom, and when to give up.
     forwarded: Waiting<(InHand, u64, Mono)>,
-    /// The leader that hands over, and until when its answers are waited for.
+    /// The leader that hands over or was deposed, and until when its answers are waited for.
     handed_over: Option<(u64, Mono)>,
 }
 
@@ -57,7 +57,7 @@ impl Appends {
         self.waiting.is_empty() && self.proposed.is_empty() && self.forwarded.is_empty() && !gathered
     }
 
-    /// This leader has begun to hand over; perhaps its heir was heard first.
+    /// This leader has begun to hand over, or was deposed and lives; perhaps its successor was heard first.
     pub(super) fn handover_told(&mut self, now: Now, node: u64) {
         let until = now.mono.after(HANDED_OVER_FOR);
         self.handed_over = Some((node, until));

@@ -210,15 +210,21 @@ impl Node {
         let ticket = self.token();
         self.note(Level::Info, format!("handing leadership over to {}: {}", self.name_of(heir.get()), why.text()));
         self.handover.current = Some(Current { ticket, heir, since: now.mono, why, asker });
-        // Who forwards to this node must not take what is under way for lost as soon as it hears of the heir.
+        self.tell_forwarders();
+        self.raft.handle(now, quorate_raft::Input::Transfer { ticket: Ticket(ticket), to: Some(heir) });
+        self.drain_raft(now);
+    }
+
+    /// Who forwards to this node must not take what is under way for lost as soon as it hears of another leader: this one
+    /// lives, and answers when it knows what has become of it. Told before a handover, and by a leader that was deposed
+    /// although it lives: one that got too little of its processor, or that was cut off for a moment.
+    pub(super) fn tell_forwarders(&mut self) {
         let forwarders: Vec<u64> = self.peers.up().map(|peer| peer.node).collect();
         for node in forwarders {
             let id = self.token();
             let ask = super::PeerMessage::Ask { id, timeout_ms: 0, ask: super::LeaderAsk::HandingOver };
             self.send(node, super::Class::Peer, ask);
         }
-        self.raft.handle(now, quorate_raft::Input::Transfer { ticket: Ticket(ticket), to: Some(heir) });
-        self.drain_raft(now);
     }
 
     /// The end of a handover, if `ticket` is one.

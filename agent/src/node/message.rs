@@ -150,8 +150,8 @@ pub enum LeaderAsk {
     },
     /// The asked agent's own tags, leader or not, after this change.
     Tags(TagsChange),
-    /// The asker leads, and has begun to hand over: what was forwarded to it, it answers when that is over. Nothing is
-    /// answered to this.
+    /// The asker leads and has begun to hand over, or has just been deposed: what was forwarded to it, it answers when it
+    /// knows who leads. Nothing is answered to this.
     HandingOver,
     /// The asker is drained and has ended what its clients had begun. Nothing is answered.
     Drained,

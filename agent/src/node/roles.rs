@@ -30,6 +30,9 @@ impl Node {
             (None, _) if old_leader.is_some() => self.note(Level::Warn, "no leader".to_string()),
             _ => {}
         }
+        if old_role == Role::Leader && role != Role::Leader && !self.appends.is_empty() {
+            self.tell_forwarders();
+        }
         if role != Role::Leader {
             if !mutant!(NumbersKept) {
                 self.in_flight.clear();

@@ -78,6 +78,30 @@ fn appends_do_not_notice_a_transfer() {
     }
 }
 
+/// A leader that gets nothing out is deposed and lives: it says so, and those that forwarded to it wait for its answer though
+/// another one leads. It learns late what became of its log; then it answers, and no append ends unknown.
+#[test]
+fn a_leader_that_is_deposed_and_lives_answers_what_it_was_sent() {
+    let mut w = World::formed(3);
+    let old = w.leader().expect("one leads");
+    let others = [(old + 1) % 3, (old + 2) % 3];
+    w.act(&Action::Mute { agent: old });
+    let appends: Vec<usize> = others.iter().map(|other| w.begin_append(*other, 5 * SECOND)).collect();
+    w.must("another one leads", 3 * SECOND, |w| w.leader().is_some_and(|leader| leader != old));
+    let new = w.leader().expect("one leads");
+    w.act(&Action::Heal);
+    w.act(&Action::Cut { from: new, to: old });
+    w.run_to(w.at + 400 * MS);
+    assert!(w.machines[old].is_up());
+    w.act(&Action::Heal);
+    w.must("all end", 6 * SECOND, |w| appends.iter().all(|o| w.is_over(*o)));
+    assert!(
+        appends.iter().all(|o| w.end(*o).word() == "ok"),
+        "{:?}",
+        appends.iter().map(|o| w.end(*o)).collect::<Vec<_>>()
+    );
+}
+
 /// What cannot be is refused at once, and changes nothing: a stranger, a learner, a dead voter; who leads already is told
 /// so.
 #[test]
