@@ -41,6 +41,10 @@ const ALONE_BYTES: u64 = 512 << 20;
 const ALONE_TIME: Duration = Duration::from_millis(500);
 const ALONE_STEP_BYTES: u64 = 4 << 20;
 
+/// Whoever only looks whether the directory is in use has its lock for microseconds: that is waited for, in such steps.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+const LOCK_STEP: Duration = Duration::from_millis(10);
+
 /// An open data directory. The lock is held until it is dropped.
 #[derive(Debug)]
 pub(super) struct Data {
@@ -58,11 +62,10 @@ impl Data {
         check_directory(path)?;
         let lock_path = path.join(LOCK);
         let lock = private().create(true).truncate(false).open(&lock_path).map_err(at("open", &lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(Error::InUse { path: path.into() }),
-            Err(fs::TryLockError::Error(source)) => return Err(at("lock", &lock_path)(source)),
-        }
+        take(&lock).map_err(|error| match error {
+            fs::TryLockError::WouldBlock => Error::InUse { path: path.into() },
+            fs::TryLockError::Error(source) => at("lock", &lock_path)(source),
+        })?;
         if let Some(time) = read(&path.join(LEFT))? {
             finish_leaving(path, &String::from_utf8_lossy(&time))?;
         }
@@ -284,6 +287,17 @@ fn refuse_loose(_path: &Path) -> Result<(), Error> {
 #[cfg(not(unix))]
 fn check_directory(_path: &Path) -> Result<(), Error> {
     Ok(())
+}
+
+/// Takes the lock. Another agent keeps it for as long as it lives, and who looks on for a moment.
+fn take(lock: &File) -> Result<(), fs::TryLockError> {
+    let begun = Instant::now();
+    loop {
+        match lock.try_lock() {
+            Err(fs::TryLockError::WouldBlock) if begun.elapsed() < LOCK_PATIENCE => std::thread::sleep(LOCK_STEP),
+            ended => return ended,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,13 +1,16 @@
 //! A look at a data directory, whoever uses it: what it holds, and what keeps an agent from running on it.
 //!
-//! It changes nothing: files are opened to read, the lock is tried and let go at once, and keys never leave this file. Only a
-//! measurement that was asked for writes, to a file without a name that is gone when it ends.
+//! It changes nothing: files are opened to read, and keys never leave this file. Only a measurement that was asked for writes,
+//! to a file without a name that is gone when it ends.
+//!
+//! It keeps nobody out either: the log is read without a lock. Whether somebody uses the directory is found by a shared lock
+//! that is let go within microseconds, and an agent that starts waits longer than that (`data.rs`). Whoever began meanwhile is
+//! found by asking again afterwards, and then what was read of the log does not count.
 
 use super::data::LOCK;
 use super::facts;
 use super::keys::{NODE_KEY, NODE_KEY_COPY, QUIC_KEY};
 use super::remembered;
-use super::unused::Unused;
 use crate::api::{DamagedEntries, DiskSpace};
 use crate::descriptor::{self, Descriptor};
 use crate::diagnosis::{LocalFacts, LocalTrouble};
@@ -18,7 +21,7 @@ use quorate_transport::NodeKey;
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A log up to this size is read as a whole although nobody asked: a fraction of a second.
 const CHEAP_BYTES: u64 = 256 << 20;
@@ -30,6 +33,10 @@ const DAMAGE_MAX: usize = 64;
 /// Syncs of a measurement, and bytes of each.
 const SYNCS: usize = 32;
 const SYNC_BYTES: usize = 4 << 10;
+
+/// An agent that has just taken its lock says who it is within this time; looked for in such steps.
+const DESCRIBED_WITHIN: Duration = Duration::from_secs(1);
+const DESCRIBED_STEP: Duration = Duration::from_millis(20);
 
 /// How closely to look.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,8 +51,6 @@ pub(crate) struct Look {
 pub(crate) fn look(data: &Path, certs: Option<&Path>, how: Look) -> (LocalFacts, Option<Descriptor>) {
     let data = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
     let mut facts = LocalFacts { data: data.display().to_string(), ..LocalFacts::default() };
-    let holder = descriptor::find().alive.into_iter().find(|agent| agent.data == data);
-    facts.holder = holder.as_ref().map(|agent| (agent.name.clone(), agent.pid, agent.addr.clone()));
     if is_there(&data, &mut facts) {
         modes(&data, &mut facts);
         locked(&data, &mut facts);
@@ -53,15 +58,22 @@ pub(crate) fn look(data: &Path, certs: Option<&Path>, how: Look) -> (LocalFacts,
         left(&data, &mut facts);
         room(&data, &mut facts);
         facts.known = remembered::read(&data).into_iter().map(|k| (k.name, k.node, k.addr.to_string())).collect();
+        if !facts.locked {
+            let before = facts.clone();
+            log(&data, how, &mut facts);
+            locked(&data, &mut facts);
+            if facts.locked {
+                facts = LocalFacts { locked: true, ..before };
+            }
+        }
         if facts.locked {
             log_in_use(&data, &mut facts);
-        } else {
-            log(&data, how, &mut facts);
-        }
-        if how.measure && !facts.locked {
+        } else if how.measure {
             facts.fsync_us = measure(&data).ok();
         }
     }
+    let holder = holder_of(&data, facts.locked);
+    facts.holder = holder.as_ref().map(|agent| (agent.name.clone(), agent.pid, agent.addr.clone()));
     if let Some(dir) = certs.map(Path::to_owned).or_else(|| holder.as_ref().map(|agent| agent.certs.clone())) {
         certificate(&dir, &mut facts);
     }
@@ -69,6 +81,18 @@ pub(crate) fn look(data: &Path, certs: Option<&Path>, how: Look) -> (LocalFacts,
         facts.name = holder.as_ref().map(|agent| agent.name.clone());
     }
     (facts, holder)
+}
+
+/// The agent that says the directory is its own. One that holds the lock and has only just begun says so in a moment.
+fn holder_of(data: &Path, locked: bool) -> Option<Descriptor> {
+    let begun = Instant::now();
+    loop {
+        let holder = descriptor::find().alive.into_iter().find(|agent| agent.data == data);
+        if holder.is_some() || !locked || begun.elapsed() >= DESCRIBED_WITHIN {
+            return holder;
+        }
+        std::thread::sleep(DESCRIBED_STEP);
+    }
 }
 
 fn trouble(facts: &mut LocalFacts, word: &str, text: String) {
@@ -113,6 +137,7 @@ fn modes(_data: &Path, _facts: &mut LocalFacts) {}
 fn locked(data: &Path, facts: &mut LocalFacts) {
     let path = data.join(LOCK);
     match File::open(&path) {
+        // Let go as soon as the file is closed.
         Ok(file) => facts.locked = matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => refused(facts, &path, &error),
@@ -156,15 +181,14 @@ fn room(_data: &Path, _facts: &mut LocalFacts) {}
 
 fn log(data: &Path, how: Look, facts: &mut LocalFacts) {
     let path = data.join(super::aside::LOG);
-    let unused = match Unused::open(data) {
-        Ok(Some(unused)) => unused,
-        Ok(None) => return,
-        Err(error) => return trouble(facts, "failed", error.to_string()),
+    let disk = match OsDisk::open_to_look(&path) {
+        Ok(disk) => disk,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+        Err(error) => return refused(facts, &path, &error),
     };
-    match wal::peek(unused.log()) {
+    match wal::peek(&disk) {
         Ok(meta) => told(&meta, facts),
         Err(wal::Error::Missing) => {}
-        Err(wal::Error::Locked) => facts.locked = true,
         Err(error @ wal::Error::Newer { .. }) => return trouble(facts, "newer", error.to_string()),
         Err(error @ wal::Error::Corrupt { .. }) => trouble(facts, "damaged", error.to_string()),
         Err(wal::Error::Io { source, .. }) => return refused(facts, &path, &source),
@@ -173,7 +197,7 @@ fn log(data: &Path, how: Look, facts: &mut LocalFacts) {
     let bytes: u64 =
         fs::read_dir(&path).into_iter().flatten().flatten().filter_map(|e| Some(e.metadata().ok()?.len())).sum();
     if (how.verify || bytes <= CHEAP_BYTES)
-        && let Ok(found) = wal::verify(unused.log(), &mut |_| None)
+        && let Ok(found) = wal::verify(&disk, &mut |_| None)
     {
         damage(&found, facts);
     }
@@ -181,7 +205,7 @@ fn log(data: &Path, how: Look, facts: &mut LocalFacts) {
 
 /// Whose log it is, while somebody writes it; what is found wrong is of the moment, and its agent knows better.
 fn log_in_use(data: &Path, facts: &mut LocalFacts) {
-    let disk = OsDisk::open_read_only(data.join(super::aside::LOG));
+    let disk = OsDisk::open_to_look(data.join(super::aside::LOG));
     if let Ok(meta) = disk.map_err(|_| ()).and_then(|disk| wal::peek(&disk).map_err(|_| ())) {
         told(&meta, facts);
     }

@@ -15,6 +15,7 @@ use super::disk::{Disk, File, Lock, Space};
 pub struct OsDisk {
     path: PathBuf,
     read_only: bool,
+    lockless: bool,
 }
 
 impl OsDisk {
@@ -27,7 +28,7 @@ impl OsDisk {
         let path = path.as_ref();
         create_dirs(path)?;
         // Absolute, so that a later change of the working directory does not move the log.
-        Ok(Self { path: fs::canonicalize(path)?, read_only: false })
+        Ok(Self { path: fs::canonicalize(path)?, read_only: false, lockless: false })
     }
 
     /// Opens an existing directory to read: nothing in it can be changed through this. It is locked only if it has been
@@ -36,7 +37,16 @@ impl OsDisk {
     /// # Errors
     /// `NotFound`, or whatever else the system says.
     pub fn open_read_only(path: impl AsRef<Path>) -> io::Result<Self> {
-        Ok(Self { path: fs::canonicalize(path)?, read_only: true })
+        Ok(Self { path: fs::canonicalize(path)?, read_only: true, lockless: false })
+    }
+
+    /// The same without any lock, for somebody who looks on: nobody who means to use the directory is kept out meanwhile. So
+    /// what is read may change under the reader, who has to find out afterwards whether anybody has begun to write.
+    ///
+    /// # Errors
+    /// `NotFound`, or whatever else the system says.
+    pub fn open_to_look(path: impl AsRef<Path>) -> io::Result<Self> {
+        Ok(Self { path: fs::canonicalize(path)?, read_only: true, lockless: true })
     }
 
     /// Where it is.
@@ -130,6 +140,9 @@ impl Disk for OsDisk {
     // `File::try_lock` is stable since Rust 1.89; there is no exclusive lock in `std` before it.
     #[allow(clippy::incompatible_msrv)]
     fn lock(&self, name: &str) -> io::Result<Box<dyn Lock>> {
+        if self.lockless {
+            return Ok(Box::new(NoLock));
+        }
         let mut options = self.options();
         let file = match options.create(!self.read_only).truncate(false).open(self.path.join(name)) {
             // Nobody has ever locked it, and this door makes no file.
@@ -167,7 +180,7 @@ struct OsLock {
 
 impl Lock for OsLock {}
 
-/// Of a directory that nobody uses.
+/// Of a directory that nobody uses, or that somebody only looks at.
 #[derive(Debug)]
 struct NoLock;
 
