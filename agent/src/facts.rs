@@ -81,6 +81,30 @@ pub struct Facts {
     pub certificate: Option<CertificateFacts>,
     /// What its status lists as problems.
     pub problems: Vec<Problem>,
+    /// What programs understand: its own, and all of its log.
+    pub level: LevelFacts,
+    /// What the autopilot goes by.
+    pub autopilot: AutopilotFacts,
+}
+
+/// Feature levels.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LevelFacts {
+    /// What every member of the log has to understand; zero: not said.
+    pub log: u32,
+    /// What the program of this agent understands.
+    pub supports: u32,
+}
+
+/// What the autopilot goes by, as far as a rule here asks for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AutopilotFacts {
+    /// So many voters it grows to; zero: not said.
+    pub voters_target: u32,
+    /// An operator has told it to leave the seats of older versions alone.
+    pub upgrade_off: bool,
 }
 
 /// One line of the problems that an agent tells.
@@ -213,8 +237,12 @@ pub struct MemberFacts {
     pub clock_ahead_us: Option<i64>,
     /// A leader: its disk takes no entries.
     pub full: bool,
+    /// A leader: for how long it has not answered Raft, if that is longer than any election.
+    pub unheard_ms: Option<u64>,
     /// Round trip, in microseconds.
     pub rtt_us: Option<u64>,
+    /// The feature level that its program understands, if it is connected.
+    pub supports: Option<u32>,
     /// Packets sent on the connection.
     pub sent_packets: u64,
     /// Of those, lost.
@@ -231,6 +259,10 @@ pub struct RegistryFacts {
     pub forgotten: Vec<u64>,
     /// Nodes whose name was given to another: the node, and who holds it.
     pub superseded: Vec<(u64, u64)>,
+    /// Nodes that an operator drains, and for how long this agent has known that in its present life, in milliseconds.
+    pub draining: Vec<(u64, u64)>,
+    /// Nodes to which an operator gave a seat: `voter` or `learner`.
+    pub pinned: Vec<(u64, String)>,
 }
 
 /// An agent with a good certificate that was turned away.

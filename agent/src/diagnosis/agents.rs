@@ -4,7 +4,7 @@
 //! It never judges connections.
 
 use super::case::View;
-use super::words::{ahead, list, span};
+use super::words::{ahead, date, list, span};
 use super::{Cause, Finding, Severity};
 use crate::facts::Facts;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,7 +42,8 @@ fn stopped(facts: &Facts, whose: &str, out: &mut Vec<Finding>) {
             facts.data
         )));
     }
-    if let Some(why) = &facts.raft.machine {
+    // What a program does not understand it cannot apply, and that is told as what it is.
+    if let Some(why) = facts.raft.machine.as_ref().filter(|_| !super::levels::is_too_old(facts)) {
         let finding = Finding::new(Cause::MachineStopped, name.clone(), format!("{name} no longer applies the log"));
         let (applied, committed) = (facts.raft.applied, facts.raft.committed);
         out.push(finding.evidence(format!("{whose}: {why} (applied {applied} of {committed})")).next(restart()));
@@ -67,11 +68,13 @@ fn clock(facts: &Facts, whose: &str, out: &mut Vec<Finding>) {
         let off = facts.clock.ahead_us.map_or_else(|| "off".to_owned(), ahead);
         let than = if facts.raft.leader == Some(facts.node) { "the median of the voters" } else { "its leader" };
         let finding = Finding::new(Cause::ClockOff, name.clone(), format!("the clock of {name} is {off}"));
-        out.push(finding.evidence(format!("{whose} compares with {than}")).next(set));
+        let shows = date(facts.clock.wall_us / 1_000_000);
+        out.push(finding.evidence(format!("{whose} shows {shows}, and compares with {than}")).next(set));
     }
     if let Some((by, ago)) = facts.clock.jumped.filter(|(_, ago)| *ago < TOLD_FOR_MS) {
         let finding = Finding::new(Cause::ClockJumped, name.clone(), format!("the clock of {name} jumped"));
-        let said = format!("{} ago the wall clock of {whose} went {} of where it was", span(ago), ahead(by));
+        let (by, way) = (span(by.unsigned_abs() / 1_000), if by < 0 { "back" } else { "forward" });
+        let said = format!("{} ago the wall clock of {whose} was set {way} by {by} at once", span(ago));
         out.push(
             finding
                 .evidence(said)

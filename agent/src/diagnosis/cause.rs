@@ -115,6 +115,8 @@ causes! {
     AdvertiseUnreachable = 115, Error, "an agent advertises an address that others cannot reach";
     /// Two agents speak no common version.
     VersionGate = 119, Critical, "two agents have no version in common";
+    /// The log asks more of a program than it understands.
+    ProgramTooOld = 160, Critical, "a program is too old for its log";
     /// Datagrams do not arrive, streams do.
     DatagramsBlocked = 116, Warning, "datagrams do not arrive, while streams do";
     /// A member lives, and this agent cannot reach it.
@@ -135,12 +137,20 @@ causes! {
     TermChurn = 133, Error, "elections follow one another";
     /// Somebody leads and cannot commit its first entry.
     FirstEntryUncommitted = 132, Critical, "a leader cannot commit its first entry";
+    /// A member says that it left, and no removal is committed.
+    LeftInGossip = 138, Error, "a member says that it has left, and is still in the group";
     /// Too few voters can be reached.
     QuorumDown = 130, Critical, "too few voters can be reached for a quorum";
     /// A voter is down, and a quorum is left.
     VoterDown = 131, Warning, "a voter is down";
     /// There is no leader, and nothing says why.
     NoLeader = 136, Critical, "there is no leader, and a quorum is connected";
+    /// A feature level is not raised because of some.
+    LevelHeldBack = 161, Warning, "older programs keep the feature level down";
+    /// A drain that nobody has ended.
+    DrainLeft = 162, Warning, "an agent is back and still drained";
+    /// What operators have said keeps the autopilot from filling seats.
+    AutopilotHeld = 163, Warning, "the autopilot is kept from what it would do";
     /// The agent tells of a problem that has no code of its own.
     Reported = 190, Warning, "an agent reports a problem";
 }
@@ -181,6 +191,7 @@ impl Cause {
             "stale" | "copy" | "stale_instance" => Some(Self::DirectoryCopied),
             "superseded" | "forgotten" => Some(Self::NodeRemoved),
             "name_held" | "name_kept" => Some(Self::NameHeld),
+            "level" => Some(Self::ProgramTooOld),
             _ => None,
         }
     }

@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn the_nearest_code_is_told() {
-        assert_eq!(nearest("E0138"), Cause::MachineStopped);
+        assert_eq!(nearest("E0144"), Cause::ProcessStalled);
         assert_eq!(nearest("E9999"), Cause::Reported);
         assert_eq!(nearest("quorum"), Cause::QuorumDown);
         assert_eq!(nearest(""), nearest("x"));

@@ -38,7 +38,7 @@ fn refused(view: &View<'_>, own: &Facts, out: &mut Vec<Finding>) {
     for problem in &own.problems {
         let cause = problem.code.as_deref().and_then(Cause::of);
         if let Some(cause) = cause.filter(|_| view.leader().is_none() && problem.text.starts_with("not admitted"))
-            && matches!(cause, Cause::DirectoryCopied | Cause::NodeRemoved | Cause::NameHeld)
+            && matches!(cause, Cause::DirectoryCopied | Cause::NodeRemoved | Cause::NameHeld | Cause::ProgramTooOld)
         {
             let finding = Finding::new(cause, own.name.clone(), title(cause, "", "this agent"));
             out.push(remedies(finding.evidence(problem.text.clone()).isolates(), cause, "", &own.data));
@@ -137,6 +137,7 @@ fn title(cause: Cause, detail: &str, whom: &str) -> String {
         (Cause::NodeRemoved, _) => format!("{whom} was removed from the cluster"),
         (Cause::NameHeld, "name_kept") => format!("the name of {whom} is kept for a silent node"),
         (Cause::NameHeld, _) => format!("the name of {whom} is held by another node"),
+        (Cause::ProgramTooOld, _) => format!("the program of {whom} is too old for the log"),
         (cause, _) => format!("{}: {whom}", cause.title()),
     }
 }
@@ -158,6 +159,7 @@ fn remedies(finding: Finding, cause: Cause, detail: &str, data: &str) -> Finding
         (Cause::NameHeld, _) => finding
             .next("stop one of the two agents: `quorate members` shows who holds the name, and where")
             .next("or give this one a name of its own: `quorate certs issue agent OTHER-NAME --out OUT`, then start it with --certs OUT/OTHER-NAME"),
+        (Cause::ProgramTooOld, _) => super::levels::upgrade(finding),
         _ => finding.next(aside),
     }
 }

@@ -14,6 +14,7 @@ mod explain;
 mod finding;
 mod formation;
 mod identity;
+mod levels;
 mod links;
 mod local;
 mod order;
@@ -22,6 +23,7 @@ mod quorum;
 #[cfg(test)]
 mod tests;
 mod trust;
+mod unfinished;
 mod words;
 
 pub use case::{Case, LocalFacts, LocalTrouble};
@@ -42,6 +44,8 @@ pub fn diagnose(case: &Case) -> Diagnosis {
     agents::look(&view, &mut found);
     disks::look(&view, &mut found);
     links::look(&view, &mut found);
+    levels::look(&view, &mut found);
+    unfinished::look(&view, &mut found);
     formation::look(&view, &mut found);
     quorum::look(&view, &mut found);
     agents::reported(&view, &mut found);

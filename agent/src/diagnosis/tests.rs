@@ -1,9 +1,12 @@
 //! Each cause from facts alone: told where it stands, not told where it does not, roots without their consequences.
 
+mod upkeep;
+
 use super::*;
 use crate::api::{DamagedEntries, DiskSpace, Latency};
 use crate::facts::{
-    CertificateFacts, DialFacts, Facts, Heard, KnockFacts, MemberFacts, Picture, Problem, StrangerFacts, Trouble,
+    AutopilotFacts, CertificateFacts, DialFacts, Facts, Heard, KnockFacts, LevelFacts, MemberFacts, Picture, Problem,
+    StrangerFacts, Trouble,
 };
 use proptest::prelude::*;
 
@@ -137,6 +140,30 @@ fn a_broken_link_is_told_apart_from_a_dead_voter() {
     other.members[0].connected = false;
     let found = causes(&case(facts, vec![other]));
     assert!(found.contains(&Cause::LinkBroken), "{found:?}");
+}
+
+/// Small packets keep a connection alive through which no entry gets: either end tells it, and both at once are one finding.
+#[test]
+fn a_connection_that_raft_does_not_get_through_is_broken() {
+    let mut leader = Facts { name: "n2".into(), node: 2, ..healthy() };
+    (leader.members, leader.raft.leads_ms) = (vec![member(1), member(3)], Some(60_000));
+    leader.members[1].unheard_ms = Some(6_000);
+    let mut deaf = Facts { name: "n3".into(), node: 3, ..healthy() };
+    (deaf.members, deaf.raft.leader, deaf.raft.leaderless_ms) = (vec![member(1), member(2)], None, Some(6_000));
+    for others in [vec![leader.clone()], vec![deaf.clone()], vec![leader.clone(), deaf.clone()]] {
+        let both = others.len() == 2;
+        let found = diagnose(&case(healthy(), others)).findings;
+        let about: Vec<_> = found.iter().map(|f| (f.cause, f.about.as_str())).collect();
+        assert_eq!(about, [(Cause::LinkBroken, "n2-n3")]);
+        assert_eq!(found[0].evidence.len(), 1 + usize::from(both));
+        assert!(found[0].next[0].contains("ping -M do"), "{found:?}");
+    }
+    deaf.raft.leaderless_ms = Some(4_000);
+    assert_eq!(causes(&case(healthy(), vec![deaf.clone()])), [], "an election may take that");
+    (deaf.raft.leaderless_ms, deaf.disk.hangs_ms) = (Some(9_000), Some(9_000));
+    assert_eq!(causes(&case(healthy(), vec![deaf])), [Cause::DiskSlow], "that is why");
+    leader.members[1].state = "suspect".into();
+    assert_eq!(causes(&case(healthy(), vec![leader])), [], "it may be about to be found dead");
 }
 
 #[test]
@@ -329,7 +356,7 @@ impl Draw<'_> {
         [0, i64::MIN, i64::MAX, NOW_S, -5][usize::from(self.byte() % 5)]
     }
     fn word(&mut self) -> String {
-        const WORDS: [&str; 16] = [
+        const WORDS: [&str; 17] = [
             "",
             "no_answer",
             "not_trusted",
@@ -337,6 +364,7 @@ impl Draw<'_> {
             "closed",
             "expired",
             "copy",
+            "left",
             "name_kept",
             "forgotten",
             "version",
@@ -347,7 +375,7 @@ impl Draw<'_> {
             "E0131",
             "\u{1b}[2Jé",
         ];
-        WORDS[usize::from(self.byte() % 16)].to_owned()
+        WORDS[usize::from(self.byte() % 17)].to_owned()
     }
     fn maybe<T>(&mut self, make: impl FnOnce(&mut Self) -> T) -> Option<T> {
         if self.flip() { Some(make(self)) } else { None }
@@ -375,6 +403,9 @@ impl Draw<'_> {
             log_id: self.maybe(Self::word),
             boot: self.number(),
             full: self.flip(),
+            unheard_ms: self.maybe(Self::number),
+            supports: self.maybe(|d| u32::from(d.byte())),
+            version: self.word(),
             ..MemberFacts::default()
         }
     }
@@ -388,6 +419,7 @@ impl Draw<'_> {
         let raft = &mut facts.raft;
         (raft.member, raft.term, raft.leader) = (self.flip(), self.number(), self.maybe(Self::node));
         (raft.voters, raft.outgoing) = (self.some(Self::node), self.some(Self::node));
+        raft.learners = self.some(Self::node);
         (raft.leads_ms, raft.leaderless_ms) = (self.maybe(Self::number), self.maybe(Self::number));
         (raft.halted, raft.missing, raft.departed) = (self.maybe(Self::word), self.maybe(Self::number), self.flip());
         (raft.terms_moved, raft.election_timeout_min_ms, raft.election_timeout_max_ms) =
@@ -395,6 +427,10 @@ impl Draw<'_> {
         facts.registry.forgotten = self.some(Self::node);
         facts.registry.superseded = self.some(|d| (d.node(), d.node()));
         facts.registry.holders = self.some(|d| (d.word(), d.node(), d.number()));
+        facts.registry.draining = self.some(|d| (d.node(), d.number()));
+        facts.registry.pinned = self.some(|d| (d.node(), ["voter", "learner"][usize::from(d.flip())].to_owned()));
+        facts.level = LevelFacts { log: u32::from(self.byte() % 4), supports: u32::from(self.byte() % 4) };
+        facts.autopilot = AutopilotFacts { voters_target: u32::from(self.byte() % 8), upgrade_off: self.flip() };
         facts.dials =
             self.some(|d| DialFacts { seed: d.word(), trouble: d.trouble(), ago_ms: d.number(), count: d.number() });
         facts.knocks =

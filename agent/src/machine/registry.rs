@@ -75,6 +75,17 @@ pub enum Seat {
     },
 }
 
+impl Seat {
+    /// `voter` or `learner`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Voter { .. } => "voter",
+            Self::Learner { .. } => "learner",
+        }
+    }
+}
+
 /// Who holds a name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registration {

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 /// What each refusal says that no other does, and its word: a refusal travels as text beside a code that several share.
-const WORDS: [(&str, &str); 8] = [
+const WORDS: [(&str, &str); 9] = [
     ("this data directory is a copy or an old backup", "stale"),
     ("this data directory is a copy or has been copied", "copy"),
     // These two the transport says, which alone sees both of a pair.
@@ -15,6 +15,7 @@ const WORDS: [(&str, &str); 8] = [
     ("this node was dropped by an operator", "forgotten"),
     ("which is alive; stop that agent", "name_held"),
     ("which is silent; it is free in", "name_kept"),
+    ("and this program supports only", "level"),
 ];
 
 /// Why a connection is refused.
@@ -98,6 +99,7 @@ mod tests {
             (Denied::Forgotten, "forgotten"),
             (Denied::NameHeld { holder: 3 }, "name_held"),
             (Denied::NameKept { holder: 3, left: Duration::from_secs(10) }, "name_kept"),
+            (Denied::Level { needed: 3, supports: 2 }, "level"),
         ];
         for (denied, word) in all {
             assert_eq!(Denied::word_of(&denied.to_string()), Some(word), "{denied}");

@@ -7,7 +7,8 @@ use super::denied::Denied;
 use crate::api::Status;
 use crate::diagnosis::Cause;
 use crate::facts::{
-    ClockFacts, DiskFacts, Facts, Heard, MemberFacts, Picture, RaftFacts, RegistryFacts, StrangerFacts,
+    AutopilotFacts, ClockFacts, DiskFacts, Facts, Heard, LevelFacts, MemberFacts, Picture, RaftFacts, RegistryFacts,
+    StrangerFacts,
 };
 use quorate_raft::{NodeId, Now, Role};
 use std::collections::BTreeSet;
@@ -50,7 +51,7 @@ impl Node {
             formation: self.formation_facts(),
             raft: self.raft_facts(now),
             members: self.member_facts(now),
-            registry: self.registry_facts(),
+            registry: self.registry_facts(now),
             strangers: self.stranger_facts(now),
             knocks: Vec::new(),
             dials: Vec::new(),
@@ -63,6 +64,11 @@ impl Node {
             clock: self.clock_facts(now),
             certificate: None,
             problems: problems.into_iter().zip(codes).map(problem).collect(),
+            level: LevelFacts { log: self.registry.level(), supports: self.options.feature_level },
+            autopilot: AutopilotFacts {
+                voters_target: u32::try_from(self.options.voters_target).unwrap_or(u32::MAX),
+                upgrade_off: !self.settings().upgrade,
+            },
         };
         let asked = |m: &MemberFacts| Heard {
             node: Some(m.node),
@@ -164,18 +170,22 @@ impl Node {
             boot: self.boots.of(node).map_or(0, |(epoch, _)| epoch),
             clock_ahead_us: self.clocks.ahead(node, now),
             full: NodeId::new(node).is_some_and(full),
+            unheard_ms: NodeId::new(node).and_then(|id| self.unheard_for(now.mono, id)).map(ms),
             rtt_us: None,
+            supports: peer.map(|peer| peer.supports),
             sent_packets: 0,
             lost_packets: 0,
         }
     }
 
-    fn registry_facts(&self) -> RegistryFacts {
+    fn registry_facts(&self, now: Now) -> RegistryFacts {
         let holders = self.registry.nodes().map(|r| (r.name.clone(), r.node, r.epoch));
         RegistryFacts {
             holders: holders.take(REGISTRY_MAX).collect(),
             forgotten: self.registry.forgotten().map(|(node, _)| node).take(REGISTRY_MAX).collect(),
             superseded: self.registry.superseded().take(REGISTRY_MAX).collect(),
+            draining: self.lately.drained(now.mono).map(|(node, known)| (node, ms(known))).take(REGISTRY_MAX).collect(),
+            pinned: self.registry.pins().map(|(node, seat)| (node, seat.word().into())).take(REGISTRY_MAX).collect(),
         }
     }
 

@@ -1,10 +1,10 @@
 //! Lately: what changed of late, for people who ask why: terms and who moved them, leaders, jumps of the clock, pauses of this
-//! process.
+//! process, and which agents were found drained.
 //!
 //! It decides nothing, and nothing looks at it but the facts that `quorate doctor` asks for.
 
 use quorate_raft::{Mono, NodeId, Now, Term};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// How long a moved term is remembered: long enough for a pattern, short enough to be about now.
@@ -31,6 +31,8 @@ pub(super) struct Lately {
     leaderless: Option<Mono>,
     jumped: Option<(i64, Mono)>,
     stalled: Option<(Duration, Mono)>,
+    /// Since when this life has known that an operator drains a node.
+    drained: BTreeMap<u64, Mono>,
 }
 
 impl Lately {
@@ -75,6 +77,19 @@ impl Lately {
         self.leader = leader;
         self.last_leader = leader.or(self.last_leader);
         self.leaderless = if leader.is_some() { None } else { self.leaderless.or(Some(now.mono)) };
+    }
+
+    /// An operator drains these now, and no others.
+    pub(super) fn draining(&mut self, now: Mono, nodes: &BTreeSet<u64>) {
+        self.drained.retain(|node, _| nodes.contains(node));
+        for node in nodes {
+            self.drained.entry(*node).or_insert(now);
+        }
+    }
+
+    /// Those, and for how long that has been known.
+    pub(super) fn drained(&self, now: Mono) -> impl Iterator<Item = (u64, Duration)> {
+        self.drained.iter().map(move |(node, since)| (*node, now.since(*since)))
     }
 
     /// How often the term moved in the window.
@@ -161,6 +176,18 @@ mod tests {
         assert_eq!(lately.stalled(Mono(31_000_000)), Some((Duration::from_secs(21), Duration::from_secs(1))));
         lately.turn(at(31, 500), Some(1));
         assert_eq!(lately.jumped(Mono(32_000_000)), Some((-531_000_000, Duration::from_secs(1))));
+    }
+
+    #[test]
+    fn a_drain_is_known_since_it_was_first_seen_and_forgotten_when_it_ends() {
+        let mut lately = Lately::default();
+        let known = |lately: &Lately| lately.drained(Mono(9_000_000)).collect::<Vec<_>>();
+        lately.draining(Mono(1_000_000), &[7].into());
+        lately.draining(Mono(4_000_000), &[7, 8].into());
+        assert_eq!(known(&lately), [(7, Duration::from_secs(8)), (8, Duration::from_secs(5))]);
+        lately.draining(Mono(5_000_000), &[8].into());
+        lately.draining(Mono(6_000_000), &[7, 8].into());
+        assert_eq!(known(&lately), [(7, Duration::from_secs(3)), (8, Duration::from_secs(5))]);
     }
 
     #[test]

@@ -367,6 +367,7 @@ impl Node {
         self.turned = true;
         self.stages.turn(now.mono);
         self.lately.turn(now, self.leader());
+        self.lately.draining(now.mono, &self.all_draining().into_iter().collect());
         self.form(now);
         self.look_around(now);
         self.keep_peers(now);

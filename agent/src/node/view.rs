@@ -4,7 +4,6 @@ use super::admission::Held;
 use super::{Class, Level, Node, Output, PeerMessage, Published, View};
 use crate::api::{DiskHealth, Member, ScrubState, Status};
 use crate::diagnosis::Cause;
-use crate::machine::registry::Seat;
 use quorate_membership::State;
 use quorate_raft::{Configuration, NodeId, Now, Role, mutant};
 use std::collections::{BTreeMap, BTreeSet};
@@ -86,10 +85,7 @@ impl Node {
                     version: m.version.into(),
                     tags: told_tags(m.tags.as_map(), &mut tags_left),
                     draining: self.is_draining(m.node),
-                    pinned: self.registry.pinned(m.node).map(|seat| match seat {
-                        Seat::Voter { .. } => "voter".into(),
-                        Seat::Learner { .. } => "learner".into(),
-                    }),
+                    pinned: self.registry.pinned(m.node).map(|seat| seat.word().into()),
                 }
             })
             .collect();
@@ -174,7 +170,8 @@ impl Node {
         }
         problems.extend(self.repair_problems().into_iter().map(|(cause, text)| (Some(cause), text)));
         problems.extend(self.compare_problems().into_iter().map(of(Cause::HistoriesDiffer)));
-        problems.extend(self.applied.trouble().map(str::to_owned).map(of(Cause::MachineStopped)));
+        let stopped = self.why_too_old().map_or(Cause::MachineStopped, |_| Cause::ProgramTooOld);
+        problems.extend(self.applied.trouble().map(str::to_owned).map(of(stopped)));
         problems.extend(self.checkpoints.problems().map(of(Cause::CheckpointTrouble)));
         problems.extend(self.fitness_problems(now).into_iter().map(|(cause, text)| (Some(cause), text)));
         problems.extend(self.room_problems().into_iter().map(of(Cause::DiskFull)));
@@ -198,6 +195,15 @@ impl Node {
             if !self.is_healthy_majority(now.mono, &status, &status.configuration.voters) {
                 problems.push(of(Cause::QuorumDown)("this leader does not hear a majority of the voters".into()));
             }
+            let mute = status.peers.keys().filter(|node| self.is_present(node.get()));
+            let mute = mute.filter_map(|node| Some((node, self.unheard_for(now.mono, *node)?)));
+            problems.extend(mute.map(|(node, unheard)| {
+                of(Cause::LinkBroken)(format!(
+                    "{} is connected and has not answered Raft for {} s: large packets may not get through",
+                    self.name_of(node.get()),
+                    unheard.as_secs()
+                ))
+            }));
             let lossy = status.peers.iter().filter(|(_, peer)| peer.has_lost).map(|(node, _)| self.name_of(node.get()));
             problems.extend(lossy.map(|name| {
                 of(Cause::DiskForgot)(format!("the disk of {name} has lost what it had acknowledged; check it"))

@@ -48,10 +48,10 @@ pub(in crate::diagnosis) const DatagramsBlocked: Page = Page {
 
 pub(in crate::diagnosis) const LinkBroken: Page = Page {
     means: "The member lives, as others or gossip say, and this agent cannot reach it. Raft needs a connection of its own, so the two are as good as down to each other.",
-    seen: "Dialling it gets no answer over UDP, while another agent is connected with it, or gossip of others calls it alive. A handshake needs packets of 1,200 bytes and more.",
+    seen: "Dialling it gets no answer over UDP, while another agent is connected with it, or gossip of others calls it alive; a handshake needs packets of 1,200 bytes and more. Or the two are connected since before, small packets pass, and Raft has had no answer for five seconds.",
     todo: &[
         "Let UDP to and from the ports of both through every firewall.",
-        "Check the path: `ping -M do -s 1224 HOST`; a smaller MTU drops what a handshake needs.",
+        "Check the path: `ping -M do -s 1224 HOST`; a smaller MTU drops what a handshake and large entries need.",
         "Check that each advertises an address that the other can dial: `quorate members`.",
     ],
     never: "Do not forget the member: it lives, and comes back when the path does.",

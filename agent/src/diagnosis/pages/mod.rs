@@ -6,10 +6,12 @@
 mod group;
 mod machine;
 mod trust;
+mod upkeep;
 
 pub(super) use group::*;
 pub(super) use machine::*;
 pub(super) use trust::*;
+pub(super) use upkeep::*;
 
 /// One page.
 #[derive(Clone, Copy)]

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// A learner this close to the commit index counts as caught up, in entries.
 const CAUGHT_UP_ENTRIES: u64 = 64;
+/// A member that has not answered its leader for so long is not merely late: twenty times the shortest election timeout.
+const UNHEARD_MIN: Duration = Duration::from_secs(5);
 
 impl Node {
     pub(super) fn is_alive(&self, node: u64) -> bool {
@@ -38,6 +40,15 @@ impl Node {
         let window = self.options.raft.election_timeout_max;
         let heard = status.peers.get(&node).and_then(|p| p.last_heard);
         node == self.me || heard.is_some_and(|at| now.since(at) <= window)
+    }
+
+    /// For how long a member of the group has not answered this leader, if that is longer than `UNHEARD_MIN`.
+    pub(in crate::node) fn unheard_for(&self, now: Mono, node: NodeId) -> Option<Duration> {
+        let (_, leads_since) = self.autopilot.leads_since.filter(|_| self.raft.is_leader())?;
+        let status = self.raft.status();
+        let peer = status.peers.get(&node)?;
+        let last = peer.last_heard.map_or(leads_since, |at| at.max(leads_since));
+        Some(now.since(last)).filter(|unheard| *unheard >= UNHEARD_MIN)
     }
 
     /// Answered within two heartbeats, and no connection of it was lost since.
