@@ -3,14 +3,12 @@
 
 use crate::cluster::{Cluster, name_of, wait_until};
 use crate::data::{copy_dir, entries};
-use crate::said::Said;
+use crate::told::{PATIENCE, finding, first_code, json, wait_first};
 use quorate_certs::{Authority, ClusterId, Date, Role, Subject, Validity};
 use serde_json::Value;
 use std::fs;
 use std::net::UdpSocket;
 use std::path::Path;
-
-const PATIENCE: &str = "9s";
 
 /// What `doctor` through this agent says, as JSON, and its exit code.
 fn asked(cluster: &Cluster, name: &str) -> (i32, Value) {
@@ -24,39 +22,6 @@ fn looked(cluster: &Cluster, name: &str, data: &Path) -> (i32, Value) {
     let args = ["doctor", "--format", "json", "--timeout", PATIENCE, "--data", data.to_str().unwrap()];
     let said = cluster.run(&[&args[..], &["--certs", certs.to_str().unwrap()]].concat());
     (said.code, json(&said))
-}
-
-fn json(said: &Said) -> Value {
-    serde_json::from_str(&said.out).unwrap_or_else(|e| panic!("{e}: {:?} {:?}", said.out, said.err))
-}
-
-fn finding<'a>(answer: &'a Value, code: &str) -> Option<&'a Value> {
-    answer["findings"].as_array().unwrap().iter().find(|finding| finding["code"] == code)
-}
-
-fn first_code(answer: &Value) -> String {
-    answer["findings"][0]["code"].as_str().unwrap_or_default().to_owned()
-}
-
-/// Asks until the first finding has this code, its evidence holds all of `parts`, and the exit code is this one.
-#[track_caller]
-fn wait_first(look: impl Fn() -> (i32, Value), exit: i32, code: &str, parts: &[&str]) -> Value {
-    let mut last = String::new();
-    let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        wait_until(&format!("the doctor says {code} {parts:?} first, and ends with {exit}"), || {
-            let (ended, answer) = look();
-            last = format!("{ended} {answer}");
-            let evidence = answer["findings"][0]["evidence"].as_str().unwrap_or_default().to_owned();
-            let right =
-                ended == exit && first_code(&answer) == code && parts.iter().all(|part| evidence.contains(part));
-            right.then_some(answer)
-        })
-    }));
-    let answer = found.unwrap_or_else(|_| panic!("in vain; it says {last}"));
-    let first = &answer["findings"][0];
-    assert!(!first["next"].as_array().unwrap().is_empty(), "{answer}");
-    println!("seen: {code}: {} | {}", first["title"], first["evidence"]);
-    answer
 }
 
 /// One bit of the `nth` entry with records of a stopped agent flips.
@@ -323,8 +288,8 @@ fn a_dev_agent_is_healthy_and_codes_are_explained() {
             assert!(page.ok().contains(part), "{code}: {}", page.out);
         }
     }
-    let said = cluster.run(&["explain", "E0138"]);
-    assert!(said.one_error(8).contains("E0137"), "{}", said.err);
+    let said = cluster.run(&["explain", "E0144"]);
+    assert!(said.one_error(8).contains("E0142"), "{}", said.err);
     // Nobody there at all is no finding.
     cluster.kill("d");
     assert_eq!(cluster.run(&["doctor"]).code, 3);

@@ -5,8 +5,13 @@
 mod cluster;
 mod data;
 mod history;
+mod network;
 mod said;
+mod shim;
+mod small_disk;
+mod told;
 
+mod broken;
 mod catchup;
 mod contract;
 mod damage;
@@ -28,6 +33,7 @@ mod quorum;
 mod recover;
 mod restart;
 mod sick_disk;
+mod situations;
 mod start;
 mod tags;
 mod transfer;

@@ -1,18 +1,17 @@
 //! Disks that fail and hang under real agents: a shim between the program and libc answers `fsync` and `fdatasync` as it is told.
 //!
-//! The shim is a C file of a few lines, made with the compiler that the build needs anyway and loaded by the dynamic linker;
-//! where there is none, the test says so and proves nothing.
 #![cfg(target_os = "linux")]
 
 use crate::cluster::{Cluster, wait_until};
 use crate::history::{self, Load};
+use crate::shim::{self, NO_SHIM};
+use crate::told;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Instant;
 
-/// While the file `SICK` exists every sync fails with EIO if its first byte is `f`, and hangs if it is `h`. The path of each
-/// file whose sync failed is a line of `SICK.seen`.
+/// While the file `SICK` exists every sync fails with EIO if its first byte is `f`, and hangs if it is `h`; if it is `w`, those
+/// of segments hang, and what a node votes gets through. The path of each file whose sync failed is a line of `SICK.seen`.
 const SHIM: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -20,6 +19,7 @@ const SHIM: &str = r#"
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 static char told(void) {
@@ -35,11 +35,12 @@ static char told(void) {
 static int sick(int fd) {
     char link[64], file[4096], seen[4096];
     char what;
-    while ((what = told()) == 'h') usleep(10000);
-    if (what != 'f') return 0;
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     ssize_t len = readlink(link, file, sizeof file - 1);
     if (len < 0) len = 0;
+    int segment = len > 4 && !memcmp(file + len - 4, ".wal", 4);
+    while ((what = told()) == 'h' || (what == 'w' && segment)) usleep(10000);
+    if (what != 'f') return 0;
     file[len++] = '\n';
     snprintf(seen, sizeof seen, "%s.seen", getenv("SICK"));
     int out = open(seen, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
@@ -72,12 +73,7 @@ impl Sick {
     /// `None` where no shim can be made.
     fn new() -> Option<Self> {
         let cluster = Cluster::new();
-        let (source, shim) = (cluster.path("shim.c"), cluster.path("shim.so"));
-        fs::write(&source, SHIM).unwrap();
-        let made = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&shim).arg(&source).arg("-ldl").status();
-        if !made.is_ok_and(|status| status.success()) {
-            return None;
-        }
+        let shim = shim::make(&cluster, SHIM)?;
         let mut sick = Self { cluster, shim };
         sick.start("n1", "127.0.0.1:0", &["--bootstrap"]).unwrap();
         let seed = sick.cluster.addr("n1").to_string();
@@ -121,8 +117,6 @@ impl Sick {
         seen.lines().filter(|line| line.ends_with(".wal")).map(str::to_owned).collect()
     }
 }
-
-const NO_SHIM: &str = "skipped: no C compiler makes a shim here";
 
 /// The sync of the leader fails once, under load: it ends at once, never tries that file again, and says what failed. On a
 /// disk that still fails it does not start. On one that is well again it reads what is there, and is a voter again; nothing
@@ -181,4 +175,26 @@ fn a_leader_whose_sync_hangs_makes_way() {
     load.wait_ack_after(Instant::now());
     let history = load.stop(&sick.cluster);
     println!("figure: {:?}", history::verify(&sick.cluster, &sick.cluster.running(), &history));
+}
+
+/// A follower votes, and confirms no entry: whoever is elected with its vote cannot commit its first entry. That is told, beside
+/// the disk that hangs, and is over when the disk is well.
+#[test]
+fn a_first_entry_that_is_not_committed_is_told() {
+    let Some(mut sick) = Sick::new() else { return println!("{NO_SHIM}") };
+    let leader = sick.cluster.leader();
+    let others: Vec<String> = sick.cluster.running().into_iter().filter(|name| *name != leader).collect();
+    sick.tell(&others[0], "w");
+    sick.cluster.kill(&leader);
+    let look = || {
+        let said = sick.cluster.ask(&others[1], &["doctor", "--format", "json", "--timeout", told::PATIENCE]);
+        (said.code, told::json(&said))
+    };
+    let first = told::wait_among(look, 9, "E0132", &["it has led term", "committed"]);
+    assert!(first["next"].to_string().contains("quorate transfer"), "{first}");
+    let disk = told::wait_among(look, 9, "E0122", &["for a write to be confirmed"]);
+    assert_eq!(disk["about"], *others[0]);
+    sick.cure(&others[0]);
+    sick.restart(&leader).unwrap();
+    sick.cluster.wait_group(3, 0);
 }
