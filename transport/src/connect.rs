@@ -9,7 +9,7 @@ use crate::inner::Inner;
 use crate::table::{CHANGES_MAX, Class, Link};
 use crate::{Code, DialError, Refused, dial, link};
 
-/// The connection this side dialled, or a new one.
+/// The connection there is, whoever dialled it, or a new one.
 pub(crate) async fn dial(
     inner: &Arc<Inner>,
     addr: SocketAddr,
@@ -18,7 +18,7 @@ pub(crate) async fn dial(
 ) -> Result<Arc<Link>, DialError> {
     let Some(node) = expected else { return dial_now(inner, addr, None, class).await };
     let dial = async {
-        let present = inner.table().dialled(node, class).cloned();
+        let present = inner.table().link(node, class).cloned();
         match present.filter(|link| link.conn.close_reason().is_none()) {
             Some(link) => Ok(link),
             None => dial_now(inner, addr, expected, class).await,

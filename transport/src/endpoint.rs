@@ -27,7 +27,7 @@ use crate::table::{CHANGES_MAX, Class};
 use crate::turns::Turns;
 use crate::{
     BindError, Code, DialError, ExchangeError, Limits, LocalNode, LogId, Options, PeerInfo, Refused, SendError, accept,
-    bulk, connect, link, pool, socket, tuning,
+    bulk, connect, link, pool, silence, socket, tuning,
 };
 
 /// Frames of agents up to this length do not draw on the budget, in bytes: there are few agents.
@@ -104,6 +104,7 @@ impl Endpoint {
             events,
         });
         tokio::spawn(accept::accept(inner.clone()));
+        tokio::spawn(silence::watch(inner.clone()));
         Ok((Self { inner }, queue))
     }
 
@@ -139,8 +140,8 @@ impl Endpoint {
         connect::dial(&self.inner, addr, expected, Class::Peer).await.map(|link| link.info.clone())
     }
 
-    /// Keeps one outgoing connection to `node`, dialled at `addr` again and again until [`unkeep`](Self::unkeep). A new
-    /// address replaces the old one from the next attempt on.
+    /// Keeps one connection with `node`, whoever dials it: while there is none it is dialled at `addr` again and again, until
+    /// [`unkeep`](Self::unkeep). A new address replaces the old one from the next attempt on.
     pub fn keep(&self, node: u64, addr: SocketAddr) {
         if node != self.node() {
             pool::keep(&self.inner, node, addr);

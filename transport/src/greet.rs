@@ -68,9 +68,10 @@ pub(crate) async fn dialled(
         return Err(DialError::OtherNode { addr, expected, found });
     }
     admit(inner, &proven, conn).await.map_err(refuse)?;
-    let present = inner.table().dialled(found, class).filter(|link| link.info.boot_id == proven.hello.boot_id).cloned();
+    let present = inner.table().link(found, class).filter(|link| link.info.boot_id == proven.hello.boot_id).cloned();
     if let Some(present) = present.filter(|link| link.conn.close_reason().is_none()) {
-        // The same process over another of its names: the connection that works keeps its frames.
+        // The same process over another of its names, or one that has dialled meanwhile: the connection that works keeps
+        // its frames. It is in the table of both sides, or will be: whoever dialled it has said so.
         refuse(Code::Ok.into());
         return Ok(Met::Again(present));
     }

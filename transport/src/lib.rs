@@ -13,7 +13,7 @@
 //! endpoint.set_log_id(LogId)                  from the next greeting on
 //! endpoint.set_identity(&Identity) -> Result<(), BindError>             new handshakes only, both directions
 //! endpoint.dial(addr, expected: Option<u64>).await -> Result<PeerInfo, DialError>     one attempt, <= 3 s
-//! endpoint.keep(node, addr)                   one outgoing connection, redialled for ever with back-off
+//! endpoint.keep(node, addr)                   one connection, whoever dials it, redialled for ever with back-off
 //! endpoint.unkeep(node)                       stop that, and close the outgoing connection
 //! endpoint.trouble(node) -> Option<DialError> why a kept node cannot be reached
 //! endpoint.disconnect(node, &Refused)         close every connection of a node
@@ -49,9 +49,18 @@
 //!
 //! # Which connection carries what
 //!
-//! Two agents may hold two connections, one dialled by each; none is closed in favour of the other. A side sends on
-//! the connection it dialled while that lives, else on the other one; so frames are in order as long as the choice
-//! does not change, and may be lost or overtake each other when a connection comes or goes.
+//! Two agents that keep each other share one connection: the one with the lower node id dials at once, the other one a
+//! moment later, if nobody came until then. Should both dial at the same moment, there may be two, one dialled by each;
+//! none is closed in favour of the other. A side sends on the connection it dialled while that lives, else on the other
+//! one; so frames are in order as long as the choice does not change, and may be lost or overtake each other when a
+//! connection comes or goes.
+//!
+//! # How long a connection lasts
+//!
+//! A connection at rest says nothing; only one that nobody used for a minute is kept open by a packet, for the sake of
+//! firewalls that forget. It is gone when something that was said on it had no answer for `peer_unanswered`: so whoever
+//! talks with a dead peer soon knows, and whoever has nothing to say need not. To notice the death of a silent peer is
+//! the caller's business.
 #![warn(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -85,6 +94,7 @@ pub mod rpc;
 mod runtime;
 mod sanitize;
 mod seats;
+mod silence;
 mod socket;
 mod stats;
 mod table;

@@ -34,6 +34,7 @@ pub(crate) async fn live(inner: Arc<Inner>, link: Arc<Link>, send: SendStream, r
         link.end(why);
     }
     let reason = match (refused, link.conn.closed().await) {
+        _ if link.fell_silent() => Reason::Silent,
         (Some(why), _) => Reason::Local(why),
         (None, error) => Reason::of(&error),
     };

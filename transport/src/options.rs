@@ -188,12 +188,18 @@ pub struct Limits {
     pub events_max: usize,
     /// Bytes of large frames being received or waiting for the caller.
     pub received_bytes_max: usize,
-    /// A peer connection without any packet for this long is gone.
+    /// A peer connection on which something was said, and nothing came back for this long, is gone. In whole seconds.
+    pub peer_unanswered: Duration,
+    /// A peer connection without any packet for this long is gone, though nobody had anything to say.
     pub peer_idle: Duration,
-    /// How often the dialling side of a peer connection says that it lives.
+    /// The dialling side of a peer connection that was not used for so long says that it lives. It is for firewalls, which
+    /// forget a path after two minutes or more; death is noticed by who has something to say.
     pub peer_keep_alive: Duration,
     /// A client's or bulk connection without any packet for this long is gone.
     pub rpc_idle: Duration,
+    /// How long the side with the higher node id waits for the other one to dial a kept peer, so that they share one
+    /// connection. Some handshakes on a LAN.
+    pub dial_courtesy: Duration,
     /// The first wait before a kept peer is dialled again; doubles with each failure.
     pub redial_min: Duration,
     /// The longest wait before a kept peer is dialled again.
@@ -240,9 +246,11 @@ impl Default for Limits {
             bulk_bytes_per_second: 256 * 1024 * KIB,
             events_max: 4_096,
             received_bytes_max: 256 * MIB,
-            peer_idle: Duration::from_secs(4),
-            peer_keep_alive: Duration::from_secs(1),
+            peer_unanswered: Duration::from_secs(4),
+            peer_idle: Duration::from_secs(150),
+            peer_keep_alive: Duration::from_secs(60),
             rpc_idle: Duration::from_secs(30),
+            dial_courtesy: Duration::from_millis(250),
             redial_min: Duration::from_millis(50),
             redial_max: Duration::from_secs(5),
             refusals_quiet: Duration::from_secs(10),

@@ -1,4 +1,4 @@
-//! The loop that dials each kept node again and again.
+//! The loop that dials each kept node again and again while it is not connected, whoever dials.
 //! Never gives up on a kept node, and never dials faster than its back-off.
 
 use std::net::SocketAddr;
@@ -27,11 +27,19 @@ async fn redial(inner: Arc<Inner>, node: u64, orders: Orders) {
     let Orders { mut addr, came, trouble } = orders;
     let mut failures = 0_u32;
     loop {
-        let present = inner.table().dialled(node, Class::Peer).cloned();
+        if failures == 0 && inner.node() > node && inner.table().link(node, Class::Peer).is_none() {
+            // Most likely the other side keeps this node, too: it dials first.
+            tokio::select! {
+                () = tokio::time::sleep(inner.limits.dial_courtesy) => {}
+                () = came.notified() => {}
+            }
+        }
+        let present = inner.table().link(node, Class::Peer).cloned();
         let target = *addr.borrow_and_update();
         let dialled = match present {
             Some(link) => Ok(link),
-            None => connect::dial(&inner, target, Some(node), Class::Peer).await,
+            // Apart, so that a connection that lives does not hold the memory of its dial.
+            None => Box::pin(connect::dial(&inner, target, Some(node), Class::Peer)).await,
         };
         match dialled {
             Ok(link) => {

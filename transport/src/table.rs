@@ -3,13 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 
+use crate::lock::lock;
 use crate::outbox::Outbox;
 use crate::seats::Seat;
+use crate::silence::Silence;
 use crate::{Code, PeerInfo, Reason, Refused};
 
 /// What a connection is for.
@@ -45,6 +47,8 @@ pub(crate) struct Link {
     /// Held by a connection that the other side dialled.
     _seat: Option<Seat>,
     replaced: AtomicBool,
+    silence: Mutex<Silence>,
+    silent: AtomicBool,
     /// True once nothing of it is in the table or will be reported.
     forgotten: watch::Sender<bool>,
 }
@@ -58,13 +62,30 @@ impl Link {
         outbox: Outbox,
         seat: Option<Seat>,
     ) -> Self {
-        let (replaced, forgotten) = (AtomicBool::new(false), watch::Sender::new(false));
-        Self { id, class, info, conn, outbox, _seat: seat, replaced, forgotten }
+        let (replaced, silent, forgotten) = (AtomicBool::new(false), AtomicBool::new(false), watch::Sender::new(false));
+        let silence = Mutex::default();
+        Self { id, class, info, conn, outbox, _seat: seat, replaced, silence, silent, forgotten }
     }
 
     /// Whether what it receives still counts.
     pub(crate) fn counts(&self) -> bool {
         !self.replaced.load(Ordering::Relaxed)
+    }
+
+    /// For how many looks in a row something that was said on it has had no answer.
+    pub(crate) fn silent_looks(&self) -> u32 {
+        lock(&self.silence).of(&self.conn.stats())
+    }
+
+    /// Ends it because nothing comes back any more. Should the other side live and hear of it, it may dial.
+    pub(crate) fn fall_silent(&self) {
+        self.silent.store(true, Ordering::Relaxed);
+        self.end(&Refused::new(Code::Deadline, "nothing came back for too long"));
+    }
+
+    /// Whether that is why it ended.
+    pub(crate) fn fell_silent(&self) -> bool {
+        self.silent.load(Ordering::Relaxed)
     }
 
     /// Says that it is out of the table.

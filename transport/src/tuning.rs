@@ -94,7 +94,7 @@ fn common(limits: &Limits, yields: bool) -> TransportConfig {
 pub(crate) fn accepting(limits: &Limits) -> Result<Arc<TransportConfig>, BindError> {
     let mut config = common(limits, false);
     config
-        .max_idle_timeout(Some(idle(limits.rpc_idle)?))
+        .max_idle_timeout(Some(idle(limits.rpc_idle.max(limits.peer_idle))?))
         .receive_window(VarInt::from_u32(STRANGER_WINDOW_BYTES))
         // Whoever never acknowledges keeps so much of what it was sent in memory.
         .send_window(u64::from(STRANGER_WINDOW_BYTES))

@@ -100,7 +100,7 @@ async fn nobody_answers_is_said_as_that() {
     assert_eq!(a.endpoint.dial(a.addr, None).await.unwrap_err(), DialError::Myself { addr: a.addr });
 }
 
-/// Both dial at the same moment: two connections, one peer, no tie to break.
+/// Both dial at the same moment: one connection or two, one peer, no tie to break.
 #[tokio::test]
 async fn simultaneous_dials_make_one_peer() {
     let world = World::new();
@@ -109,32 +109,96 @@ async fn simultaneous_dials_make_one_peer() {
     assert!(one.is_ok() && two.is_ok());
     a.up().await;
     b.up().await;
-    soon(async {
-        while a.endpoint.stats().links.len() + b.endpoint.stats().links.len() < 4 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
     assert_eq!((a.endpoint.peers().len(), b.endpoint.peers().len()), (1, 1));
     a.endpoint.send(b.node, Bytes::from_static(b"1")).unwrap();
     assert_eq!(b.frame().await.1, "1");
-    // One of the two may go; the peer stays, and frames take the other one.
-    a.endpoint.unkeep(b.node);
-    soon(async {
-        while b.endpoint.stats().links.len() > 1 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    a.endpoint.send(b.node, Bytes::from_static(b"2")).unwrap();
-    let got = b
+    b.endpoint.send(a.node, Bytes::from_static(b"2")).unwrap();
+    assert_eq!(a.frame().await.1, "2");
+    // If there are two, one may go; the peer stays, and frames take the other one.
+    let links = |agent: &Agent| agent.endpoint.stats().links.len();
+    if links(&a) == 2 {
+        a.endpoint.unkeep(b.node);
+        soon(async {
+            while links(&b) > 1 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        a.endpoint.send(b.node, Bytes::from_static(b"3")).unwrap();
+        let got = b
+            .until(|event| match event {
+                Event::PeerDown { .. } | Event::PeerUp(_) => panic!("the peer never went"),
+                Event::PeerFrame { bytes, .. } => Some(bytes),
+                _ => None,
+            })
+            .await;
+        assert_eq!(got, "3");
+    }
+}
+
+/// Two that keep each other share one connection, which the one with the lower id has dialled.
+#[tokio::test]
+async fn two_that_keep_each_other_share_one_connection() {
+    let world = World::new();
+    let limits = || Limits { dial_courtesy: common::CEILING * 10, ..Limits::default() };
+    let (mut a, mut b) = (Agent::limited(&world, "a", limits()), Agent::limited(&world, "b", limits()));
+    a.endpoint.keep(b.node, b.addr);
+    b.endpoint.keep(a.node, a.addr);
+    let (of_a, of_b) = (a.up().await, b.up().await);
+    assert_eq!((of_a.dialled, of_b.dialled), (a.node < b.node, b.node < a.node));
+    assert_eq!((a.endpoint.stats().links.len(), b.endpoint.stats().links.len()), (1, 1));
+    // Another dial of either finds it there.
+    b.endpoint.dial(a.addr, Some(a.node)).await.unwrap();
+    a.endpoint.dial(b.addr, None).await.unwrap();
+    assert_eq!((a.endpoint.stats().links.len(), b.endpoint.stats().links.len()), (1, 1));
+}
+
+/// Whoever is not kept by the other side waits no longer than it is polite, whatever its id.
+#[tokio::test]
+async fn a_kept_peer_that_does_not_come_is_dialled() {
+    let world = World::new();
+    let (a, b) = (Agent::start(&world, "a"), Agent::start(&world, "b"));
+    let (mut higher, lower) = if a.node > b.node { (a, b) } else { (b, a) };
+    higher.endpoint.keep(lower.node, lower.addr);
+    assert!(higher.up().await.dialled);
+}
+
+/// What is said to a dead peer ends the connection; one at rest stays as it is.
+#[tokio::test]
+async fn what_is_said_to_the_dead_ends_their_connection() {
+    let world = World::new();
+    let limits = Limits { peer_unanswered: std::time::Duration::from_secs(1), ..Limits::default() };
+    let mut a = Agent::limited(&world, "a", limits);
+    let resting = Agent::start(&world, "b");
+    a.endpoint.dial(resting.addr, None).await.unwrap();
+    a.up().await;
+    // It runs on a thread that stops in the middle of everything, as a frozen machine does.
+    let options = common::options(world.agent("c"), &mut Disk::new("c"), loopback());
+    let target = a.addr;
+    let (freeze, frozen) = tokio::sync::oneshot::channel();
+    let (thaw, thawed) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let agent = Agent::with(options);
+            agent.endpoint.dial(target, None).await.unwrap();
+            frozen.await.unwrap();
+            thawed.recv().unwrap();
+        });
+    });
+    let dead = a.up().await.node;
+    freeze.send(()).unwrap();
+    a.endpoint.datagram(dead, Bytes::from_static(b"are you there?")).unwrap();
+    let down = a
         .until(|event| match event {
-            Event::PeerDown { .. } | Event::PeerUp(_) => panic!("the peer never went"),
-            Event::PeerFrame { bytes, .. } => Some(bytes),
+            Event::PeerDown { node, reason } => Some((node, reason)),
             _ => None,
         })
         .await;
-    assert_eq!(got, "2");
+    assert_eq!(down, (dead, Reason::Silent));
+    assert_eq!(a.endpoint.peers().iter().map(|peer| peer.node).collect::<Vec<_>>(), [resting.node]);
+    thaw.send(()).unwrap();
+    thread.join().unwrap();
 }
 
 /// Dialling a peer again, by whatever address, keeps the connection that works.
@@ -176,6 +240,7 @@ async fn a_crash_and_restart_is_seen_at_once() {
     victim.join().unwrap();
     let b = Agent::boot(&world, &mut disk, addr);
     // Nobody dials `a`: what it hears is the stateless reset that answers its next packet.
+    a.endpoint.datagram(b.node, Bytes::from_static(b"are you there?")).unwrap();
     let reason = a.down().await;
     assert_eq!(reason, Reason::Restarted, "{reason}");
     assert_eq!(a.up().await.boot_epoch, 2);

@@ -82,11 +82,13 @@ impl Node {
     /// Says something to a member: over a connection, or once there is one if it is still worth something then. A probe is
     /// until it is judged; a table while somebody waits for its answer.
     fn speak(&mut self, time: Now, node: u64, addr: SocketAddr, word: Word) {
-        if self.peers.is_up(node) || !self.warm.is_sparse() {
+        if self.peers.is_up(node) {
             self.warm.used(node, time.mono);
             return self.emit(carried(node, addr, word));
         }
-        if !self.may_dial(time, node, addr) {
+        // In a mesh who is only told of has its turn among the hints (see `keep_peers`).
+        let is_to_be_met = self.warm.is_sparse() || self.members.member(node).is_some_and(|m| m.proven);
+        if !is_to_be_met || !self.may_dial(time, node, addr) {
             return;
         }
         let is_news = matches!(&word, Word::Datagram(bytes) if membership::is_only_news(bytes));

@@ -1,10 +1,11 @@
 //! Warm connections: with whom of a large cluster this agent is connected, besides those it always is.
 //!
-//! Up to 64 members each is connected with each. Beyond that there are three classes: *pinned* (the Raft group, the leader;
-//! for a leader everybody, since all hear of it what it sees), kept as long as they live; *warm*, dialled when gossip has
-//! something to say to them and closed when unused for a while, or when there are too many, the least lately used first;
-//! and *cold*, all others. What is said to a cold member waits for the connection as long as it is worth anything, so that
-//! a first probe is no false suspicion. It never dials itself, and decides nothing about members.
+//! Up to 64 members each is connected with each, by one connection for each pair, which costs nothing at rest. Beyond that
+//! there are three classes: *pinned* (the Raft group, the leader; for a leader everybody, since all hear of it what it
+//! sees), kept as long as they live; *warm*, dialled when gossip has something to say to them and closed when unused for a
+//! while, or when there are too many, the least lately used first; and *cold*, all others. What is said to a member that is
+//! not connected waits for the connection as long as it is worth anything, so that a first probe is no false suspicion. It
+//! never dials itself, and decides nothing about members.
 
 use quorate_raft::Mono;
 use std::collections::{BTreeMap, VecDeque};

@@ -17,6 +17,10 @@ const DIAL_DEADLINE_US: u64 = 3 * SECOND;
 /// The first and the longest pause before a kept node is dialled again.
 const REDIAL_US_MIN: u64 = 50 * MS;
 const REDIAL_US_MAX: u64 = 5 * SECOND;
+/// How long the one with the higher node id waits for the other to dial.
+const COURTESY_US: u64 = 250 * MS;
+/// After this a connection that nobody used says by itself that it lives, and is gone if that has no answer.
+const REST_US: u64 = 60 * SECOND;
 /// How long an older life at another address is asked whether it lives.
 const PROBE_US: u64 = SECOND;
 /// After this the gate of whoever has met somebody is drawn anew.
@@ -198,7 +202,7 @@ impl World {
     fn end_of(&self, machine: usize) -> End {
         let m = &self.machines[machine];
         let life = m.process.as_ref().map_or(0, |p| p.life);
-        End { machine, life, node: m.node.get(), addr: m.addr, up: false, heard: self.at }
+        End { machine, life, node: m.node.get(), addr: m.addr, up: false, heard: self.at, said: None }
     }
 
     /// Would the gate of `at` let the agent of `who` in?
@@ -267,7 +271,7 @@ impl World {
     pub(super) fn keep(&mut self, machine: usize, node: u64, addr: SocketAddr) {
         let Some(process) = &mut self.machines[machine].process else { return };
         let life = process.life;
-        let kept = process.kept.entry(node).or_insert(Kept { addr, failures: 0, busy: false });
+        let kept = process.kept.entry(node).or_insert(Kept { addr, failures: 0, busy: false, waited: false });
         kept.addr = addr;
         if !kept.busy {
             self.redial(machine, life, node);
@@ -296,14 +300,22 @@ impl World {
     }
 
     pub(super) fn redial(&mut self, machine: usize, life: u64, node: u64) {
-        let has = self.network.has_dialled(machine, life, node);
+        let has = self.network.route(machine, life, node).is_some();
+        let me = self.machines[machine].node.get();
         let Some(process) = self.machines[machine].process.as_mut().filter(|p| p.life == life) else { return };
         let Some(kept) = process.kept.get_mut(&node) else { return };
         kept.busy = !has;
+        let is_polite = kept.failures == 0 && me > node && !kept.waited;
+        kept.waited = !has && is_polite;
         let addr = kept.addr;
-        if !has {
-            self.dial(machine, life, Dial::Keep(node), addr);
+        if has {
+            return;
         }
+        if is_polite {
+            // Most likely the other side keeps this node, too: it dials first.
+            return self.push_to(self.at + COURTESY_US, machine, life, Happening::Redial { node });
+        }
+        self.dial(machine, life, Dial::Keep(node), addr);
     }
 
     // ---- up and down ----
@@ -398,9 +410,7 @@ impl World {
             self.push(arrives, Event::Closed { link, side: 1 - side });
         }
         self.tell_down(mine.machine, mine.life, other.node, None);
-        if side == 0 {
-            self.redial(mine.machine, mine.life, other.node);
-        }
+        self.redial(mine.machine, mine.life, other.node);
     }
 
     fn link_gone(&mut self, link: u64, side: usize) {
@@ -410,7 +420,7 @@ impl World {
         }
     }
 
-    /// What QUIC's timers do: notice silence, and processes that are no more.
+    /// What the transport's timers do: notice that what was said has no answer, and processes that are no more.
     pub(super) fn housekeeping(&mut self) {
         let mut ends = Vec::new();
         let (at, idle_us) = (self.at, self.plan.knobs.idle_us);
@@ -425,12 +435,14 @@ impl World {
                 let asleep = their.process.as_ref().is_some_and(|p| p.paused_until > at);
                 let open = !self.network.cut.contains(&(other.machine, mine.machine));
                 let same_place = their.addr == other.addr;
-                if open && same_place && !asleep && their_life.is_some_and(|l| l != other.life) {
+                let since = mine.said.or((at > mine.heard + REST_US).then_some(mine.heard + REST_US));
+                if open && same_place && !asleep && since.is_some() && their_life.is_some_and(|l| l != other.life) {
                     // A new process answers with a stateless reset.
                     ends.push((*id, side, "reset by a new process"));
                 } else if open && !asleep && their_life == Some(other.life) && other.up {
                     link.ends[side].heard = at;
-                } else if at > mine.heard + idle_us {
+                    link.ends[side].said = None;
+                } else if since.is_some_and(|since| at > since + idle_us) {
                     ends.push((*id, side, "silent for too long"));
                 }
             }

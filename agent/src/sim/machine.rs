@@ -201,6 +201,8 @@ pub(super) struct Kept {
     pub(super) failures: u32,
     /// A dial or a pause is under way.
     pub(super) busy: bool,
+    /// The other side was given time to dial first.
+    pub(super) waited: bool,
 }
 
 /// The name of a machine, which resolves to wherever it is.

@@ -21,6 +21,8 @@ pub(super) struct End {
     pub(super) up: bool,
     /// When this side last heard anything.
     pub(super) heard: u64,
+    /// Since when something that it said has had no answer.
+    pub(super) said: Option<u64>,
 }
 
 impl End {
@@ -122,6 +124,13 @@ impl Network {
         self.next
     }
 
+    /// Something is said to this end.
+    pub(super) fn say(&mut self, link: u64, to: usize, at: u64) {
+        if let Some(link) = self.links.get_mut(&link) {
+            link.ends[1 - to].said.get_or_insert(at);
+        }
+    }
+
     /// How much longer this packet takes than others; mostly no longer.
     pub(super) fn detour(&self, random: &mut Random) -> u64 {
         if random.chance(self.reorder) { random.between(1, OVERTAKEN_US) } else { 0 }
@@ -169,13 +178,6 @@ impl Network {
             found.map(|(id, _)| (*id, 1 - side))
         };
         side(0).or_else(|| side(1))
-    }
-
-    /// Is there a connection that this process dialled to this node?
-    pub(super) fn has_dialled(&self, machine: usize, life: u64, node: u64) -> bool {
-        self.links
-            .values()
-            .any(|l| l.ends[0].machine == machine && l.ends[0].life == life && l.ends[0].up && l.ends[1].node == node)
     }
 
     /// Connections on which this process still is.

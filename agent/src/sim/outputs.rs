@@ -32,6 +32,7 @@ impl World {
             Output::Datagram { node, bytes, .. } => self.datagram(machine, life, node, bytes),
             Output::Exchange { node, bytes, .. } => {
                 let Some((link, to)) = self.network.route(machine, life, node) else { return };
+                self.network.say(link, to, at);
                 let passage = self.network.arrival(link, to, Class::Peer, at, &mut self.noise.network[machine]);
                 let end = self.network.links[&link].ends[to].clone();
                 if self.network.is_open(machine, end.machine) && !self.is_gossip_lost(machine) {
@@ -168,6 +169,7 @@ impl World {
             return;
         }
         let bytes = Bytes::from(encode_peer(message).concat());
+        self.network.say(link, to, self.at);
         let passage = self.network.arrival(link, to, class, self.at, &mut self.noise.network[machine]);
         self.counters.add("packets lost", passage.lost);
         self.counters.add("frames late", u64::from(passage.late));
@@ -260,6 +262,7 @@ impl World {
 
     fn datagram(&mut self, machine: usize, life: u64, node: u64, bytes: Vec<u8>) {
         let Some((link, to)) = self.network.route(machine, life, node) else { return };
+        self.network.say(link, to, self.at);
         let (end, from) = {
             let ends = &self.network.links[&link].ends;
             (ends[to].clone(), ends[1 - to].node)
