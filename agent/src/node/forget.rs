@@ -194,6 +194,6 @@ impl Node {
 
     /// Forgotten nodes, for agents that do not hold the log: the ones with the highest ids if they are many.
     pub(super) fn forgotten_to_tell(&self) -> Vec<u64> {
-        self.registry.forgotten().map(|(node, _)| node).take(super::view::FORGOTTEN_TOLD_MAX).collect()
+        self.registry.forgotten().map(|(node, _)| node).take(super::views::FORGOTTEN_TOLD_MAX).collect()
     }
 }

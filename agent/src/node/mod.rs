@@ -48,6 +48,7 @@ mod stopping;
 mod strangers;
 mod tail_cache;
 mod view;
+mod views;
 mod warm;
 
 pub use admission::{Caller, Gate};
@@ -75,7 +76,7 @@ use std::time::Duration;
 
 /// How often policies look at the world even if nothing happens.
 const RECONCILE_EVERY: Duration = Duration::from_millis(100);
-/// How often a leader tells agents outside Raft what it sees.
+/// How often a leader tells agents outside Raft what has changed.
 const VIEW_EVERY: Duration = Duration::from_millis(500);
 /// The same is noted about the same agent only after this long.
 const NOTE_AGAIN: Duration = Duration::from_secs(30);
@@ -147,6 +148,7 @@ pub struct Node {
     own_tags: own_tags::OwnTags,
     warm: warm::Warm,
 
+    views_told: views::Told,
     view: Option<View>,
     /// When its leader last told it.
     view_heard: Mono,
@@ -243,6 +245,7 @@ impl Node {
             own_tags,
             warm: warm::Warm::default(),
             lately: lately::Lately::new(boot.meta.hard_state.term),
+            views_told: views::Told::default(),
             view: None,
             view_heard: now.mono,
             next_reconcile: now.mono,
@@ -397,7 +400,7 @@ impl Node {
         }
         if now.mono >= self.next_view {
             self.next_view = now.mono.after(VIEW_EVERY);
-            self.send_views();
+            self.send_views(now);
             self.remember_peers();
         }
     }

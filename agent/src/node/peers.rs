@@ -2,13 +2,14 @@
 
 use super::warm::MESH_MAX;
 use super::{Boot, Input, Known, Level, Node, Output, Peer, PeerMessage};
+use quorate_membership::State;
 use quorate_raft::{BootId, Mono, NodeId, Now};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// An agent outside Raft that has heard no leader for so long looks for a new one: four views are missing by then.
-const VIEW_OLD: Duration = Duration::from_secs(2);
+/// An agent outside Raft that has heard no leader for so long looks for a new one: two views are missing by then.
+const VIEW_OLD: Duration = Duration::from_secs(5);
 
 /// How many agents that nobody has proven to exist are dialled at one time.
 const HINTS_MAX: usize = 8;
@@ -90,6 +91,7 @@ impl Node {
             self.raft.handle(now, quorate_raft::Input::PeerDown { peer: id });
         }
         self.warm.down(node);
+        self.views_told.forget(node);
         if self.warm.is_sparse() && !self.pinned(now.mono).contains(&node) {
             // Whichever side closed it: it is dialled again when there is something to say.
             if self.peers.kept.remove(&node).is_some() {
@@ -108,6 +110,7 @@ impl Node {
 
     /// Raft repeats itself; a forwarded append must not, so its asker learns at once that nobody can say.
     pub(super) fn frames_lost(&mut self, now: Now, node: u64) {
+        self.views_told.forget(node);
         self.repair_lost(node);
         self.forwards_lost(now, node);
         self.asks_lost(now, node);
@@ -167,7 +170,8 @@ impl Node {
         let mut pinned: BTreeSet<u64> = group.into_iter().flatten().map(|id| id.get()).collect();
         if let Some(view) = &self.view {
             pinned.insert(view.leader);
-            if !self.in_raft() && now.since(self.view_heard) >= VIEW_OLD {
+            let is_lost = now.since(self.view_heard) >= VIEW_OLD || !self.peers.is_up(view.leader);
+            if !self.in_raft() && is_lost {
                 pinned.extend(&view.voters);
             }
         }
@@ -199,6 +203,10 @@ impl Node {
         for node in gone {
             self.peers.kept.remove(&node);
             self.emit(Output::Unkeep { node });
+            // Whoever dialled it: a connection that nobody speaks on does not tell that the other end is dead.
+            if self.peers.is_up(node) && self.members.member(node).is_some_and(|m| m.state == State::Failed) {
+                self.emit(Output::Release { node });
+            }
         }
         for node in wanted {
             if let Some(addr) = self.addr_of(node)
@@ -244,9 +252,8 @@ impl Node {
     }
 }
 
-fn gossip_wants(state: quorate_membership::State) -> bool {
-    use quorate_membership::State::{Alive, Leaving, Suspect};
-    matches!(state, Alive | Suspect | Leaving)
+fn gossip_wants(state: State) -> bool {
+    matches!(state, State::Alive | State::Suspect | State::Leaving)
 }
 
 impl From<Peer> for Input {

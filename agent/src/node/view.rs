@@ -1,7 +1,7 @@
 //! Pictures: what this agent tells people about itself, its members and its group.
 
 use super::admission::Held;
-use super::{Class, Level, Node, Output, PeerMessage, Published, View};
+use super::{Node, Output, Published};
 use crate::api::{DiskHealth, Member, ScrubState, Status};
 use crate::diagnosis::Cause;
 use quorate_membership::State;
@@ -9,11 +9,6 @@ use quorate_raft::{Configuration, NodeId, Now, Role, mutant};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// More members than a group can have; a view that names more is not of a leader.
-const VIEW_MEMBERS_MAX: usize = 64;
-/// Forgotten nodes that one view tells of: an operator forgets one disk at a time.
-pub(super) const FORGOTTEN_TOLD_MAX: usize = 256;
 
 /// Bytes of tags that one list of members tells, of all together. Beyond it only 32 short
 /// values of each are told: a list must fit a frame, and `quorate tags NAME` tells all of one.
@@ -222,66 +217,6 @@ impl Node {
         problems.extend(self.history_problems(voters).into_iter().map(of(Cause::TwoHistories)));
         problems.extend(self.stranger_problems(now).into_iter().map(|text| (super::facts::cause_of(&text), text)));
         problems
-    }
-
-    /// A leader tells agents that it does not replicate to what it sees. Other members tell those that have left: one
-    /// that was cut off believes only members that it knows, and the leader may have come later.
-    pub(super) fn send_views(&mut self) {
-        if !self.in_raft() {
-            return;
-        }
-        let leads = self.raft.is_leader();
-        let leader = if leads { self.me.get() } else { self.leader().unwrap_or_default() };
-        let (voters, learners) = self.group();
-        // An appended configuration may still be undone: nobody is told to go before it is committed.
-        let settled = self.raft.configuration_index() <= self.raft.committed();
-        let outside = self.peers.up().map(|p| p.node).filter(|n| !voters.contains(n) && !learners.contains(n));
-        let told: Vec<u64> = outside.filter(|n| leads || self.registry.has_departed(*n)).collect();
-        for node in told {
-            let view = View {
-                log_id: self.log_id.unwrap_or_default(),
-                term: self.raft.term().0,
-                leader,
-                voters: voters.iter().copied().collect(),
-                learners: learners.iter().copied().collect(),
-                committed: self.raft.committed().0,
-                next: self.log.next_offset(),
-                waiting: self.autopilot.waiting(node),
-                departed: settled && self.registry.has_departed(node),
-                forgotten: self.forgotten_to_tell(),
-                draining: self.registry.draining().collect(),
-                removed: self.registry.is_removed(node),
-            };
-            self.send(node, Class::Peer, PeerMessage::View(view));
-        }
-    }
-
-    /// What a leader says to an agent outside the group. An older term is an older truth.
-    pub(super) fn view_received(&mut self, now: Now, node: u64, view: View) {
-        let newer = self.view.as_ref().is_none_or(|old| view.term >= old.term || !self.peers.is_up(old.leader));
-        let of_ours = self.history().is_none_or(|id| id == view.log_id);
-        let of_group = view.voters.contains(&node);
-        let known = self.view.as_ref().is_some_and(|old| old.departed);
-        let believed = || of_ours && view.term >= self.raft.term().0;
-        let departed = known || (view.departed && believed() && self.may_tell_departure(node));
-        let view = View { departed, ..view };
-        if departed && !known && view.leader != node && view.voters.len() <= VIEW_MEMBERS_MAX {
-            self.view = Some(view);
-            return;
-        }
-        if view.leader != node || !newer || !of_ours || !of_group || view.voters.len() > VIEW_MEMBERS_MAX {
-            return;
-        }
-        let changed = self.view.as_ref().is_none_or(|old| old.leader != view.leader || old.term != view.term);
-        if changed && !self.in_raft() {
-            let name = self.name_of(node);
-            self.note(Level::Info, format!("{name} leads in term {}", view.term));
-        }
-        self.view_heard = now.mono;
-        self.view = Some(view);
-        if changed {
-            self.leader_changed(now);
-        }
     }
 
     /// Publishes what readers and the gate may know, if it changed.
