@@ -17,6 +17,9 @@ use std::collections::BTreeSet;
 const CONVERGE_WITHIN_US: u64 = 45 * SECOND;
 /// A new leader watches for so long before it calls anybody dead, in microseconds.
 const SETTLE_US: u64 = 10 * SECOND;
+/// And who expects others, and has founded no log with them when the calm begins, may have to call off pledges first: each
+/// founder waits longer for that than the one before, and a pledge that is called off may be followed by another one.
+const FOUND_WITHIN_US: u64 = 90 * SECOND;
 /// Failures make a spare wait so many times longer, at most.
 const FLAPS_DOUBLE: u64 = 16;
 /// After healing, somebody leads within so many election timeouts ...
@@ -55,7 +58,8 @@ impl World {
         let k = &self.plan.knobs;
         let is_churn = k.replace_after_us < CONVERGE_WITHIN_US;
         let waits = k.replace_after_us + SETTLE_US + self.flaps_are_forgotten_within();
-        CONVERGE_WITHIN_US + if is_churn { waits } else { 0 }
+        let founds = self.histories.is_empty() && self.machines.iter().any(|m| m.expect > 0);
+        CONVERGE_WITHIN_US + if is_churn { waits } else { 0 } + if founds { FOUND_WITHIN_US } else { 0 }
     }
 
     /// How long a spare that came and went has to wait for a seat.
@@ -133,16 +137,8 @@ impl World {
     /// Somebody leads soon, if those who are up can elect one: the bound of the contract.
     fn elect(&mut self, since: u64) {
         let within = LEADER_WITHIN_TIMEOUTS * quorate_raft::Options::default().election_timeout_max.as_micros() as u64;
-        let can = |w: &Self| {
-            let up = |n: &NodeId| w.machines.iter().any(|m| m.node == *n && m.counts() && m.is_up() && !m.harmed);
-            let elects = |v: &BTreeSet<NodeId>| v.is_empty() || v.iter().filter(|n| up(n)).count() > v.len() / 2;
-            w.witness.configuration().is_some_and(|c| elects(&c.voters) && elects(&c.outgoing))
-        };
-        if !can(self) {
-            return;
-        }
         let (until, mut connected) = (since + within + GREETING_US, None);
-        while self.witness.violation().is_none() && self.leader().is_none() && can(self) {
+        while self.witness.violation().is_none() && self.leader().is_none() && self.somebody_can_be_elected() {
             connected = connected.filter(|_| self.may_elect()).or_else(|| self.may_elect().then_some(self.at));
             if self.at > until || connected.is_some_and(|connected| self.at > connected + within) {
                 let ms = (self.at - connected.unwrap_or(since)) / MS;
@@ -156,18 +152,39 @@ impl World {
         }
     }
 
-    /// Is some voter connected with a quorum?
+    /// Is there a voter whom those who are up can elect?
+    fn somebody_can_be_elected(&self) -> bool {
+        self.candidates(|_, _| true).next().is_some()
+    }
+
+    /// Is there one that is connected with all whose votes it needs?
     fn may_elect(&self) -> bool {
-        let Some(configuration) = self.witness.configuration() else { return true };
-        let voters =
-            |m: &&usize| self.machines[**m].counts() && configuration.voters.contains(&self.machines[**m].node);
-        let majority = |m: usize, voters: &BTreeSet<NodeId>| {
-            let near = |v: &&NodeId| self.machines[m].node == **v || self.reaches(m, self.machines[m].lives, v.get());
-            voters.is_empty() || voters.iter().filter(near).count() > voters.len() / 2
+        self.candidates(|candidate, voter| {
+            let (m, node) = (&self.machines[candidate], self.machines[voter].node);
+            candidate == voter || self.reaches(candidate, m.lives, node.get())
+        })
+        .next()
+        .is_some()
+    }
+
+    /// Voters by the newest configuration in their own log, committed or not, for whom a quorum of that may vote: whoever is
+    /// up, is asked, and has nothing newer on its disk. While voters change it takes two majorities, and a voter that was
+    /// killed with the step that removes another one is missed in both until it is back.
+    fn candidates(&self, asks: impl Fn(usize, usize) -> bool) -> impl Iterator<Item = usize> {
+        let up = |m: &usize| self.machines[*m].counts() && self.machines[*m].is_up() && !self.machines[*m].harmed;
+        let ups: Vec<usize> = (0..self.machines.len()).filter(up).collect();
+        let newest = |m: usize| {
+            let log = &self.machines[m].durable.log;
+            (log.last().map(|(term, _)| *term), log.len())
         };
-        let all: Vec<usize> = (0..self.machines.len()).filter(|m| self.machines[*m].is_up()).collect();
-        let mut candidates = all.iter().filter(voters);
-        candidates.any(|m| majority(*m, &configuration.voters) && majority(*m, &configuration.outgoing))
+        ups.clone().into_iter().filter(move |candidate| {
+            let machine = &self.machines[*candidate];
+            let Some((_, c)) = machine.configurations.iter().next_back() else { return false };
+            let votes = |voter: &&usize| newest(**voter) <= newest(*candidate) && asks(*candidate, **voter);
+            let voting: BTreeSet<NodeId> = ups.iter().filter(votes).map(|m| self.machines[*m].node).collect();
+            let elects = |v: &BTreeSet<NodeId>| v.is_empty() || v.intersection(&voting).count() > v.len() / 2;
+            c.is_voter(machine.node) && elects(&c.voters) && elects(&c.outgoing)
+        })
     }
 
     /// One leader, one group that holds every agent that there is room for, nobody who is gone.

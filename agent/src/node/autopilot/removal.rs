@@ -47,7 +47,12 @@ impl Node {
         } else {
             "is leaving"
         };
-        let why = format!("removing {}, which {how}", self.name_of(leaver.get()));
+        let mut why = format!("removing {}, which {how}", self.name_of(leaver.get()));
+        if let Some(heir) = voters.difference(&configuration.voters).next() {
+            why += &format!(": {} takes its seat", self.name_of(heir.get()));
+        } else if here == voters.len() / 2 + 1 && voters.len() < configuration.voters.len() {
+            why += &format!(": of the {} voters left {here} have just answered, and {here} must", voters.len());
+        }
         Some(Step::Change { voters, learners, why })
     }
 
@@ -82,7 +87,13 @@ impl Node {
         safe.then_some((voters, learners))
     }
 
-    /// The configuration without this node, if that is safe: a sole voter hands its seat to a caught-up learner.
+    /// The configuration without this node, if that is safe.
+    ///
+    /// Of an odd group its seat goes to a spare, if one stands by, in the same change: one voter less would bear one failure
+    /// less, and nobody knows who of those that have just answered is dead by now. A joint phase has no way back (its leader
+    /// could still revert it, until another one is elected; but that buys milliseconds), so it must not hang on one voter
+    /// where it need not. An even group bears as much without the seat as with a spare on it; growth gives it away later. A sole
+    /// voter hands its seat to any learner that has caught up.
     pub(in crate::node) fn without(
         &self,
         now: Mono,
@@ -91,7 +102,12 @@ impl Node {
     ) -> Option<(BTreeSet<NodeId>, BTreeSet<NodeId>)> {
         let Configuration { mut voters, mut learners, .. } = status.configuration.clone();
         learners.remove(&node);
-        if voters.remove(&node) && voters.is_empty() {
+        let is_odd = !voters.len().is_multiple_of(2);
+        let had_seat = voters.remove(&node);
+        if let Some(spare) = self.spare_for(now, status, node).filter(|spare| had_seat && is_odd && *spare != node) {
+            learners.remove(&spare);
+            voters.insert(spare);
+        } else if had_seat && voters.is_empty() {
             // Whom an operator wants without a vote only if nobody else is there, whom he drains not even then.
             let may = |l: &NodeId| !self.registry.is_draining(l.get()) && self.is_caught_up(now, status, *l);
             let heir = learners.iter().copied().filter(may).max_by_key(|l| self.may_vote(*l))?;

@@ -45,6 +45,29 @@ fn nobody_leaves_on_the_word_of_one_killed_just_before() {
     }
 }
 
+/// Of five voters one is dead, one learns, and one leaves; at that very moment another one is killed, which no leader can know
+/// by then. Four voters of which two are dead would decide nothing before one of them is back, and a joint phase has no way
+/// back; five, with the one that learned, do: its seat goes to whoever stands by, in the same change.
+#[test]
+fn who_leaves_hands_its_seat_to_a_spare_and_a_death_meanwhile_stops_nobody() {
+    for after_ms in (0..72).step_by(6) {
+        let mut w = World::formed(6);
+        let leader = w.leader().expect("one leads");
+        let others: Vec<usize> = (0..6).filter(|agent| *agent != leader && w.votes(*agent)).collect();
+        let spare = (0..6).find(|agent| !w.votes(*agent)).expect("five of six vote");
+        w.act(&Action::Kill { agent: others[0], down_us: 300 * SECOND });
+        w.run_to(w.at + 2 * SECOND);
+        w.machines[others[2]].rest_us = None;
+        let leave = w.ask(None, others[2], Kind::Leave, 20 * SECOND).expect("it is up");
+        w.run_to(w.at + after_ms * MS);
+        w.act(&Action::Kill { agent: others[1], down_us: 300 * SECOND });
+        w.must("it has left", 22 * SECOND, |w| w.is_over(leave));
+        assert_eq!((w.end(leave).word(), w.voters()), ("ok", 5), "killed {after_ms} ms after it was asked to leave");
+        assert!(w.votes(spare), "killed {after_ms} ms after it was asked to leave");
+        w.appends(leader);
+    }
+}
+
 /// Three voters whose clocks are all far apart: the one in the middle leads, and would hand over to nobody.
 fn nobody_can_take_over() -> World {
     let mut apart = plan(3);
