@@ -37,6 +37,14 @@ fn said(seen: Seen, record: Option<&Record>) -> Said {
     (seen, record.map(|record| (record.lamport, record.tags.version, record.tags.hash)))
 }
 
+#[cfg(any(test, feature = "mutants"))]
+impl Membership {
+    /// A deliberate bug: each hint that a failed member lives is followed at once, and the answer may be the same hint.
+    pub fn follow_all_hints(&mut self) {
+        self.comparing.follows_all = true;
+    }
+}
+
 impl Membership {
     /// Compares tables with a member.
     pub(crate) fn exchange_with(&mut self, node: u64) {

@@ -35,6 +35,8 @@ mod broadcast;
 mod codec;
 mod comparing;
 mod contacts;
+#[cfg(test)]
+mod conversing;
 mod dialect;
 mod digest;
 mod doubt;

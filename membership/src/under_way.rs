@@ -19,6 +19,9 @@ pub(crate) struct Comparing {
     pub(crate) settle_from: Mono,
     /// Members that others hold for present, and when each may be tried again.
     hinted: BTreeMap<u64, Mono>,
+    /// A deliberate bug: each hint is followed, however often it comes.
+    #[cfg(any(test, feature = "mutants"))]
+    pub(crate) follows_all: bool,
 }
 
 impl Comparing {
@@ -30,6 +33,10 @@ impl Comparing {
 
     /// Each hint is followed once in a while: the answer to it may be the same hint again.
     pub(crate) fn follows_hint(&mut self, node: u64, now: Mono) -> bool {
+        #[cfg(any(test, feature = "mutants"))]
+        if self.follows_all {
+            return true;
+        }
         self.hinted.retain(|_, again| now < *again);
         let is_new = !self.hinted.contains_key(&node);
         if is_new {

@@ -236,6 +236,8 @@ mutants! {
     PromotesToEven,
     /// A voter is demoted though that makes the group even, and nobody said it may be.
     DemotesToEven,
+    /// Each hint that a failed member lives is followed at once, though the answer may be the same hint (`membership`).
+    HintsFollowedAtOnce,
     /// A boot that is older than one known, or a copy, may connect.
     StaleBootAccepted,
     /// A wiped disk comes back under the same node id.

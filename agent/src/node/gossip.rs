@@ -1,7 +1,7 @@
 //! The gossip core and the node: what goes in, what comes out, and what its events mean to the rest.
 
 use super::warm::Word;
-use super::{Level, Node, Offence, Output, Peer};
+use super::{Level, Node, Offence, Options, Output, Peer};
 use crate::diagnosis::Cause;
 use quorate_membership as membership;
 use quorate_raft::Now;
@@ -13,6 +13,25 @@ const ILL: u8 = membership::HEALTH_MAX;
 /// The time as the gossip core wants it.
 pub(super) fn now(now: Now) -> membership::Now {
     membership::Now { mono: membership::Mono(now.mono.0), wall_us: now.wall.0 }
+}
+
+/// A core that knows nobody yet.
+pub(super) fn begin(
+    options: &Options,
+    local: membership::Local,
+    seed: u64,
+    time: Now,
+) -> Result<membership::Membership, membership::Error> {
+    let core = membership::Membership::new(options.membership.clone(), local, seed, now(time))?;
+    #[cfg(feature = "mutants")]
+    let core = {
+        let mut core = core;
+        if quorate_raft::mutant!(HintsFollowedAtOnce) {
+            core.follow_all_hints();
+        }
+        core
+    };
+    Ok(core)
 }
 
 fn carried(node: u64, addr: SocketAddr, word: Word) -> Output {

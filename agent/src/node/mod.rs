@@ -194,7 +194,7 @@ impl Node {
         let options = Options { tags, ..options };
         let local = options.local_member(me.get(), boot.meta.boot_epoch)?;
         let gossip_seed = options.seed ^ 0x676f_7373_6970;
-        let members = Membership::new(options.membership.clone(), local, gossip_seed, gossip::now(now))?;
+        let members = gossip::begin(&options, local, gossip_seed, now)?;
         let begun_at = raft.committed();
         let reported = (raft.term(), raft.leader(), raft.role());
         let mut node = Self {

@@ -18,6 +18,7 @@ mod pausing;
 mod replacing;
 mod returning;
 mod serving;
+mod storming;
 mod upgrading;
 
 use super::client::{End, Kind};
