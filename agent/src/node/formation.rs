@@ -5,7 +5,7 @@
 use super::{Boot, Level, Node, Output};
 use crate::facts::FormationFacts;
 use quorate_raft::{Mono, Now};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -45,6 +45,22 @@ struct Seed {
     refusal: Option<(Mono, String)>,
     /// The addresses it stood for when it was last tried in vain.
     tried: Vec<SocketAddr>,
+    /// Nobody gave this address: it is where that node, of that name, was last seen.
+    of: Option<(u64, String)>,
+}
+
+/// An address to join, as far as it has been tried.
+pub(super) struct Place<'a> {
+    /// As it was given.
+    pub(super) name: &'a str,
+    /// Who answered there last.
+    pub(super) node: Option<u64>,
+    /// What it stood for when it was tried in vain.
+    pub(super) tried: &'a [SocketAddr],
+    /// Why in vain.
+    pub(super) why: Option<&'a str>,
+    /// Whose last address it is, if nobody gave it: node and name.
+    pub(super) of: Option<(u64, &'a str)>,
 }
 
 /// Where the agent is on its way to a log.
@@ -60,9 +76,10 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(formation: &Formation, boot: &Boot, now: Mono) -> Self {
-        let remembered = boot.known.iter().map(|k| k.addr.to_string());
+        let mut all: BTreeMap<String, Option<(u64, String)>> =
+            boot.known.iter().map(|k| (k.addr.to_string(), Some((k.node, k.name.clone())))).collect();
+        all.extend(formation.seeds.iter().map(|seed| (seed.clone(), None)));
         let has_log = boot.meta.log_id.is_some();
-        let all: BTreeSet<String> = formation.seeds.iter().cloned().chain(remembered).collect();
         let found_at = match (formation.bootstrap && !has_log, all.is_empty()) {
             // It had decided already.
             _ if boot.is_interrupted_founding() => Some(now),
@@ -72,7 +89,9 @@ impl State {
             (true, true) => Some(now),
             (true, false) => Some(now.after(formation.look_for)),
         };
-        let seed = |s| {
+        let loopback = |s: &String| s.starts_with("127.") || s.starts_with("[::1]") || s.starts_with("localhost:");
+        let local = all.keys().all(loopback);
+        let seed = |(s, of)| {
             (
                 s,
                 Seed {
@@ -83,19 +102,24 @@ impl State {
                     told: None,
                     refusal: None,
                     tried: Vec::new(),
+                    of,
                 },
             )
         };
-        let loopback = |s: &String| s.starts_with("127.") || s.starts_with("[::1]") || s.starts_with("localhost:");
-        let local = all.iter().all(loopback);
         Self { bootstrap: formation.bootstrap, local, seeds: all.into_iter().map(seed).collect(), found_at }
     }
 }
 
 impl State {
-    /// Each join address: as it was given, who answered there last, what it stood for when it was tried in vain, and why.
-    pub(super) fn places(&self) -> impl Iterator<Item = (&str, Option<u64>, &[SocketAddr], Option<&str>)> {
-        self.seeds.iter().map(|(name, s)| (&**name, s.node, &*s.tried, s.told.as_ref().map(|(why, _)| &**why)))
+    /// Each join address, and each that was remembered.
+    pub(super) fn places(&self) -> impl Iterator<Item = Place<'_>> {
+        self.seeds.iter().map(|(name, s)| Place {
+            name,
+            node: s.node,
+            tried: &s.tried,
+            why: s.told.as_ref().map(|(why, _)| &**why),
+            of: s.of.as_ref().map(|(node, name)| (*node, &**name)),
+        })
     }
 
     /// Is this cluster meant for one machine?

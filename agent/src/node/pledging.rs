@@ -134,13 +134,17 @@ impl Node {
             })
             .collect();
         let mut silent = Vec::new();
-        for (place, node, tried, why) in self.formation.places() {
-            let answers =
-                node.is_some_and(|n| n == me || self.peers.is_up(n)) || tried.iter().any(|a| here.contains(a));
-            if !answers {
-                missed.retain(|n, (addr, _)| Some(*n) != node && !tried.contains(addr));
-                let why = why.unwrap_or("not tried yet");
-                silent.push(format!("{place} has not answered ({})", crate::limits::printable(why)));
+        let is_here = |node: u64| node == me || self.peers.is_up(node);
+        for place in self.formation.places() {
+            // Where somebody was before it moved nobody is missed.
+            let has_moved = place.of.is_some_and(|(node, name)| is_here(node) || names.contains(name));
+            let answers = place.node.is_some_and(is_here) || place.tried.iter().any(|a| here.contains(a));
+            if !answers && !has_moved {
+                missed.retain(|n, (addr, _)| {
+                    ![place.node, place.of.map(|(node, _)| node)].contains(&Some(*n)) && !place.tried.contains(addr)
+                });
+                let why = place.why.unwrap_or("not tried yet");
+                silent.push(format!("{} has not answered ({})", place.name, crate::limits::printable(why)));
             }
         }
         silent.extend(missed.into_values().map(|(_, text)| text));

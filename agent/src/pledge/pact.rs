@@ -190,7 +190,9 @@ impl Pact {
             return None;
         }
         let proposes = self.settling.as_ref().map(|(_, at)| *at);
-        [Some(self.tell_at), proposes, self.patience.map(|(_, at)| at)].into_iter().flatten().min()
+        // What is not on disk yet is told to nobody: the end of its writing wakes this, not the time.
+        let tells = self.member.is_durable().then_some(self.tell_at);
+        [tells, proposes, self.patience.map(|(_, at)| at)].into_iter().flatten().min()
     }
 
     pub(super) fn sight(&self) -> Sight<'_> {

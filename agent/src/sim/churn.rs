@@ -7,6 +7,7 @@ use super::clock::TRUE_PACE;
 use super::plan::{Action, AgentPlan, Faults, Knobs, MS, Plan, SECOND, Step};
 use super::random::{Random, one};
 use super::script::{Asked, Call};
+use super::together;
 
 /// The first faults come once the agents have found each other, mostly.
 const FIRST_US: u64 = 6 * SECOND;
@@ -46,7 +47,10 @@ fn churn(seed: u64) -> Plan {
     let until_us = FIRST_US + random.between(LASTS_US.0, LASTS_US.1);
     let steps = steps(&mut random, n, until_us);
     let script = vec![calls(Random::of(seed, "client", 0), n, until_us)];
-    Plan { seed, agents, knobs, script, consumers: Vec::new(), calm_at_us: until_us + SECOND, steps }
+    let calm_at_us = until_us + SECOND;
+    let mut plan = Plan { seed, agents, knobs, script, consumers: Vec::new(), calm_at_us, steps };
+    together::begin(&mut plan);
+    plan
 }
 
 fn agents(random: &mut Random, n: usize) -> Vec<AgentPlan> {

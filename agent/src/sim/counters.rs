@@ -78,16 +78,19 @@ pub const FAULTS: [&[&str]; 6] = [
     // Membership.
     &[
         "copies refused",
+        "crashed with a pledge",
         "demote",
         "departed",
         "drain",
         "forgotten",
+        "founded together",
         "move",
         "move-all",
         "promote",
         "removed",
         "strangers refused",
         "two formers",
+        "wiped with a pledge",
     ],
     // Clients.
     &["retried elsewhere", "appends unknown", "bites of slow readers"],

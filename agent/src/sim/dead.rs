@@ -9,6 +9,8 @@ use quorate_raft::wal;
 pub(super) enum Dead {
     /// The log said so.
     Log(wal::Error),
+    /// The file of pledges does not read.
+    Pledges(String),
     /// What the log should hold is not there.
     Lost(String),
     /// A checkpoint is not what it says.

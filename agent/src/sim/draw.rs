@@ -7,6 +7,7 @@ use super::plan::{AgentPlan, Knobs, MS, Plan, SECOND};
 use super::random::{Random, one};
 use super::script::{Asked, Call, ConsumerPlan};
 use super::storm::{self, Storm};
+use super::together;
 
 /// Most requests of one client.
 const CALLS_MAX: usize = 2_000;
@@ -45,7 +46,9 @@ impl Plan {
         if random.chance(150) {
             agents.push(stranger(&mut random, n));
         }
-        Self { seed, agents, knobs, script, consumers, calm_at_us: storm.calm_at_us, steps }
+        let mut plan = Self { seed, agents, knobs, script, consumers, calm_at_us: storm.calm_at_us, steps };
+        together::begin(&mut plan);
+        plan
     }
 }
 

@@ -58,6 +58,12 @@ impl World {
                 self.machines[machine].refuses = Some(error.to_string());
                 self.machines[machine].disk.kill();
             }
+            Dead::Pledges(what) if self.machines[machine].harmed => {
+                self.say(format_args!("{} does not start: {what}", letter(machine)));
+                self.counters.count("damage named");
+                self.machines[machine].refuses = Some(what);
+                self.machines[machine].disk.kill();
+            }
             Dead::Log(error) if self.machines[machine].had_trouble() => {
                 self.say(format_args!("{} aborts: {error}", letter(machine)));
                 self.counters.count("aborts");
@@ -72,7 +78,7 @@ impl World {
             Dead::Untrue(what) => {
                 self.witness.blame(Invariant::CheckpointTrue, format!("{}: {what}", letter(machine)));
             }
-            Dead::Lost(what) | Dead::Options(what) => {
+            Dead::Lost(what) | Dead::Options(what) | Dead::Pledges(what) => {
                 self.witness.blame(Invariant::DurableStays, format!("{}: {what}", letter(machine)));
             }
         }

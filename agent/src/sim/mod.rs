@@ -5,10 +5,12 @@
 //! |---|---|
 //! | `plan`, `action`, `script` | all that a run does to its world, spelled out: the world, the blows, the requests |
 //! | `draw`, `storm`, `churn` | how a seed becomes a plan: with all faults, or with those of members only |
+//! | `together` | a share of both: founded by agents that expect each other, with blows in the middle of it |
 //! | `saved` | a plan as a file |
 //! | `world`, `event` | the one line of events, and the turns of the agents' loops |
 //! | `lives`, `requests` | how processes start and end; what clients ask, and what is made of the answers |
 //! | `machine`, `clock`, `dead` | a disk, clocks, and at times a process on it; why it ended |
+//! | `boot`, `disk_thread` | how a process begins on its disk; what is written as one group, and durable with its sync |
 //! | `network`, `links` | what gets through, and connections as the transport keeps them |
 //! | `outputs` | the orders of a node, carried out |
 //! | `faults` | the steps of a plan, carried out: on processes, the network, disks and members |
@@ -41,6 +43,7 @@ mod action;
 mod audit;
 #[cfg(feature = "mutants")]
 pub mod bite;
+mod boot;
 mod campaign;
 mod checkpoints;
 mod churn;
@@ -49,6 +52,7 @@ mod clock;
 mod consumer;
 mod counters;
 mod dead;
+mod disk_thread;
 mod draw;
 mod event;
 mod faults;
@@ -70,6 +74,7 @@ mod saved;
 mod script;
 mod shrink;
 mod storm;
+mod together;
 mod trace;
 mod verdict;
 mod witness;

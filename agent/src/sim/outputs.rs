@@ -80,7 +80,12 @@ impl World {
             Output::Published(published) => self.published(machine, &published),
             Output::JoinedLog { log_id } => {
                 process.log_id = Some(log_id);
-                self.histories.insert(log_id);
+                if !self.machines[machine].foreign {
+                    if self.histories.is_empty() && self.machines[machine].expect > 0 {
+                        self.counters.count("founded together");
+                    }
+                    self.histories.insert(log_id);
+                }
             }
             Output::Remember(known) => self.machines[machine].known = known,
             Output::SaveTags { id, tags } => {

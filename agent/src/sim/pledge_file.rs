@@ -7,7 +7,8 @@ use crate::pledge::Record;
 use quorate_raft::wal::{self, Disk};
 use std::io;
 
-const NAME: &str = "formation";
+/// The file.
+pub(super) const NAME: &str = "formation";
 const TEMPORARY: &str = "formation.new";
 
 /// The whole file or none, as `server/files.rs` does it.
@@ -37,6 +38,6 @@ pub(super) fn load(disk: &dyn Disk, node: u64) -> Result<Record, Dead> {
     match Record::decode(&bytes) {
         Ok((of, record)) if of == node => Ok(record),
         Ok((of, _)) => Err(Dead::Lost(format!("the formation file is of node {of:016x}"))),
-        Err(error) => Err(Dead::Lost(format!("the formation file does not read: {error}"))),
+        Err(error) => Err(Dead::Pledges(format!("the formation file does not read: {error}"))),
     }
 }

@@ -2,18 +2,18 @@
 //!
 //! It takes no node's word for what is durable: a node hears of its record when the directory is synced.
 
+use super::dead::Dead;
 use super::event::Happening;
 use super::invariant::Invariant;
 use super::plan::{MS, letter};
-use super::pledge_file::keep;
+use super::pledge_file::{NAME, keep};
 use super::world::World;
 use crate::node::Input;
 use crate::pledge::Record;
+use quorate_raft::wal;
 
 /// A record is written so long after it was ordered, at least and at most, in microseconds.
 const KEEP_US: (u64, u64) = (MS, 20 * MS);
-/// A write that failed is tried again after this; the shell ends the process, and its supervisor starts it again.
-const RETRY_US: u64 = 200 * MS;
 
 impl World {
     /// A node wants to be held to this.
@@ -37,6 +37,7 @@ impl World {
         match keep(&*process.files, &bytes) {
             Ok(()) => {
                 self.counters.count("pledges kept");
+                self.say(format_args!("{} keeps change {change} of what it has promised", letter(machine)));
                 self.feed(machine, Input::PledgeKept { change });
             }
             Err(_) if self.tearing.contains_key(&machine) => {
@@ -45,9 +46,9 @@ impl World {
                 self.counters.count("torn in a pledge");
                 self.power_off(machine, down_us);
             }
-            Err(_) if self.machines[machine].had_trouble() => {
-                let (life, at) = (self.machines[machine].lives, self.at);
-                self.push_to(at + RETRY_US, machine, life, Happening::Pledge { change, bytes });
+            // What was not written was not promised: the process ends, as in the shell.
+            Err(source) if self.machines[machine].had_trouble() => {
+                self.died(machine, Dead::Log(wal::Error::Io { action: "write", file: NAME.into(), source }));
             }
             Err(error) => {
                 let what = format!("{} could not keep a pledge without a fault: {error}", letter(machine));

@@ -15,6 +15,8 @@ const ALONE_US: u64 = SECOND;
 const LEAVE_TIMEOUT_US: u64 = 15 * SECOND;
 /// So many agents are never retired: three voters that bear one more loss.
 const LEAST_LEFT: usize = 4;
+/// Of so many founders one may lose its disk before their log is founded.
+const WIPED_OF_AT_LEAST: usize = 3;
 /// How long for a dead agent to be forgotten, how often he asks, and how long he waits in between.
 const FORGET_TIMEOUT_US: u64 = 3 * SECOND;
 const FORGET_TRIES: u64 = 20;
@@ -53,9 +55,12 @@ impl World {
     }
 
     pub(super) fn wipe(&mut self, agent: usize, down_us: u64) -> bool {
-        if !self.may_lose(agent) {
+        if !self.may_lose(agent) && !self.may_lose_before_a_log(agent) {
             self.say(format_args!("{} is not wiped: too few others", letter(agent)));
             return false;
+        }
+        if self.has_pledged(agent) && self.histories.is_empty() {
+            self.counters.count("wiped with a pledge");
         }
         self.lose_disk(agent);
         self.start_at(agent, self.at + down_us);
@@ -64,6 +69,14 @@ impl World {
 
     fn may_lose(&self, agent: usize) -> bool {
         !self.is_a_seat_in_doubt() && self.machines[agent].counts() && self.may_wipe(agent)
+    }
+
+    /// Nobody holds a log yet: then of at least three who expect each other one may lose its disk, and with it what it has
+    /// promised. They found a log all the same; with two such disks a person might have to help.
+    fn may_lose_before_a_log(&self, agent: usize) -> bool {
+        let nobody = self.histories.is_empty() && self.machines.iter().all(|m| m.configurations.is_empty());
+        let machine = &self.machines[agent];
+        nobody && self.wiped_at == 0 && machine.counts() && machine.expect >= WIPED_OF_AT_LEAST
     }
 
     /// A process ends, and its disk is gone.

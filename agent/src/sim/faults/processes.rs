@@ -16,6 +16,9 @@ impl World {
     pub(in crate::sim) fn crash(&mut self, agent: usize, down_us: u64) -> bool {
         let up = self.machines[agent].is_up();
         if up {
+            if self.has_pledged(agent) && self.histories.is_empty() {
+                self.counters.count("crashed with a pledge");
+            }
             self.tearing.remove(&agent);
             self.power_off(agent, down_us);
         }

@@ -1,7 +1,7 @@
 //! Agents that were told to expect each other: one log, whoever is late, lost or mistaken.
 
 use super::plan;
-use crate::sim::plan::{MS, Plan, SECOND};
+use crate::sim::plan::{Action, MS, Plan, SECOND};
 use crate::sim::world::World;
 
 /// Identical machines: each expects so many, and is told the addresses of all.
@@ -137,4 +137,52 @@ fn power_lost_in_the_middle_of_a_founding_changes_nothing() {
         w.one_history();
         w.appends(1);
     }
+}
+
+/// While a pledge is being written its agent waits for the disk, and asks for no turn before that. (It once asked for one after
+/// the other, as fast as its processor could.)
+#[test]
+fn a_pledge_that_is_being_written_is_waited_for_in_peace() {
+    let mut w = World::new(identical(3, 3));
+    w.must("three vote", 20 * SECOND, |w| w.voters() == 3);
+    assert!(w.counters.get("pledges kept") >= 3);
+    assert!(w.events < 3_000, "{} events until three vote", w.events);
+}
+
+/// Three expect each other; one is missing. All addresses change, and the others are started again there, twice. Where they
+/// were before nobody is missed: when the third one is there they found their log.
+#[test]
+fn who_has_moved_is_not_missed_where_it_was() {
+    let mut three = identical(3, 3);
+    three.agents[2].start_us = 120 * SECOND;
+    let mut w = World::new(three);
+    for _ in 0..2 {
+        w.run_to(w.at + 10 * SECOND);
+        w.act(&Action::MoveAll { down_us: 300 * MS });
+    }
+    w.run_to(119 * SECOND);
+    w.says(0, &["waits for: 3 expected, 2 here (a, b)"]);
+    let problems = w.status(0).expect("it is up").problems.join(" | ");
+    assert_eq!(problems.matches("has not answered").count(), 1, "{problems}");
+    w.must("three vote", 60 * SECOND, |w| w.voters() == 3);
+    w.one_history();
+    w.converges(20 * SECOND);
+}
+
+/// The file of pledges does not read, which a start says; its operator wipes that disk, and the others have founded their log
+/// without it or do so with the new one.
+#[test]
+fn a_damaged_file_of_pledges_is_named() {
+    let mut w = World::new(identical(3, 3));
+    w.must("a pledge", 20 * SECOND, |w| w.has_pledged(0));
+    w.must("three vote", 20 * SECOND, |w| w.voters() == 3);
+    w.machines[0].harmed = true;
+    assert!(w.machines[0].disk.flip_bit("formation", 30, 3));
+    w.act(&Action::Kill { agent: 0, down_us: 50 * MS });
+    w.must("it says so", SECOND, |w| w.machines[0].refuses.as_ref().is_some_and(|why| why.contains("formation")));
+    w.must("it is wiped, and votes again", 90 * SECOND, |w| {
+        w.look_after();
+        w.machines[0].is_up() && w.voters() == 3 && w.is_of_one_mind().is_ok()
+    });
+    w.one_history();
 }
