@@ -216,7 +216,7 @@ const KIB: u64 = 1024;
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            handshakes_max: 64,
+            handshakes_max: 128,
             handshakes_per_second: 256,
             handshakes_per_address_per_second: 64,
             handshake_deadline: Duration::from_secs(5),

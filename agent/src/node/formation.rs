@@ -24,8 +24,9 @@ pub struct Formation {
 
 /// How long a founder looks for members at its join addresses.
 pub const LOOK_FOR_DEFAULT: Duration = Duration::from_secs(3);
-/// The first pause between two tries of one address, and the longest.
-const RETRY_MIN: Duration = Duration::from_millis(250);
+/// The first pause between two tries of one address, and the longest. The first one is short: when many start at once, whom
+/// they join by has no room for all of them for some tenths of a second.
+const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 /// The same reason is told again only after this long.
 const TELL_AGAIN: Duration = Duration::from_secs(30);
