@@ -3,18 +3,24 @@
 //! ```text
 //! cargo run --release -p quorate-membership --example swim -- detect [SEEDS]
 //! cargo run --release -p quorate-membership --example swim -- calm [MEMBERS] [SECONDS] [SEEDS]
+//! cargo run --release -p quorate-membership --example swim -- stops [MEMBERS] [LOST PER MILLE] [MILLISECONDS] [COUNT]
 //! cargo run --release -p quorate-membership --example swim -- scale [MEMBERS] [SECONDS]
+//! cargo run --release -p quorate-membership --example swim -- whole [MEMBERS] [LOST PER MILLE] [SECONDS] [SEED]
 //! cargo run --release -p quorate-membership --example swim -- one [MEMBERS]
 //! ```
 //!
 //! `detect`: how long until a killed member is known as failed, among 2 to 50. `calm`: 15 of 100 datagrams are lost and at
-//! any time one member is stopped for five seconds; nobody may be declared failed. `scale`: a large cluster joins, idles,
-//! takes in newcomers and loses a member. `one`: what a single core costs that knows so many.
+//! any time one member is stopped for five seconds; nobody may be declared failed. `stops`: stops a little
+//! shorter than a suspect has to answer. `scale`: a large cluster joins, idles,
+//! takes in newcomers and loses a member. `whole`: every member of a cluster of up to some 5,000, which hold 8 GiB: all start
+//! at once, idle, lose one by a kill and one by its leave. `one`: what a single core costs that knows so many.
 
 #![allow(clippy::unwrap_used, dead_code)]
 
 #[path = "../tests/cluster.rs"]
 mod cluster;
+#[path = "../tests/whole.rs"]
+mod whole;
 
 use cluster::*;
 use quorate_membership::{Input, Local, Membership, Mono, Now, Options, State, Tags};
@@ -26,8 +32,13 @@ fn main() {
         Some("detect") => detect(number(1, 200)),
         Some("calm") => calm(number(1, 50), number(2, 3600), number(3, 3)),
         Some("one") => one(number(1, 5000)),
+        Some("stops") => stops(number(1, 3), number(2, 300), number(3, 1900), number(4, 3000)),
         Some("scale") => scale(number(1, 500), number(2, 30)),
-        _ => eprintln!("detect [SEEDS] | calm [MEMBERS] [SECONDS] [SEEDS] | scale [MEMBERS] [SECONDS] | one [MEMBERS]"),
+        Some("whole") => whole(number(1, 5000), number(2, 10), number(3, 30), number(4, 1)),
+        _ => eprintln!(
+            "detect [SEEDS] | calm [MEMBERS] [SECONDS] [SEEDS] | stops [MEMBERS] [LOST PER MILLE] [MILLISECONDS] [COUNT] | scale [MEMBERS] [SECONDS] | whole [MEMBERS] [LOST PER MILLE] \
+             [SECONDS] [SEED] | one [MEMBERS]"
+        ),
     }
 }
 
@@ -103,6 +114,31 @@ fn calm(n: u64, seconds: u64, seeds: u64) {
             share(c.stream_bytes - streams),
         );
     }
+}
+
+/// Stops that end just in time, and what is lost besides: how many are taken for failures?
+fn stops(n: u64, loss: u64, ms: u64, count: u64) {
+    let (mut failed, mut suspected) = (0, 0);
+    for seed in 1..=count.div_ceil(150) {
+        let mut c = Cluster::of(n, seed);
+        c.form(10 * S);
+        c.run(5 * S);
+        c.forget_events();
+        c.loss_per_mille = loss;
+        for _ in 0..150 {
+            let node = 1 + c.dice(n);
+            c.stop(node);
+            c.run(ms * MS);
+            c.wake(node);
+            let gap = S + c.dice(S);
+            c.run(gap);
+        }
+        failed += c.count("failed");
+        suspected += c.count("suspected");
+    }
+    println!(
+        "{n} members, {loss} of 1000 datagrams lost, {count} stops of {ms} ms: {suspected} suspicions, {failed} FAILURES"
+    );
 }
 
 /// Resident memory of this process in MiB.
@@ -211,5 +247,34 @@ fn scale(n: u64, seconds: u64) {
         at(50),
         at(99),
         took / MS
+    );
+}
+
+fn whole(n: u64, loss: u64, seconds: u64, seed: u64) {
+    println!("{n} members start at once, all with one seed; {loss} of 1000 datagrams are lost; seed {seed}");
+    let (start, cpu) = (std::time::Instant::now(), busy());
+    let say = |what: &str, c: &Cluster| {
+        println!(
+            "{:7.1} s: {what} ({:.0} s of wall, {:.0} s of CPU, {:.0} MiB)",
+            c.now as f64 / S as f64,
+            start.elapsed().as_secs_f64(),
+            busy() - cpu,
+            resident()
+        );
+    };
+    let seen = whole::live(n, loss, seed, seconds * S, say);
+    let [datagrams, bytes, streams, handshakes] = seen.idle;
+    println!(
+        "idle, per member and second: {datagrams:.1} datagrams, {bytes:.0} + {streams:.0} bytes (datagrams + streams), \
+         {handshakes:.2} ends of new connections"
+    );
+    for (what, mut times) in [("killed", seen.failed_ms), ("left", seen.left_ms)] {
+        let (count, first) = (times.len(), times[0]);
+        println!("{what}: {count} know; milliseconds until the first {first}, {}", spread(&mut times));
+    }
+    println!("false failures: {}; suspicions refuted: {}", seen.false_failures, seen.false_suspicions);
+    println!(
+        "memory: {:.0} bytes for each member that each member knows",
+        resident() * f64::from(1 << 20) / (n * n) as f64
     );
 }

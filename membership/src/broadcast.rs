@@ -13,8 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Records that may wait at once in small clusters; in large ones two for each member. What is pushed out is not lost:
 /// exchanges carry it.
 const QUEUED_MIN: usize = 64;
-/// Bytes that may wait at once, however many members there are: some 5,000 records of the usual size.
-const QUEUED_BYTES_MAX: usize = 1 << 20;
+/// Bytes that may wait at once, however many members there are: a thousand records of the usual size, which are as many as
+/// gossip among thousands sends often enough in two minutes. A longer queue would only make all of it later.
+pub(crate) const QUEUED_BYTES_MAX: usize = 128 << 10;
 /// How many records that do not fit a packet are passed over before it is sent as it is.
 const MISFITS_MAX: usize = 8;
 
@@ -63,6 +64,19 @@ impl Broadcasts {
         self.items.contains_key(&node)
     }
 
+    /// The most records that may wait in a cluster of so many.
+    pub(crate) fn room(members: usize) -> usize {
+        QUEUED_MIN.max(2 * members)
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
     /// For people.
     pub(crate) fn picture(&self, now: Mono) -> Queue {
         let count = |urgency| self.queue.iter().filter(|((of, _, _), _)| *of == urgency).count();
@@ -91,7 +105,7 @@ impl Broadcasts {
         self.bytes += item.bytes.len();
         self.queue.insert((order, node));
         self.items.insert(node, item);
-        while self.items.len() > QUEUED_MIN.max(2 * members) || self.bytes > QUEUED_BYTES_MAX {
+        while self.items.len() > Self::room(members) || self.bytes > QUEUED_BYTES_MAX {
             let Some(&(_, least)) = self.queue.last() else { break };
             self.remove(least);
             self.dropped += 1;

@@ -120,8 +120,7 @@ impl Membership {
 
     fn push_row(&self, rows: &mut RowsBuilder, entry: &Entry) -> bool {
         let Some(seen) = self.seen_of(entry) else { return true };
-        let record = entry.told();
-        rows.push(&seen, self.age_s(entry), record.as_ref().map(|record| (record, entry.tags().view())))
+        rows.push(&seen, self.age_s(entry), entry)
     }
 
     /// All that is known: this node itself first, the others in turns, if they do not all fit.

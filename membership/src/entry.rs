@@ -145,9 +145,16 @@ impl Entry {
     /// Its record as it is passed on: with what changed of its tags, if that is held and small.
     pub(crate) fn told(&self) -> Option<Record> {
         let record = self.record.as_deref()?;
-        let is_held = self.tags().holds(&record.tags);
-        let tags = if is_held { self.tags().news() } else { TagNews { delta: None, ..record.tags.clone() } };
-        Some(Record { tags, ..record.clone() })
+        Some(Record { tags: self.told_tags(record), ..record.clone() })
+    }
+
+    /// What is told of its tags with that record of it.
+    pub(crate) fn told_tags(&self, record: &Record) -> TagNews {
+        if self.tags().holds(&record.tags) {
+            self.tags().news()
+        } else {
+            TagNews { delta: None, ..record.tags.clone() }
+        }
     }
 
     /// Its record tells of tags that are not held.

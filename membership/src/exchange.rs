@@ -21,10 +21,9 @@
 use crate::codec::{get_identity, get_state, put_identity, put_state};
 use crate::dialect::Dialect;
 use crate::digest::{BUCKETS_MAX, BUCKETS_MIN, Digest};
-use crate::entry::Seen;
+use crate::entry::{Entry, Seen};
 use crate::record::{LAMPORT_LIMIT, Record};
 use crate::tag_store::TagNews;
-use crate::tags::Tags;
 use crate::types::Life;
 use crate::wire::{self, Malformed};
 use bytes::{Buf, BufMut};
@@ -168,7 +167,8 @@ impl RowsBuilder {
     }
 
     /// Adds a row if it fits; says whether it did.
-    pub(crate) fn push(&mut self, seen: &Seen, age_s: u32, record: Option<(&Record, &Tags)>) -> bool {
+    pub(crate) fn push(&mut self, seen: &Seen, age_s: u32, entry: &Entry) -> bool {
+        let record = entry.record.as_deref();
         let start = self.bytes.len();
         put_identity(&mut self.bytes, &seen.identity);
         self.bytes.put_u16(seen.incarnation);
@@ -176,8 +176,8 @@ impl RowsBuilder {
         self.bytes.put_u32(age_s);
         self.bytes.put_u8(u8::from(record.is_some()));
         match (record, self.dialect) {
-            (Some((record, tags)), Dialect::First) => record.encode_first(tags, &mut self.bytes),
-            (Some((record, _)), Dialect::Second) => record.encode(&mut self.bytes),
+            (Some(record), Dialect::First) => record.encode_first(entry.tags().view(), &mut self.bytes),
+            (Some(record), Dialect::Second) => record.encode_told(&entry.told_tags(record), &mut self.bytes),
             (None, _) => {}
         }
         let fits = self.bytes.len() <= self.bytes_max;

@@ -68,7 +68,7 @@ impl Membership {
         if known != Some(Seen { identity: src, incarnation: header.src_incarnation, liveness: State::Alive }) {
             changed.insert(from);
         }
-        let mut effects = self.swim.hear(header, foca_bytes, way);
+        let mut effects = self.swim.hear(&packet.foca, foca_bytes, way);
         effects.changed.append(&mut changed);
         self.answered(from);
         match header.message {

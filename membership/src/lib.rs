@@ -89,7 +89,7 @@ pub use membership::{Local, Membership};
 pub use options::Options;
 pub use packet::{PACKET_BYTES_MAX, is_only_news};
 pub use pool::Pool;
-pub use status::{Counters, Counts, Phase, Queue, Status};
+pub use status::{Counters, Counts, Load, Loads, Phase, Queue, Status};
 pub use tags::Tags;
 pub use text::Text;
 pub use types::{Mono, Now};

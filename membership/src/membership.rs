@@ -2,7 +2,8 @@
 //!
 //! It never decides what a record or an update is worth: `roster` and foca do.
 
-use crate::broadcast::{Broadcasts, Urgency};
+use crate::bounds::{HEARSAY_TAG_BYTES_MAX, HELD_BYTES_MAX};
+use crate::broadcast::{Broadcasts, QUEUED_BYTES_MAX, Urgency};
 use crate::dialect::Dialect;
 use crate::doubt::Doubt;
 use crate::entry::Contact;
@@ -16,9 +17,9 @@ use crate::options::{EXCHANGE_WAIT_MIN, Options};
 use crate::pool::Pool;
 use crate::record::Record;
 use crate::roster::Roster;
-use crate::status::{Counters, Counts, Phase, Status};
+use crate::status::{Counters, Counts, Load, Loads, Phase, Status};
 use crate::suspicion::Suspicion;
-use crate::swim::{Swim, Way};
+use crate::swim::{Swim, UPDATE_BYTES_MAX, UPDATES_MAX, Way};
 use crate::tag_store::TagNews;
 use crate::tags::Tags;
 use crate::timers::{Due, Timers};
@@ -283,6 +284,31 @@ impl Membership {
         self.paths.blocked().filter_map(|node| self.member(node))
     }
 
+    /// What waits in this core, and how full it is.
+    #[must_use]
+    pub fn loads(&self) -> Loads {
+        let (tag_bytes, unproven) = self.roster.quotas.tag_bytes();
+        let held = |depth, bytes, bytes_max| Load { depth, bytes: Some(bytes), bytes_max, ..Load::default() };
+        Loads {
+            updates: Load {
+                depth: self.swim.backlog(),
+                depth_max: Some(UPDATES_MAX),
+                bytes: None,
+                bytes_max: UPDATES_MAX * UPDATE_BYTES_MAX,
+                dropped: self.swim.dropped(),
+            },
+            records: Load {
+                depth: self.broadcasts.len(),
+                depth_max: Some(Broadcasts::room(self.roster.present())),
+                bytes: Some(self.broadcasts.bytes()),
+                bytes_max: QUEUED_BYTES_MAX,
+                dropped: self.broadcasts.dropped(),
+            },
+            tags: held(self.fetching.wanted(), tag_bytes, HELD_BYTES_MAX),
+            tags_unproven: held(0, unproven, HEARSAY_TAG_BYTES_MAX),
+        }
+    }
+
     /// A picture for people, metrics and policies.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -308,6 +334,7 @@ impl Membership {
             datagrams_blocked: self.paths.blocked().collect(),
             name_conflicts: self.roster.name_conflicts(),
             updates_backlog: self.swim.backlog(),
+            updates_dropped: self.swim.dropped(),
             records_backlog: self.broadcasts.len(),
             queue: self.broadcasts.picture(self.now.mono),
             tag_bytes,

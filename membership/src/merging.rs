@@ -101,8 +101,7 @@ impl Roster {
             None => {}
         }
         let record = self.shared(record);
-        // Of somebody unknown none is held: the first are small, or fetched.
-        let full = self.get(record.node).is_some_and(|entry| self.quotas.is_full_for(entry));
+        let full = self.is_full_for(record.node);
         let Record { node, ref tags, .. } = record;
         let told = tags.clone();
         let record = Arc::new(Record { tags: TagNews { delta: None, ..record.tags }, ..record });
@@ -118,6 +117,14 @@ impl Roster {
             adopt(entry, &told, own, full);
         });
         Merge::News
+    }
+
+    /// There is no room for more tags of this node, known or not.
+    fn is_full_for(&self, node: u64) -> bool {
+        match (self.get(node), self.introducer_of(node)) {
+            (Some(entry), _) => self.quotas.is_full_for(entry),
+            (None, introducer) => introducer.is_some() && self.quotas.is_full_of_hearsay(introducer),
+        }
     }
 
     /// A record came on the connection of its member.

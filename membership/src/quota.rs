@@ -83,11 +83,16 @@ impl Quotas {
 
     /// There is no room for more tags of this member.
     pub(crate) fn is_full_for(&self, entry: &Entry) -> bool {
-        if !entry.is_hearsay {
-            // What is only said makes room.
-            return self.tag_bytes - self.hearsay_tag_bytes >= HELD_BYTES_MAX;
+        if entry.is_hearsay {
+            return self.is_full_of_hearsay(entry.introduced_by);
         }
-        let share = entry.introduced_by.and_then(|speaker| self.introduced.get(&speaker.get()));
+        // What is only said makes room.
+        self.tag_bytes - self.hearsay_tag_bytes >= HELD_BYTES_MAX
+    }
+
+    /// There is no room for tags of a member that no connection has proven, and that this peer told of.
+    pub(crate) fn is_full_of_hearsay(&self, introduced_by: Option<NonZeroU64>) -> bool {
+        let share = introduced_by.and_then(|speaker| self.introduced.get(&speaker.get()));
         self.tag_bytes >= HELD_BYTES_MAX
             || self.hearsay_tag_bytes >= HEARSAY_TAG_BYTES_MAX
             || share.is_some_and(|share| share.tag_bytes >= INTRODUCER_TAG_BYTES_MAX)

@@ -66,11 +66,15 @@ impl Record {
     }
 
     pub(crate) fn encode_card(&self, buf: &mut impl BufMut) {
-        buf.put_u64(self.node);
-        buf.put_u64(self.life.epoch);
-        buf.put_u64(self.life.boot);
-        buf.put_u64(self.lamport);
-        buf.put_u8(u8::from(self.leaving));
+        // At once: a table of thousands is nothing else.
+        let mut fixed = [0; 33];
+        for (part, to) in
+            [self.node, self.life.epoch, self.life.boot, self.lamport].iter().zip(fixed.chunks_exact_mut(8))
+        {
+            to.copy_from_slice(&part.to_be_bytes());
+        }
+        fixed[32] = u8::from(self.leaving);
+        buf.put_slice(&fixed);
         wire::put_place(buf, self.place);
         wire::put_text(buf, &self.name);
         wire::put_text(buf, &self.version);
@@ -79,6 +83,12 @@ impl Record {
     pub(crate) fn encode(&self, buf: &mut impl BufMut) {
         self.encode_card(buf);
         self.tags.encode(buf);
+    }
+
+    /// As it is passed on, with what is told of its tags now.
+    pub(crate) fn encode_told(&self, tags: &TagNews, buf: &mut impl BufMut) {
+        self.encode_card(buf);
+        tags.encode(buf);
     }
 
     /// For a member of the first version, with the tags that are held.

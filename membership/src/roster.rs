@@ -82,6 +82,11 @@ impl Roster {
         self.speaker = speaker.and_then(NonZeroU64::new);
     }
 
+    /// On whose word an unknown node would be taken in now; nobody's, if it speaks itself.
+    pub(crate) fn introducer_of(&self, node: u64) -> Option<NonZeroU64> {
+        self.speaker.filter(|speaker| speaker.get() != node)
+    }
+
     /// How many more unknown members the present speaker may tell of.
     pub(crate) fn quota(&self) -> usize {
         let room = self.members_max.saturating_sub(self.entries.len());
@@ -117,8 +122,8 @@ impl Roster {
 
     /// Changes one entry, making it first if need be, and derives what follows.
     pub(crate) fn change<R>(&mut self, node: u64, now: Now, change: impl FnOnce(&mut Entry) -> R) -> R {
+        let introduced_by = self.introducer_of(node);
         let (news, quotas) = (&mut self.news, &mut self.quotas);
-        let introduced_by = self.speaker.filter(|speaker| speaker.get() != node);
         let entry = self.entries.entry(node).or_insert_with(|| {
             news.strangers += 1;
             if let Some(speaker) = introduced_by {

@@ -59,7 +59,35 @@ pub struct Counters {
     pub stalls: u64,
 }
 
-/// News on its way, with its bounds: at most two records for each member (64 at least), and 1 MiB. What is dropped is
+/// What waits in one queue, or is held, beside its bound; for operators.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// How many wait.
+    pub depth: usize,
+    /// The most that may; nothing where only bytes are bounded.
+    pub depth_max: Option<usize>,
+    /// What it takes, in bytes; nothing where that is not known.
+    pub bytes: Option<usize>,
+    /// The most that it may take, in bytes.
+    pub bytes_max: usize,
+    /// What found no room, since this core was made.
+    pub dropped: u64,
+}
+
+/// What waits in this core, and how full it is. Cheap, unlike [`Status`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loads {
+    /// Who is suspect, down or alive, on its way to others.
+    pub updates: Load,
+    /// Records on their way to others.
+    pub records: Load,
+    /// Tags of all, as held here; waiting: members whose tags are being fetched.
+    pub tags: Load,
+    /// Of these, tags of members that no connection has ever proven.
+    pub tags_unproven: Load,
+}
+
+/// News on its way, with its bounds: at most two records for each member (64 at least), and 128 KiB. What is dropped is
 /// not lost: exchanges carry it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Queue {
@@ -98,8 +126,10 @@ pub struct Status {
     pub datagrams_blocked: Vec<u64>,
     /// Names that more than one present member claims.
     pub name_conflicts: BTreeMap<String, Vec<u64>>,
-    /// foca's updates on their way.
+    /// foca's updates on their way: who is suspect, down or alive. At most 1,024, of 50 bytes each.
     pub updates_backlog: usize,
+    /// Updates that were news and were not passed on for want of room, since this core was made.
+    pub updates_dropped: u64,
     /// Records on their way.
     pub records_backlog: usize,
     /// The same by kind, with bytes, age and what was dropped.

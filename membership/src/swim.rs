@@ -6,12 +6,20 @@ use crate::codec::PacketCodec;
 use crate::entry::Seen;
 use crate::identity::Identity;
 use crate::options::Options;
-use crate::packet;
+use crate::packet::{self, FocaPacket};
 use crate::timers::FocaTimer;
 use foca::{Foca, Header, Incarnation, Member, Message, NoCustomBroadcast, Notification, State};
 use rand::rngs::SmallRng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+/// Updates of foca that may wait at once, about one member each and 50 bytes long at most, so 50 KiB; those that tell of
+/// somebody alive may take half of it, so that news of suspects and failures finds room. foca itself knows no bound, and
+/// looks through all that waits for each packet it fills. So many are sent in a minute; exchanges carry what finds no room.
+pub(crate) const UPDATES_MAX: usize = 1024;
+
+/// The longest of them: an identity with an IPv6 address, its incarnation and its state.
+pub(crate) const UPDATE_BYTES_MAX: usize = 50;
 
 /// What foca wants done.
 #[derive(Debug, Default)]
@@ -119,6 +127,8 @@ pub(crate) struct Swim {
     probe: Option<Probe>,
     sized_for: usize,
     left: bool,
+    /// Updates that were news here, and were not passed on for want of room.
+    dropped: u64,
 }
 
 impl std::fmt::Debug for Swim {
@@ -130,7 +140,7 @@ impl std::fmt::Debug for Swim {
 impl Swim {
     pub(crate) fn new(identity: Identity, options: &Options, rng: SmallRng) -> Self {
         let foca = Foca::new(identity, options.foca(1), rng, PacketCodec);
-        Self { foca, incarnation: 0, probe: None, sized_for: 1, left: false }
+        Self { foca, incarnation: 0, probe: None, sized_for: 1, left: false, dropped: 0 }
     }
 
     pub(crate) fn identity(&self) -> &Identity {
@@ -154,6 +164,32 @@ impl Swim {
 
     pub(crate) fn backlog(&self) -> usize {
         self.foca.updates_backlog()
+    }
+
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    fn known(&self, node: u64) -> Option<&Member<Identity>> {
+        self.foca.iter_membership_state().find(|member| member.id().node == node)
+    }
+
+    /// Takes one update over, and passes it on if there is room for it.
+    fn take_over(
+        &mut self,
+        update: Member<Identity>,
+        broadcast: bool,
+        effects: &mut Effects,
+    ) -> Result<(), foca::Error> {
+        let room = if update.state() == State::Alive { UPDATES_MAX / 2 } else { UPDATES_MAX };
+        if !broadcast || self.backlog() < room {
+            return self.foca.apply_many(std::iter::once(update), broadcast, effects);
+        }
+        let node = update.id().node;
+        let before = self.known(node).cloned();
+        let taken = self.foca.apply_many(std::iter::once(update), false, effects);
+        self.dropped += u64::from(self.known(node) != before.as_ref());
+        taken
     }
 
     /// Runs one call of foca and notes what its packets tell.
@@ -190,11 +226,28 @@ impl Swim {
     }
 
     /// A packet that was read and found honest.
-    pub(crate) fn hear(&mut self, header: &Header<Identity>, bytes: &[u8], way: Way) -> Effects {
+    pub(crate) fn hear(&mut self, packet: &FocaPacket, bytes: &[u8], way: Way) -> Effects {
+        let header = &packet.header;
         if let Some(probe) = &mut self.probe {
             probe.hear(header, way);
         }
-        self.run(|swim, effects| swim.foca.handle_data(bytes, effects))
+        let is_for_me = header.dst == *self.foca.identity();
+        if !is_for_me || self.backlog() + packet.members.len() < UPDATES_MAX / 2 {
+            return self.run(|swim, effects| swim.foca.handle_data(bytes, effects));
+        }
+        // foca would pass on whatever is news to it. Where that may be too much its parts are taken over one by one, in
+        // foca's order: the sender, then what it says unless it is down, then the message without them.
+        let bare = FocaPacket { header: header.clone(), members: Vec::new() }.encode();
+        self.run(|swim, effects| {
+            swim.take_over(Member::new(header.src, header.src_incarnation, State::Alive), true, effects)?;
+            let is_heard = |known: &Member<Identity>| *known.id() == header.src && known.state() != State::Down;
+            if swim.known(header.src.node).is_some_and(is_heard) {
+                for member in &packet.members {
+                    swim.take_over(member.clone(), true, effects)?;
+                }
+            }
+            swim.foca.handle_data(bare.as_deref().unwrap_or(bytes), effects)
+        })
     }
 
     pub(crate) fn timer(&mut self, timer: FocaTimer) -> Effects {
@@ -261,7 +314,8 @@ impl Swim {
 
     pub(crate) fn apply(&mut self, updates: Vec<Member<Identity>>, broadcast: bool) -> Effects {
         let changed: BTreeSet<u64> = updates.iter().map(|update| update.id().node).collect();
-        let mut effects = self.run(|swim, effects| swim.foca.apply_many(updates.into_iter(), broadcast, effects));
+        let mut effects = self
+            .run(|swim, effects| updates.into_iter().try_for_each(|update| swim.take_over(update, broadcast, effects)));
         effects.changed.extend(changed);
         effects
     }

@@ -142,9 +142,17 @@ impl TagStore {
         self.bytes = all_bytes(&self.cells);
     }
 
+    /// Never had any.
+    pub(crate) fn is_none(&self) -> bool {
+        self.version == 0 && self.cells.is_empty()
+    }
+
     /// What to tell: all, or what was written last, as far as it fits beside a record.
     pub(crate) fn news(&self) -> TagNews {
         let news = TagNews { version: self.version, floor: self.floor, hash: self.hash, delta: None };
+        if self.is_none() {
+            return TagNews { delta: Some(Box::default()), ..news };
+        }
         let mut newest: Vec<_> = self.cells.iter().collect();
         newest.sort_by(|a, b| b.1.at.cmp(&a.1.at).then(a.0.cmp(b.0)));
         let (mut bytes, mut fit) = (0, 0);
@@ -249,7 +257,9 @@ impl TagNews {
     }
 
     pub(crate) fn encode(&self, buf: &mut impl BufMut) {
-        if *self == Self::of_first(&Tags::default()) {
+        let nothing = |delta: &Delta| delta.base == 0 && delta.cells.is_empty();
+        let is_of_none = (self.version, self.floor, self.hash) == (0, 0, Hash::default());
+        if is_of_none && self.delta.as_deref().is_some_and(nothing) {
             return buf.put_u8(0);
         }
         buf.put_u8(if self.delta.is_some() { 1 } else { 2 });

@@ -3,7 +3,11 @@
 //! Connections are authenticated and per pair; datagrams may be lost, streams are only late. Everything follows from
 //! one seed.
 
-use quorate_membership::{Event, Input, Local, Membership, Mono, Now, Options, Output, PACKET_BYTES_MAX, State, Tags};
+#[path = "looking.rs"]
+mod looking;
+
+pub(crate) use looking::{brief, news};
+use quorate_membership::{Event, Input, Local, Membership, Mono, Now, Options, Output, PACKET_BYTES_MAX, Pool, Tags};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
@@ -58,8 +62,10 @@ pub(crate) struct Agent {
     pub(crate) boot: u64,
     pub(crate) up: bool,
     pub(crate) seeds: Vec<SocketAddr>,
-    /// Live connections: the other side's boot and a number.
-    peers: BTreeMap<Node, (u64, u64)>,
+    /// Live connections: the other side's boot, a number, and when this side last used it.
+    peers: BTreeMap<Node, (u64, u64, u64)>,
+    /// A timer of the core is set for then.
+    wake_at: Option<u64>,
     dialling: BTreeMap<SocketAddr, u64>,
     pub(crate) events: Vec<(u64, Event)>,
     pub(crate) alarms: Vec<(Node, &'static str)>,
@@ -92,6 +98,16 @@ pub(crate) struct Cluster {
     /// Every output of every core, hashed, if anybody asks: two runs with one seed must agree.
     pub(crate) trace: Option<u64>,
     connections: u64,
+    /// So many connections an agent keeps; beyond them it closes the one that it has not used for longest.
+    pub(crate) connections_max: usize,
+    /// How many connections were made, on either side.
+    pub(crate) handshakes: u64,
+    /// Where thousands run, what their cores hold alike is held once, and events are counted instead of kept.
+    pub(crate) pool: Option<Pool>,
+    pub(crate) told: BTreeMap<&'static str, u64>,
+    /// When each core told what of this one.
+    pub(crate) watched: Node,
+    pub(crate) watched_news: Vec<(u64, &'static str)>,
 }
 
 pub(crate) fn addr(n: u64) -> SocketAddr {
@@ -120,6 +136,12 @@ impl Cluster {
             largest: 0,
             trace: None,
             connections: 0,
+            connections_max: usize::MAX,
+            handshakes: 0,
+            pool: None,
+            told: BTreeMap::new(),
+            watched: 0,
+            watched_news: vec![],
         }
     }
 
@@ -170,7 +192,10 @@ impl Cluster {
         let boot = self.random() | 1;
         let local = Local { node, name: name.to_string(), addr, epoch, boot, version: "0.1.0".to_string(), tags };
         let seed = self.random();
-        let core = Membership::new(self.options.clone(), local, seed, self.clock()).unwrap();
+        let mut core = Membership::new(self.options.clone(), local, seed, self.clock()).unwrap();
+        if let Some(pool) = &self.pool {
+            core.share(pool.clone());
+        }
         let agent = Agent {
             core,
             addr,
@@ -179,6 +204,7 @@ impl Cluster {
             up: true,
             seeds,
             peers: BTreeMap::new(),
+            wake_at: None,
             dialling: BTreeMap::new(),
             events: vec![],
             alarms: vec![],
@@ -234,7 +260,7 @@ impl Cluster {
                 self.cut.insert((a, b));
                 self.cut.insert((b, a));
                 for (x, y) in [(a, b), (b, a)] {
-                    if let Some((boot, connection)) = self.agents[&x].peers.get(&y).copied() {
+                    if let Some((boot, connection, _)) = self.agents[&x].peers.get(&y).copied() {
                         self.at(self.now + IDLE_TIMEOUT, x, Happening::Lost { with: y, boot, connection });
                     }
                 }
@@ -279,7 +305,7 @@ impl Cluster {
             match output {
                 Output::Datagram { to, addr, bytes } => self.send_datagram(node, boot, to, addr, bytes),
                 Output::Exchange { to, addr, bytes } => {
-                    if self.is_connected(node, to) {
+                    if self.uses(node, to) {
                         self.streams += 1;
                         self.stream_bytes += bytes.len() as u64;
                         let delay = self.stream_delay();
@@ -302,18 +328,33 @@ impl Cluster {
                     }
                 }
                 Output::Event(event) => {
-                    let now = self.now;
-                    self.agents.get_mut(&node).unwrap().events.push((now, event));
+                    self.keep(node, event);
                 }
                 Output::LeaveDone => self.agents.get_mut(&node).unwrap().left = true,
                 Output::Alarm { from, what, .. } => self.agents.get_mut(&node).unwrap().alarms.push((from, what)),
                 Output::SaveMembers => {}
             }
         }
-        if let Some(Mono(at)) = wake {
-            self.at(at.max(self.now), node, Happening::Wake);
+        if let Some(at) = wake.map(|at| at.0.max(self.now))
+            && self.agents[&node].wake_at.is_none_or(|set| at < set)
+        {
+            self.agents.get_mut(&node).unwrap().wake_at = Some(at);
+            self.at(at, node, Happening::Wake);
         }
         reply
+    }
+
+    fn keep(&mut self, node: Node, event: Event) {
+        let (what, of) = news(&event);
+        if of == self.watched {
+            self.watched_news.push((self.now, what));
+        }
+        if self.pool.is_some() {
+            *self.told.entry(what).or_default() += 1;
+        } else {
+            let now = self.now;
+            self.agents.get_mut(&node).unwrap().events.push((now, event));
+        }
     }
 
     fn send_datagram(&mut self, node: Node, boot: u64, to: Node, addr: SocketAddr, bytes: Vec<u8>) {
@@ -321,7 +362,7 @@ impl Cluster {
         self.datagrams += 1;
         self.bytes += bytes.len() as u64;
         self.largest = self.largest.max(bytes.len());
-        if !self.is_connected(node, to) {
+        if !self.uses(node, to) {
             return self.dial(node, addr);
         }
         let blocked = self.datagrams_blocked || self.blocked.contains(&(node, to));
@@ -356,6 +397,28 @@ impl Cluster {
         self.agents[&from].peers.contains_key(&to)
     }
 
+    /// The same, and it is used now.
+    fn uses(&mut self, from: Node, to: Node) -> bool {
+        let now = self.now;
+        let peer = self.agents.get_mut(&from).unwrap().peers.get_mut(&to);
+        peer.map(|peer| peer.2 = now).is_some()
+    }
+
+    /// Room for one more connection: the one that was not used for longest is closed, and both sides know why.
+    fn make_room(&mut self, node: Node, but: Node) {
+        let peers = &self.agents[&node].peers;
+        if peers.len() < self.connections_max || peers.contains_key(&but) {
+            return;
+        }
+        let Some((peer, _)) = peers.iter().min_by_key(|(peer, (_, _, used))| (*used, **peer)) else { return };
+        let peer = *peer;
+        for (at, with) in [(node, peer), (peer, node)] {
+            if self.agents.get_mut(&at).unwrap().peers.remove(&with).is_some() && self.agents[&at].up {
+                self.input(at, Input::Released { node: with });
+            }
+        }
+    }
+
     fn reaches(&self, from: Node, to: Node) -> bool {
         !self.cut.contains(&(from, to)) && self.agents.get(&to).is_some_and(|agent| agent.up)
     }
@@ -379,6 +442,8 @@ impl Cluster {
     }
 
     fn connect(&mut self, node: Node, with: Node, boot: u64) {
+        self.make_room(node, with);
+        self.handshakes += 1;
         self.connections += 1;
         let connection = self.connections;
         let (epoch, addr) = {
@@ -386,7 +451,7 @@ impl Cluster {
             (peer.epoch, peer.addr)
         };
         let name = self.agents[&with].core.member(with).unwrap().name.to_string();
-        self.agents.get_mut(&node).unwrap().peers.insert(with, (boot, connection));
+        self.agents.get_mut(&node).unwrap().peers.insert(with, (boot, connection, self.now));
         self.agents.get_mut(&node).unwrap().dialling.remove(&addr);
         let version = "0.1.0".to_string();
         self.input(node, Input::Contact { node: with, name, addr, epoch, boot, version });
@@ -399,13 +464,16 @@ impl Cluster {
     fn happen(&mut self, node: Node, what: Happening) {
         if !self.agents[&node].up {
             // A stopped process learns of it when it runs again.
-            if matches!(what, Happening::Lost { .. }) {
-                self.at(self.now + S, node, what);
+            match what {
+                Happening::Lost { .. } => self.at(self.now + S, node, what),
+                Happening::Wake => self.agents.get_mut(&node).unwrap().wake_at = None,
+                _ => {}
             }
             return;
         }
         match what {
             Happening::Wake => {
+                self.agents.get_mut(&node).unwrap().wake_at.take_if(|at| *at <= self.now);
                 if self.agents[&node].core.poll_timeout().is_some_and(|at| at.0 <= self.now) {
                     self.input(node, Input::Timeout);
                 }
@@ -445,7 +513,7 @@ impl Cluster {
                 }
             }
             Happening::Lost { with, boot, connection } => {
-                let same = self.agents[&node].peers.get(&with) == Some(&(boot, connection));
+                let same = self.agents[&node].peers.get(&with).is_some_and(|p| (p.0, p.1) == (boot, connection));
                 if same && !(self.reaches(with, node) && self.is_current(with, boot)) {
                     self.agents.get_mut(&node).unwrap().peers.remove(&with);
                     self.input(node, Input::Lost { node: with });
@@ -488,90 +556,4 @@ impl Cluster {
         }
         self.now - start
     }
-
-    pub(crate) fn up(&self) -> Vec<Node> {
-        self.agents.iter().filter(|(_, agent)| agent.up && !agent.left).map(|(node, _)| *node).collect()
-    }
-
-    pub(crate) fn state(&self, at: Node, of: Node) -> Option<State> {
-        self.agents[&at].core.member(of).map(|member| member.state)
-    }
-
-    /// All agents that run see this of that member.
-    pub(crate) fn all_see(&self, of: Node, state: State) -> bool {
-        self.up().into_iter().filter(|at| *at != of).all(|at| self.state(at, of) == Some(state))
-    }
-
-    /// All agents that run see exactly each other as alive, by name.
-    pub(crate) fn is_whole(&self) -> bool {
-        let up = self.up();
-        up.iter().all(|at| {
-            let core = &self.agents[at].core;
-            core.alive_count() == up.len()
-                && up.iter().all(|of| {
-                    core.member(*of).is_some_and(|m| {
-                        m.state == State::Alive && !m.name.is_empty() && m.epoch == self.agents[of].epoch
-                    })
-                })
-        })
-    }
-
-    /// No agent holds anybody for present who does not exist.
-    pub(crate) fn is_on_its_own(&self) -> bool {
-        let up = self.up();
-        up.iter().all(|at| self.agents[at].core.alive_count() == up.len())
-    }
-
-    pub(crate) fn form(&mut self, limit: u64) -> u64 {
-        self.run_while_not(limit, "forming", Self::is_whole)
-    }
-
-    pub(crate) fn events(&self, at: Node) -> Vec<String> {
-        self.agents[&at].events.iter().map(|(_, event)| brief(event)).collect()
-    }
-
-    /// How many events of this kind there were, at everybody.
-    pub(crate) fn count(&self, what: &str) -> usize {
-        let all = self.agents.values().flat_map(|agent| &agent.events);
-        all.filter(|(_, event)| brief(event).starts_with(what)).count()
-    }
-
-    pub(crate) fn forget_events(&mut self) {
-        for agent in self.agents.values_mut() {
-            agent.events = vec![];
-        }
-    }
-
-    pub(crate) fn picture(&self) -> String {
-        let mut out = String::new();
-        for (node, agent) in &self.agents {
-            out += &format!("{node}{}: ", if agent.up { "" } else { " (down)" });
-            for member in agent.core.members() {
-                out += &format!("{}={}/{} ", member.node, member.state, member.epoch);
-            }
-            out += &format!("peers {:?} alarms {:?}\n", agent.peers.keys(), agent.alarms.iter().take(3));
-        }
-        out
-    }
-}
-
-/// An event in two words.
-pub(crate) fn brief(event: &Event) -> String {
-    let (what, member) = match event {
-        Event::Joined(m) => ("joined", m),
-        Event::Updated(m) => ("updated", m),
-        Event::Suspected(m) => ("suspected", m),
-        Event::Refuted(m) => ("refuted", m),
-        Event::Failed(m) => ("failed", m),
-        Event::Recovered(m) => ("recovered", m),
-        Event::Restarted(m) => ("restarted", m),
-        Event::Leaving(m) => ("leaving", m),
-        Event::Left(m) => ("left", m),
-        Event::Reaped(m) => ("reaped", m),
-        Event::DatagramsBlocked(m) => ("datagrams blocked", m),
-        Event::DatagramsPass(m) => ("datagrams pass", m),
-        Event::NameConflict { name, nodes } => return format!("conflict {name} {nodes:?}"),
-        _ => return "other".to_string(),
-    };
-    format!("{what} {}", member.node)
 }

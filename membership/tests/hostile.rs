@@ -668,3 +668,112 @@ fn where_a_member_is_it_says_itself_while_it_can_be_asked() {
         assert_eq!(core.member(3).unwrap().addr, elsewhere);
     }
 }
+
+/// A liar tells of one member after another, each time something new, as fast as it can. What waits to be passed on stays
+/// within its bound, that somebody failed still finds room, and what was left out is counted.
+#[test]
+fn a_flood_of_updates_waits_within_its_bound() {
+    let mut core = core(Options::default());
+    (2..=1_300).for_each(|node| drop(meet(&mut core, node)));
+    let status = core.status();
+    assert_eq!(status.updates_backlog, 512, "who is alive takes half of the room");
+    assert!(status.updates_dropped > 700, "{} dropped", status.updates_dropped);
+    let flood = |core: &mut Membership, from: u64, incarnation: u16, state: u8| {
+        for nodes in (3..=1_300u64).collect::<Vec<_>>().chunks(20) {
+            let mut packet = header(from, GOSSIP).u16(nodes.len() as u16);
+            for node in nodes {
+                packet = packet.id(*node, 1, 11, 0).u16(incarnation).u8(state);
+            }
+            outputs(core, Input::Datagram { from, bytes: packet.datagram() });
+            let status = core.status();
+            assert!(status.updates_backlog <= 1024, "{}", status.updates_backlog);
+            assert!(status.queue.bytes <= 128 << 10, "{}", status.queue.bytes);
+        }
+    };
+    for incarnation in 1..=3 {
+        flood(&mut core, 2, incarnation, 0);
+    }
+    assert_eq!(core.status().counts.alive, 1_300, "all of it was taken over all the same");
+    flood(&mut core, 2, 3, 1);
+    let status = core.status();
+    assert!((513..=1024).contains(&status.updates_backlog), "news of suspects found room: {}", status.updates_backlog);
+    // This node is suspected itself, and answers in the very next packet: what is said of it never waits.
+    let packet = header(2, PING).u8(1).u16(1).id(1, 5, 55, 0).u16(0).u8(1);
+    let out = outputs(&mut core, Input::Datagram { from: 2, bytes: packet.datagram() });
+    assert!(out.iter().any(|o| matches!(o, Output::Datagram { to: 2, .. })), "it answers");
+}
+
+/// A liar invents members, each with the largest tags, again and again. It fills its own share and no more: tags of members
+/// that a connection has proven arrive, and so do those that another peer tells of.
+#[test]
+fn one_liar_leaves_room_for_the_tags_of_all_others() {
+    const LIAR: u64 = 2;
+    const LARGE: usize = 60 << 10;
+    let mut core = core(Options::default());
+    (LIAR..=4).for_each(|node| drop(meet(&mut core, node)));
+    let row = |node: u64, news: &[u8]| {
+        let record = Bytes(vec![]).row(node, news);
+        [&[2, 1][..], &record].concat()
+    };
+    // As many as a peer may tell of; each record brings its tags along.
+    for node in 1_000..1_256 {
+        let bytes = row(node, &tags(LARGE, node));
+        outputs(&mut core, Input::Exchange { from: LIAR, bytes });
+    }
+    let status = core.status();
+    assert!(status.tag_bytes_unproven >= 4 << 20, "it fills its share: {}", status.tag_bytes_unproven);
+    assert!(status.tag_bytes_unproven <= (4 << 20) + (64 << 10), "and no more: {}", status.tag_bytes_unproven);
+    let holds = |core: &Membership, node: u64| core.member(node).is_some_and(|m| m.tags.get("k").is_some());
+    assert!(holds(&core, 1_000) && !holds(&core, 1_255));
+    // One that was invented, or not: somebody else tells of it.
+    outputs(&mut core, Input::Exchange { from: 3, bytes: row(2_000, &tags(LARGE, 2_000)) });
+    assert!(holds(&core, 2_000), "another peer has a share of its own");
+    outputs(&mut core, Input::Exchange { from: 4, bytes: row(4, &tags(LARGE, 4)) });
+    assert!(holds(&core, 4), "what is proven always finds room");
+    // Once one of the liar's members proves to be real, it counts no more against the liar.
+    meet(&mut core, 1_255);
+    outputs(&mut core, Input::Exchange { from: 1_255, bytes: row(1_255, &tags(LARGE, 1_255)) });
+    assert!(holds(&core, 1_255));
+    let before = core.status();
+    meet(&mut core, 1_000);
+    let after = core.status();
+    assert_eq!(after.tag_bytes, before.tag_bytes);
+    assert!(after.tag_bytes_unproven < before.tag_bytes_unproven, "proven now");
+}
+
+impl Bytes {
+    /// A row of a table: alive, with a record whose tags are these.
+    fn row(self, node: u64, tags: &[u8]) -> Vec<u8> {
+        let mut out = self.id(node, 1, 11, 0).u16(0).u8(0).u32(0).u8(1).0;
+        for part in [node, 1, 11, 5] {
+            out.extend(part.to_be_bytes());
+        }
+        out.push(0);
+        out.extend([4, 10, 0, (node >> 8) as u8, node as u8]);
+        out.extend(7373u16.to_be_bytes());
+        let name = format!("n{node}");
+        out.push(name.len() as u8);
+        out.extend(name.as_bytes());
+        out.extend([1, b'1']);
+        out.extend(tags);
+        out
+    }
+}
+
+/// Tags with one key, told as a whole, with their true hash.
+fn tags(bytes: usize, salt: u64) -> Vec<u8> {
+    let mut cell = 5_u64.to_be_bytes().to_vec();
+    cell.extend([1, b'k', 1]);
+    cell.extend((bytes as u16).to_be_bytes());
+    cell.extend(std::iter::repeat_n(b'a' + (salt % 26) as u8, bytes));
+    let hashed = [&5_u64.to_be_bytes()[..], &0_u64.to_be_bytes(), &cell].concat();
+    let hash = ring::digest::digest(&ring::digest::SHA256, &hashed);
+    let mut out = vec![1];
+    out.extend(5_u64.to_be_bytes());
+    out.extend(0_u64.to_be_bytes());
+    out.extend(&hash.as_ref()[..16]);
+    out.extend(0_u64.to_be_bytes());
+    out.extend(1_u16.to_be_bytes());
+    out.extend(cell);
+    out
+}

@@ -14,3 +14,4 @@ mod paths;
 mod restart;
 mod schedules;
 mod tags;
+mod whole;
