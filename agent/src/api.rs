@@ -2,7 +2,7 @@
 //!
 //! How it is laid out on a stream is the business of [`crate::wire::rpc`].
 
-pub use crate::measures::{AppendStages, DamagedEntries, DiskHealth, DiskSpace, Latency, ScrubState};
+pub use crate::measures::{AppendStages, DamagedEntries, DiskHealth, DiskSpace, Latency, QueueLoad, ScrubState};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -473,6 +473,9 @@ pub struct Status {
     /// For each of `problems` the code of its cause (`E0130`), where it has one: see [`crate::diagnosis`].
     #[serde(default)]
     pub codes: Vec<Option<String>>,
+    /// What waits in its queues, and how full they are.
+    #[serde(default)]
+    pub queues: Vec<QueueLoad>,
 }
 
 /// Why a request failed, in one word that scripts may compare.

@@ -1,4 +1,4 @@
-//! Measures: how one agent's disk is and where the time of its appends goes, as status and `quorate doctor` are both told.
+//! Measures: how one agent's disk is, where the time of its appends goes and what waits in its queues, as status and `quorate doctor` are both told.
 //!
 //! It never judges: what is too full, too slow or damaged beyond repair is said elsewhere. Pure data.
 
@@ -15,6 +15,31 @@ pub struct DiskSpace {
     pub reserve: u64,
     /// It takes none now.
     pub full: bool,
+}
+
+/// What waits in one queue of an agent, or is held by it, beside its bound.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueLoad {
+    /// Which: `gossip_updates`, `gossip_records`, `tags` or `tags_unproven`.
+    pub name: String,
+    /// How many wait.
+    pub depth: u64,
+    /// The most that may; `None` where only bytes are bounded.
+    pub depth_max: Option<u64>,
+    /// What it takes, in bytes; `None` where that is not known.
+    pub bytes: Option<u64>,
+    /// The most that it may take, in bytes.
+    pub bytes_max: u64,
+    /// What found no room, since the agent started.
+    pub dropped: u64,
+}
+
+impl QueueLoad {
+    /// More than half of what it may be.
+    #[must_use]
+    pub fn is_backlog(&self) -> bool {
+        self.depth_max.is_some_and(|max| self.depth * 2 > max) || self.bytes.is_some_and(|b| b * 2 > self.bytes_max)
+    }
 }
 
 /// What is known of the bytes of the log on one disk, and what was done about damage in this life of the agent.

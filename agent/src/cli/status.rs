@@ -6,7 +6,7 @@ use super::Global;
 use super::find::{self, Whom};
 use super::output::{self, CliError, Exit, Ui, thousands};
 use super::switch;
-use crate::api::{AppendStages, DiskHealth, DiskSpace, Latency, ScrubState};
+use crate::api::{AppendStages, DiskHealth, DiskSpace, Latency, QueueLoad, ScrubState};
 use crate::client::Status;
 use crate::limits::printable;
 use clap::Args;
@@ -40,6 +40,25 @@ struct StatusObject<'a> {
     append: AppendObject,
     disk: DiskObject<'a>,
     space: SpaceObject,
+    queues: Vec<QueueObject<'a>>,
+}
+
+/// What waits, beside its bound; null where there is none, or it is not known.
+#[derive(Serialize)]
+struct QueueObject<'a> {
+    name: &'a str,
+    depth: u64,
+    depth_max: Option<u64>,
+    bytes: Option<u64>,
+    bytes_max: u64,
+    dropped: u64,
+}
+
+impl<'a> From<&'a QueueLoad> for QueueObject<'a> {
+    fn from(queue: &'a QueueLoad) -> Self {
+        let QueueLoad { name, depth, depth_max, bytes, bytes_max, dropped } = queue;
+        Self { name, depth: *depth, depth_max: *depth_max, bytes: *bytes, bytes_max: *bytes_max, dropped: *dropped }
+    }
 }
 
 /// Bytes; null where the system does not tell.
@@ -200,6 +219,7 @@ fn object(status: &Status) -> StatusObject<'_> {
             reserve: status.space.reserve,
             full: status.space.full,
         },
+        queues: status.queues.iter().map(QueueObject::from).collect(),
     }
 }
 
@@ -249,6 +269,22 @@ fn space(space: &DiskSpace) -> Option<String> {
     Some(format!("{free} of {total} free{full}"))
 }
 
+/// A queue that is more than half full; nothing of those that are not.
+fn backlog(queue: &QueueLoad) -> Option<String> {
+    if !queue.is_backlog() {
+        return None;
+    }
+    let depth = match queue.depth_max {
+        Some(max) => format!("{} of {} waiting", thousands(queue.depth), thousands(max)),
+        None => format!("{} waiting", thousands(queue.depth)),
+    };
+    let bytes = queue
+        .bytes
+        .map_or_else(String::new, |b| format!(", {} of {}", output::bytes(b), output::bytes(queue.bytes_max)));
+    let dropped = if queue.dropped > 0 { format!(", {} dropped", thousands(queue.dropped)) } else { String::new() };
+    Some(format!("{}: {depth}{bytes}{dropped}", printable(&queue.name)))
+}
+
 fn screen(status: &Status) -> Vec<String> {
     let names = |names: &[String]| match names {
         [] => "none".to_owned(),
@@ -294,6 +330,7 @@ fn screen(status: &Status) -> Vec<String> {
     lines.push(row("index", format!("committed {committed}, applied {applied}")));
     lines.extend(appends(&status.append).map(|line| row("appends", line)));
     lines.extend(space(&status.space).map(|line| row("space", line)));
+    lines.extend(status.queues.iter().filter_map(backlog).map(|line| row("backlog", line)));
     match status.problems.as_slice() {
         [] => lines.push(row("problems", "none".into())),
         problems => {
@@ -337,6 +374,7 @@ mod tests {
             space: DiskSpace::default(),
             draining: vec![],
             codes: vec![],
+            queues: vec![],
         }
     }
 
@@ -369,15 +407,23 @@ problems  none";
         let space = DiskSpace { free: Some(12 << 20), total: Some(1 << 30), reserve: 100 << 20, full: true };
         let full = screen(&Status { space, ..status() }).join("\n");
         assert!(full.contains("space     12.0 MiB of 1.0 GiB free, NEARLY FULL: it takes no entries"), "{full}");
+        let queue =
+            QueueLoad { name: "gossip_updates".into(), depth: 512, depth_max: Some(1024), ..QueueLoad::default() };
+        assert!(!screen(&Status { queues: vec![queue.clone()], ..status() }).join("\n").contains("backlog"));
+        let queue = QueueLoad { depth: 513, dropped: 1_200, ..queue };
+        let late = screen(&Status { queues: vec![queue], ..status() }).join("\n");
+        assert!(late.contains("backlog   gossip_updates: 513 of 1,024 waiting, 1,200 dropped"), "{late}");
         assert!(said.ends_with("problems\n  - c is silent\\u{1b}[2J"), "{said}");
     }
 
     #[test]
     fn the_object_is_the_contract() {
-        let said = serde_json::to_string(&object(&status())).unwrap();
+        let name = "tags".into();
+        let queue = QueueLoad { name, depth: 1, depth_max: None, bytes: Some(2), bytes_max: 3, dropped: 4 };
+        let said = serde_json::to_string(&object(&Status { queues: vec![queue], ..status() })).unwrap();
         assert_eq!(
             said,
-            r#"{"v":1,"cluster":"c0ffee","log_id":"10","name":"a","leader":"b","term":3,"healthy":true,"voters":["a","b","c"],"learners":[],"tolerates":1,"log":{"first":0,"next":1234,"committed_index":9,"applied_index":8,"bytes":2048},"problems":[],"problem_codes":[],"draining":[],"append":{"queue":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0},"fsync":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0},"replicate":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0},"total":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0}},"disk":{"damaged_ranges":0,"damaged":[],"suspect_index":null,"repaired":{"entries":0,"bytes":0},"scrub":{"cycles":0,"cycle_bytes":0,"bytes":0,"errors":0,"bytes_per_second":0}},"space":{"free":null,"total":null,"reserve":0,"full":false}}"#
+            r#"{"v":1,"cluster":"c0ffee","log_id":"10","name":"a","leader":"b","term":3,"healthy":true,"voters":["a","b","c"],"learners":[],"tolerates":1,"log":{"first":0,"next":1234,"committed_index":9,"applied_index":8,"bytes":2048},"problems":[],"problem_codes":[],"draining":[],"append":{"queue":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0},"fsync":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0},"replicate":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0},"total":{"count":0,"p50_us":0,"p90_us":0,"p99_us":0,"max_us":0}},"disk":{"damaged_ranges":0,"damaged":[],"suspect_index":null,"repaired":{"entries":0,"bytes":0},"scrub":{"cycles":0,"cycle_bytes":0,"bytes":0,"errors":0,"bytes_per_second":0}},"space":{"free":null,"total":null,"reserve":0,"full":false},"queues":[{"name":"tags","depth":1,"depth_max":null,"bytes":2,"bytes_max":3,"dropped":4}]}"#
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use super::admission::Held;
 use super::{Node, Output, Published};
-use crate::api::{DiskHealth, Member, ScrubState, Status};
+use crate::api::{DiskHealth, Member, QueueLoad, ScrubState, Status};
 use crate::diagnosis::Cause;
 use quorate_membership::State;
 use quorate_raft::{Configuration, NodeId, Now, Role, mutant};
@@ -124,7 +124,27 @@ impl Node {
             space: self.disk_space(),
             draining: names(&self.all_draining().into_iter().collect()),
             codes: codes.into_iter().map(|cause: Option<Cause>| cause.map(Cause::code)).collect(),
+            queues: self.queue_loads(),
         }
+    }
+
+    fn queue_loads(&self) -> Vec<QueueLoad> {
+        let loads = self.members.loads();
+        let named = [
+            ("gossip_updates", loads.updates),
+            ("gossip_records", loads.records),
+            ("tags", loads.tags),
+            ("tags_unproven", loads.tags_unproven),
+        ];
+        let load = |(name, load): (&str, quorate_membership::Load)| QueueLoad {
+            name: name.to_owned(),
+            depth: load.depth as u64,
+            depth_max: load.depth_max.map(|max| max as u64),
+            bytes: load.bytes.map(|bytes| bytes as u64),
+            bytes_max: load.bytes_max as u64,
+            dropped: load.dropped,
+        };
+        named.into_iter().map(load).collect()
     }
 
     /// What this node knows of its disk; the shell adds what only it can know.

@@ -91,6 +91,7 @@ fn members_and_status_keep_their_shapes() {
             "append",
             "disk",
             "space",
+            "queues",
         ]);
         assert_eq!(keys(&status), expected);
         assert_eq!(keys(&status["space"]), sorted(["free", "total", "reserve", "full"]));
