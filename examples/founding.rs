@@ -1,7 +1,7 @@
 //! How a log is founded together, shown: every state of the protocol within bounds, and whole agents by the thousand.
 //!
 //! ```sh
-//! cargo run --release --features sim --example founding -- --explore 1000000
+//! cargo run --release --features sim --example founding -- --explore 20000000
 //! cargo run --release --features sim --example founding -- --seeds 0..1000
 //! ```
 
@@ -35,37 +35,72 @@ fn main() -> ExitCode {
     }
 }
 
-/// Several searches of up to so many states: few agents to the end, more of them as far as the bound allows.
+/// A world to be searched: machines, wipes, call-offs, the last round that is proposed.
+type World = (usize, u8, u8, u64);
+
+/// Where agents see each other, groups must form too. No round is out of bounds there.
+const LOOKING: [World; 12] = [
+    (3, 0, 0, u64::MAX),
+    (3, 0, 1, u64::MAX),
+    (3, 0, 2, u64::MAX),
+    (3, 1, 0, u64::MAX),
+    (3, 1, 1, u64::MAX),
+    (3, 2, 1, u64::MAX),
+    (4, 0, 0, u64::MAX),
+    (4, 1, 0, u64::MAX),
+    (4, 1, 1, u64::MAX),
+    (5, 0, 1, u64::MAX),
+    (5, 1, 0, u64::MAX),
+    (5, 1, 1, u64::MAX),
+];
+/// Where nobody looks, any founders may be proposed.
+const BLIND: [World; 10] = [
+    (3, 0, 1, 3),
+    (3, 1, 1, 2),
+    (3, 1, 2, 2),
+    (4, 0, 0, 3),
+    (4, 0, 1, 2),
+    (4, 1, 0, 2),
+    (4, 1, 1, 1),
+    (5, 0, 0, 1),
+    (5, 0, 1, 1),
+    (5, 1, 0, 1),
+];
+
+/// Each of these worlds as a whole, or as far as so many states go; then walks at random, far deeper.
 fn explored(states_max: usize) -> bool {
-    let whole = Bounds {
+    let base = Bounds {
         machines: 3,
         expect: 3,
-        crashes: 0,
+        crashes: 1,
         wipes: 0,
         call_offs: 0,
+        rounds: u64::MAX,
         looking: Looking::True,
         reborn_low: false,
         states_max,
-        probe_every: 100,
+        probe_every: 1,
     };
-    let with = |machines, crashes, wipes, call_offs| Bounds { machines, crashes, wipes, call_offs, ..whole };
-    let mut searches = vec![whole, with(3, 0, 0, 1), with(3, 1, 0, 1), with(4, 0, 0, 0), with(5, 0, 0, 0)];
-    for reborn_low in [false, true] {
-        for bounds in [with(3, 0, 1, 1), with(3, 1, 1, 1), with(3, 0, 1, 2), with(4, 1, 1, 1), with(5, 1, 1, 1)] {
-            searches.push(Bounds { reborn_low, ..bounds });
-        }
-        let blind = |bounds| Bounds { looking: Looking::Blind, reborn_low, probe_every: 0, ..bounds };
-        searches.extend([blind(with(4, 0, 0, 1)), blind(with(4, 1, 1, 1)), blind(with(5, 1, 1, 2))]);
+    let of = |(machines, wipes, call_offs, rounds): World| Bounds { machines, wipes, call_offs, rounds, ..base };
+    let mut searches: Vec<Bounds> = Vec::new();
+    for bounds in LOOKING.map(of) {
+        searches.push(bounds);
+        // With a lower id than all others whoever has lost its disk belongs to the founders, with a higher one it does not.
+        searches.extend((bounds.wipes > 0).then_some(Bounds { reborn_low: true, ..bounds }));
     }
-    let (mut states, began) = (0, Instant::now());
-    for bounds in searches {
+    searches.extend(BLIND.map(of).map(|bounds| Bounds { looking: Looking::Blind, probe_every: 0, ..bounds }));
+    let (mut states, mut whole, began) = (0, 0, Instant::now());
+    for bounds in &searches {
         let begun = Instant::now();
-        let explored = explore(&bounds);
-        states += explored.states;
-        let Bounds { machines, crashes, wipes, call_offs, looking, reborn_low, .. } = bounds;
-        let low = if reborn_low { ", new ids low" } else { "" };
+        // Where states are many, one in ten is tried.
+        let probe_every = if bounds.machines > 3 && bounds.wipes + bounds.call_offs > 1 { 10 } else { 1 };
+        let explored = explore(&Bounds { probe_every: bounds.probe_every * probe_every, ..*bounds });
+        (states, whole) = (states + explored.states, whole + usize::from(explored.is_whole));
+        let Bounds { machines, wipes, call_offs, rounds, looking, reborn_low, .. } = bounds;
+        let low = if *reborn_low { ", new ids low" } else { "" };
+        let last = if *rounds == u64::MAX { String::new() } else { format!(", {rounds} rounds") };
         println!(
-            "{machines} machines, {crashes} crashes, {wipes} wipes, {call_offs} call-offs, {looking:?}{low}: {explored}; {:.1} s",
+            "{machines} machines, any crashes, {wipes} wipes, {call_offs} call-offs{last}, {looking:?}{low}: {explored}; {:.1} s",
             begun.elapsed().as_secs_f64()
         );
         if let Some(what) = explored.violation {
@@ -73,9 +108,23 @@ fn explored(states_max: usize) -> bool {
             return false;
         }
     }
+    if !walked(&base) {
+        return false;
+    }
+    println!(
+        "{whole} of {} worlds as a whole, {states} states in {:.1} s: no two logs, and always one in the end",
+        searches.len(),
+        began.elapsed().as_secs_f64()
+    );
+    true
+}
+
+/// Walks through the plain world, with more faults than a search can bear.
+fn walked(base: &Bounds) -> bool {
     for looking in [Looking::True, Looking::Blind] {
         let probe_every = u64::from(looking == Looking::True);
-        let far = Bounds { looking, probe_every, reborn_low: true, ..with(5, 2, 1, 3) };
+        let far =
+            Bounds { machines: 5, crashes: 2, wipes: 1, call_offs: 3, looking, probe_every, reborn_low: true, ..*base };
         let wandered = wander(&far, WALKS, 1);
         println!(
             "{WALKS} walks of 5 machines, 2 crashes, 1 wipe, 3 call-offs, {looking:?}: {} steps, depth {}, {} with a log; \
@@ -87,7 +136,6 @@ fn explored(states_max: usize) -> bool {
             return false;
         }
     }
-    println!("{states} states in {:.1} s: no two logs, and always one in the end", began.elapsed().as_secs_f64());
     true
 }
 
