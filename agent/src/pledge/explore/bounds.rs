@@ -20,7 +20,7 @@ pub struct Bounds {
     pub machines: usize,
     /// How many each expects.
     pub expect: usize,
-    /// Crashes in all.
+    /// Crashes in all; in [`super::explore`] only those that take what was told too early, the others are never counted there.
     pub crashes: u8,
     /// Disks lost in all.
     pub wipes: u8,
