@@ -136,7 +136,10 @@ pub(crate) async fn run(global: &Global, command: AutopilotCommand, ui: &Ui) -> 
 async fn config(global: &Global, args: ConfigArgs, ui: &Ui) -> Result<(), CliError> {
     let writes = !args.set.is_empty();
     let client = find::client(global, Whom::Any)?;
-    let settings = client.autopilot_config(args.set).await.map_err(|e| find::error(e, writes))?;
+    let settings = client
+        .autopilot_config(args.set)
+        .await
+        .map_err(|e| if writes { find::error_of_wish(e) } else { find::error(e, false) })?;
     if ui.is_json() {
         let settings = settings.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         ui.json(&ConfigObject { v: 1, settings })?;

@@ -41,9 +41,9 @@ struct PageObject {
 pub(crate) fn run(args: &ExplainArgs, ui: &Ui) -> Result<(), CliError> {
     let Some(text) = &args.code else { return list(ui) };
     let Some(cause) = Cause::of(text) else {
-        let near = diagnosis::nearest(text);
-        let message =
-            format!("no cause has the code {} (the nearest is {}: {})", printable(text), near.code(), near.title());
+        let near = diagnosis::nearest(text)
+            .map_or_else(String::new, |near| format!(" (the nearest is {}: {})", near.code(), near.title()));
+        let message = format!("no cause has the code {}{near}", printable(text));
         return Err(CliError::new(Exit::NotFound, message, "`quorate explain` lists all codes"));
     };
     let lines = diagnosis::page(cause);

@@ -166,6 +166,14 @@ pub(crate) fn error(error: ClientError, writes: bool) -> CliError {
     CliError { exit, ..told }.outcome(outcome)
 }
 
+/// The same for a command that may be given again whatever became of it: it names what shall be, not what to add.
+pub(crate) fn error_of_wish(error: ClientError) -> CliError {
+    let in_vain = matches!(error, ClientError::Unknown { .. });
+    let told = self::error(error, true);
+    let hint = "ask again: that is safe, whatever became of this";
+    if in_vain { CliError { hint: hint.into(), ..told } } else { told }
+}
+
 fn of_failure(failure: &Failure) -> CliError {
     let exit = match failure.code {
         Code::NoQuorum | Code::Busy | Code::Unavailable | Code::NoSpace => Exit::NoQuorum,
@@ -232,6 +240,14 @@ mod tests {
     #[test]
     fn nobody_running_is_not_reachable() {
         assert_eq!(choose(found(vec![]), None, Whom::Any).unwrap_err().exit, Exit::Unreachable);
+    }
+
+    #[test]
+    fn what_may_be_asked_again_is_not_looked_for_in_the_log() {
+        let unknown = || ClientError::Unknown { why: "late".into() };
+        let (wish, append) = (error_of_wish(unknown()), error(unknown(), true));
+        assert_eq!((wish.exit, wish.outcome, wish.exit), (Exit::Unknown, Outcome::Unknown, append.exit));
+        assert!(wish.hint.starts_with("ask again") && append.hint.contains("quorate tail"), "{wish:?} {append:?}");
     }
 
     #[test]

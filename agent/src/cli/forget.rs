@@ -30,7 +30,7 @@ pub(crate) async fn run(global: &Global, args: &ForgetArgs, ui: &Ui) -> Result<(
     let name = &args.name;
     check_name(name).map_err(|e| CliError::new(Exit::Usage, e.to_string(), "list names with `quorate members`"))?;
     let client = find::client(global, Whom::Any)?;
-    let nodes = client.forget(name).await.map_err(|e| find::error(e, true))?;
+    let nodes = client.forget(name).await.map_err(find::error_of_wish)?;
     if ui.is_json() {
         let nodes = nodes.iter().map(|node| format!("{node:016x}")).collect();
         ui.json(&ForgottenObject { v: 1, forgotten: name, nodes, certificate_revoked: false })?;

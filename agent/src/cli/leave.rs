@@ -16,7 +16,7 @@ struct Left {
 /// Asks the agent to leave and waits until its removal is committed.
 pub(crate) async fn run(global: &Global, ui: &Ui) -> Result<(), CliError> {
     let client = find::client(global, Whom::One)?;
-    client.leave().await.map_err(|e| find::error(e, true))?;
+    client.leave().await.map_err(find::error_of_wish)?;
     if ui.is_json() {
         ui.json(&Left { v: 1, left: true })?;
     } else {

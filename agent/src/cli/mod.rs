@@ -257,7 +257,9 @@ fn usage(args: &[OsString], error: clap::Error) -> ExitCode {
         || std::env::var_os("QUORATE_FORMAT").is_some_and(|f| f == "json");
     if json {
         let text = error.to_string();
-        let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        // What is wrong may take several lines; what stands behind an empty one is help.
+        let lines: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+        let line = lines.join(" ").trim_start_matches("error: ").to_owned();
         Ui::new(Format::Json).fail(&CliError::new(Exit::Usage, line, "see `quorate --help`"))
     } else {
         let _ = error.print();

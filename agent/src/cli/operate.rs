@@ -31,7 +31,7 @@ pub(super) async fn operate(
         () = watch(&client, ui, &about) => unreachable!("it watches for ever"),
     };
     client.close().await;
-    done.map_err(|e| find::error(e, true))
+    done.map_err(find::error_of_wish)
 }
 
 /// Tells of every change of leader and seats, until it is dropped.
@@ -61,7 +61,10 @@ struct Picture {
 impl Picture {
     fn of(members: &[Member], about: &[&str]) -> Self {
         let leader = members.iter().find(|m| m.raft == "leader").map(|m| m.name.clone());
-        let meant = members.iter().filter(|m| about.contains(&m.name.as_str()));
+        // A former disk of the same name may be listed beside the one that is here.
+        let is_here = |m: &&Member| matches!(m.state.as_str(), "alive" | "suspect");
+        let meant = || members.iter().filter(|m| about.contains(&m.name.as_str()));
+        let meant = meant().filter(|m| !is_here(m)).chain(meant().filter(is_here));
         Self { leader, seats: meant.map(|m| (m.name.clone(), (m.raft.clone(), m.lag))).collect() }
     }
 
@@ -128,5 +131,8 @@ mod tests {
         let next = picture(&[member("b", "none", None), member("d", "leader", None)]);
         assert_eq!(next.news(Some(&first)), ["d leads", "b is neither voter nor learner"]);
         assert_eq!(picture(&[]).news(Some(&next)), ["no leader"]);
+        let former = Member { state: "failed".into(), ..member("b", "none", None) };
+        let twice = picture(&[member("b", "voter", Some(0)), former]);
+        assert_eq!(twice.news(None), ["no leader", "b is voter"]);
     }
 }

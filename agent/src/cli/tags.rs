@@ -49,7 +49,8 @@ pub(crate) async fn run(global: &Global, args: &TagsArgs, ui: &Ui) -> Result<(),
     // Without a name it matters who is asked; with one, whoever is asked carries it there.
     let whom = if args.name.is_some() { Whom::Any } else { Whom::One };
     let client = find::client(global, whom)?;
-    let told = client.tags(args.name.as_deref(), &change).await.map_err(|e| find::error(e, !change.is_empty()))?;
+    let failed = |e| if change.is_empty() { find::error(e, false) } else { find::error_of_wish(e) };
+    let told = client.tags(args.name.as_deref(), &change).await.map_err(failed)?;
     client.close().await;
     if ui.is_json() {
         return ui.json(&TagsObject { v: 1, name: &told.name, tags: &told.tags, notes: &told.notes });

@@ -343,6 +343,8 @@ impl Client {
         repeatable: bool,
     ) -> Result<Response, ClientError> {
         let mut pause = RETRY_PAUSE;
+        // What an agent said last: more than that there was no time left to ask again.
+        let mut said = None;
         loop {
             let session = self.shared.session(deadline).await?;
             let left = deadline.saturating_duration_since(Instant::now());
@@ -353,6 +355,7 @@ impl Client {
                     if !again {
                         return Err(error);
                     }
+                    said = Some(error.clone());
                     error
                 }
                 Ok(response) => return Ok(response),
@@ -364,7 +367,7 @@ impl Client {
                     return Err(if sent && !repeatable {
                         ClientError::Unknown { why }
                     } else {
-                        ClientError::TimedOut { why }
+                        said.unwrap_or(ClientError::TimedOut { why })
                     });
                 }
             };
