@@ -196,6 +196,12 @@ impl Cause {
         }
     }
 
+    /// Is it a reason to turn an agent away?
+    #[must_use]
+    pub fn shuts_out(self) -> bool {
+        matches!(self, Self::DirectoryCopied | Self::NodeRemoved | Self::NameHeld | Self::ProgramTooOld)
+    }
+
     /// The cause with this code: `E0130`, `e130`, `130`.
     #[must_use]
     pub fn of(code: &str) -> Option<Self> {

@@ -46,18 +46,15 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// The code that was most likely meant: the nearest number, or, of words, the title that holds them.
+/// The code that was most likely meant: the nearest number, or, of words, the title that holds them, if any does.
 #[must_use]
-pub fn nearest(text: &str) -> Cause {
+pub fn nearest(text: &str) -> Option<Cause> {
     let digits: String = text.chars().filter(char::is_ascii_digit).take(6).collect();
-    let word = text.trim().to_lowercase();
-    if let Some(cause) = Cause::all().find(|cause| digits.is_empty() && word.len() > 2 && cause.title().contains(&word))
-    {
-        return cause;
-    }
-    let number: u32 = digits.parse().unwrap_or(0);
-    let distance = |cause: &Cause| u32::from(cause.row().number).abs_diff(number);
-    Cause::all().min_by_key(distance).unwrap_or(Cause::NoLeader)
+    let Ok(number) = digits.parse::<u32>() else {
+        let word = text.trim().to_lowercase();
+        return Cause::all().find(|cause| word.len() > 2 && cause.title().to_lowercase().contains(&word));
+    };
+    Cause::all().min_by_key(|cause| u32::from(cause.row().number).abs_diff(number))
 }
 
 #[cfg(test)]
@@ -79,9 +76,9 @@ mod tests {
 
     #[test]
     fn the_nearest_code_is_told() {
-        assert_eq!(nearest("E0144"), Cause::ProcessStalled);
-        assert_eq!(nearest("E9999"), Cause::Reported);
-        assert_eq!(nearest("quorum"), Cause::QuorumDown);
-        assert_eq!(nearest(""), nearest("x"));
+        assert_eq!(nearest("E0144"), Some(Cause::ProcessStalled));
+        assert_eq!(nearest("E9999"), Some(Cause::Reported));
+        assert_eq!(nearest("Quorum"), Some(Cause::QuorumDown));
+        assert_eq!((nearest(""), nearest("x"), nearest("nonsense")), (None, None, None));
     }
 }

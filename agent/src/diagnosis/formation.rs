@@ -46,8 +46,11 @@ fn expected(own: &Facts, expect: u32) -> Finding {
         format!("{expect} agents are expected to found the cluster, and {} are here", seen.len()),
     );
     let finding = finding.evidence(format!("seen: {}", list(seen)));
-    let finding = own.formation.waiting.iter().cloned().fold(finding, Finding::evidence);
-    let finding = own.dials.iter().fold(finding, |f, dial| f.evidence(format!("{}: {}", dial.seed, dial.trouble.text)));
+    // What it waits for names the addresses that do not answer.
+    let finding = match &own.formation.waiting {
+        Some(waiting) => finding.evidence(waiting.clone()),
+        None => own.dials.iter().fold(finding, |f, dial| f.evidence(format!("{}: {}", dial.seed, dial.trouble.text))),
+    };
     finding
         .next(format!("start {missing} more agents with the same --expect {expect}, and --join to one of these"))
         .next("never start one of them with --bootstrap meanwhile: that would be another cluster")

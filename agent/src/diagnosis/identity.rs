@@ -3,9 +3,10 @@
 //! It never says which of two copies is the better one.
 
 use super::case::View;
-use super::words::span;
+use super::words::{list, span};
 use super::{Cause, Finding, Severity};
-use crate::facts::Facts;
+use crate::facts::{Facts, StrangerFacts};
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn look(view: &View<'_>, out: &mut Vec<Finding>) {
     if let Some(own) = view.own {
@@ -28,17 +29,25 @@ pub(super) fn look(view: &View<'_>, out: &mut Vec<Finding>) {
 fn refused(view: &View<'_>, own: &Facts, out: &mut Vec<Finding>) {
     let dials = own.dials.iter().map(|dial| (&dial.seed, &dial.trouble));
     let members = own.members.iter().filter_map(|m| Some((&m.addr, m.trouble.as_ref()?)));
-    for (whom, trouble) in dials.chain(members) {
-        let Some(cause) = Cause::of_refusal(&trouble.detail).filter(|_| trouble.word == "closed") else { continue };
-        let finding = Finding::new(cause, own.name.clone(), title(cause, &trouble.detail, "this agent"))
-            .evidence(format!("{whom} refuses it: {}", trouble.text))
+    // By what is said: all mostly say the same.
+    let mut said: BTreeMap<(Cause, &str, &str), BTreeSet<String>> = BTreeMap::new();
+    for (whom, trouble) in dials.chain(members).filter(|(_, trouble)| trouble.word == "closed") {
+        let Some(cause) = Cause::of_refusal(&trouble.detail) else { continue };
+        let why = trouble.text.strip_prefix(&format!("{whom} refused: ")).unwrap_or(&trouble.text);
+        said.entry((cause, &trouble.detail, why)).or_default().insert(whom.clone());
+    }
+    for ((cause, detail, why), whom) in said {
+        let refuse = if whom.len() == 1 { "refuses" } else { "refuse" };
+        let whom: Vec<String> = whom.into_iter().collect();
+        let finding = Finding::new(cause, own.name.clone(), title(cause, detail, "this agent"))
+            .evidence(format!("{} {refuse} it: {why}", list(&whom)))
             .isolates();
-        out.push(remedies(finding, cause, &trouble.detail, &own.data));
+        out.push(remedies(finding, cause, detail, &own.data));
     }
     for problem in &own.problems {
         let cause = problem.code.as_deref().and_then(Cause::of);
         if let Some(cause) = cause.filter(|_| view.leader().is_none() && problem.text.starts_with("not admitted"))
-            && matches!(cause, Cause::DirectoryCopied | Cause::NodeRemoved | Cause::NameHeld | Cause::ProgramTooOld)
+            && cause.shuts_out()
         {
             let finding = Finding::new(cause, own.name.clone(), title(cause, "", "this agent"));
             out.push(remedies(finding.evidence(problem.text.clone()).isolates(), cause, "", &own.data));
@@ -93,27 +102,34 @@ fn told_by_others(view: &View<'_>, out: &mut Vec<Finding>) {
 
 /// Whom the healthy ones turned away.
 fn strangers(view: &View<'_>, out: &mut Vec<Finding>) {
+    // By whom it is about, and by what was said to it: by all, mostly.
+    let mut said: BTreeMap<(Cause, &str, &str), (&StrangerFacts, Vec<String>)> = BTreeMap::new();
     for facts in view.all() {
         for stranger in &facts.strangers {
             let Some(cause) = Cause::of_refusal(&stranger.detail) else { continue };
-            if view.node() == Some(stranger.node) && view.name().as_ref() == Some(&stranger.name) && view.own.is_none()
-            {
+            let is_own = view.node() == Some(stranger.node) && view.name().as_ref() == Some(&stranger.name);
+            // It has heard that itself.
+            if is_own && (view.own.is_none() || out.iter().any(|f| f.cause == cause && f.about == stranger.name)) {
                 continue;
             }
-            let about = stranger.name.clone();
-            let finding =
-                Finding::new(cause, about.clone(), title(cause, &stranger.detail, &format!("an agent {about}")))
-                    .severity(Severity::Error)
-                    .evidence(format!(
-                        "{} turned away {about} at {} (node {:016x}), last {} ago: {}",
-                        view.whose(facts),
-                        stranger.addr,
-                        stranger.node,
-                        span(stranger.ago_ms),
-                        stranger.why
-                    ));
-            out.push(remedies(finding, cause, &stranger.detail, "DIR"));
+            let (newest, whose) =
+                said.entry((cause, &stranger.name, &stranger.why)).or_insert_with(|| (stranger, Vec::new()));
+            whose.push(view.whose(facts));
+            if stranger.ago_ms < newest.ago_ms {
+                *newest = stranger;
+            }
         }
+    }
+    for ((cause, about, why), (stranger, whose)) in said {
+        let StrangerFacts { addr, node, ago_ms, detail, .. } = stranger;
+        let finding = Finding::new(cause, about, title(cause, detail, &format!("an agent {about}")))
+            .severity(Severity::Error)
+            .evidence(format!(
+                "{} turned away {about} at {addr} (node {node:016x}), last {} ago: {why}",
+                list(&whose),
+                span(*ago_ms)
+            ));
+        out.push(remedies(finding, cause, detail, "DIR"));
     }
 }
 

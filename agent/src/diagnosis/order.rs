@@ -11,6 +11,7 @@ fn is_consequence(cause: Cause) -> bool {
         cause,
         Cause::NoJoinAddress
             | Cause::NobodyFounded
+            | Cause::WaitingForExpected
             | Cause::NotAdmitted
             | Cause::LinkBroken
             | Cause::QuorumDown

@@ -214,6 +214,22 @@ fn others_tell_what_an_agent_cannot_know() {
             vec![StrangerFacts { node: 9, name: "n9".into(), detail: "copy".into(), ..StrangerFacts::default() }];
     };
     assert_eq!(with(stranger), [Cause::DirectoryCopied]);
+    // What all say alike is told once, with who says it; and what follows from it not at all.
+    let mut kept = joiner();
+    let refusal =
+        |seed: &str| Trouble { text: format!("{seed} refused: the name is kept"), ..trouble("closed", "name_kept") };
+    let dial = |seed: &str| DialFacts { seed: seed.into(), trouble: refusal(seed), ..DialFacts::default() };
+    (kept.dials, kept.formation.expect) = (vec![dial("a:1"), dial("b:1")], Some(3));
+    let turned_away = |node: u64| {
+        let mut facts = Facts { name: format!("n{node}"), node, ..healthy() };
+        let (name, why) = ("n1".to_owned(), "the name is kept".to_owned());
+        let (node, detail) = (1, "name_kept".to_owned());
+        facts.strangers = vec![StrangerFacts { node, name, detail, why, ..StrangerFacts::default() }];
+        facts
+    };
+    let found = diagnose(&case(kept, vec![turned_away(2), turned_away(3)])).findings;
+    assert_eq!(found.iter().map(|f| f.cause).collect::<Vec<_>>(), [Cause::NameHeld]);
+    assert_eq!(found[0].evidence, ["a:1 and b:1 refuse it: the name is kept"]);
     let mut other = Facts { name: "n2".into(), node: 2, ..healthy() };
     other.registry.forgotten = vec![1];
     let found = |other: Facts| {

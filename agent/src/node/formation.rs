@@ -190,8 +190,17 @@ impl Node {
         newest.map(|(_, why)| crate::limits::printable(why))
     }
 
+    /// Is it turned away by those that it tries, and connected with nobody?
+    pub(super) fn is_shut_out(&self) -> bool {
+        self.refused_everywhere().is_some() && self.peers.up().next().is_none()
+    }
+
     /// One turn: found, or try the addresses that are due.
     pub(super) fn form(&mut self, now: Now) {
+        if self.leader().is_some() {
+            // It is let in: what was said before counts no more, not even when that leader is gone.
+            self.formation.seeds.values_mut().for_each(|seed| seed.refusal = None);
+        }
         if let Some(at) = self.formation.found_at {
             // A leader that sends its view, or an agent that belongs to a log, is a cluster to join.
             if self.view.is_some() || self.peers.up().any(|p| p.log_id.is_some()) {

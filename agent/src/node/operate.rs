@@ -147,7 +147,7 @@ impl Node {
     }
 
     /// No agent has this name; perhaps another one is meant.
-    pub(super) fn unknown_name(&self, name: &str) -> Failure {
+    pub(in crate::node) fn unknown_name(&self, name: &str) -> Failure {
         let gossip: Vec<_> = self.members.members().map(|m| m.name).collect();
         let names: BTreeSet<&str> = (gossip.iter().map(|name| name.as_str()))
             .chain(self.registry.nodes().map(|r| r.name.as_str()))
@@ -310,11 +310,13 @@ impl Node {
         if helps.is_empty() {
             helps.push("add an agent first and wait until it has caught up".into());
         }
-        let said = |nodes: &[String], is: &str| match nodes {
+        let said = |nodes: &[String], one: &str, more: &str| match nodes {
             [] => String::new(),
-            nodes => format!("; {} {is}", nodes.join(", ")),
+            [node] => format!("; {node} {one}"),
+            nodes => format!("; {} {more}", nodes.join(" and ")),
         };
-        let (silent, drained) = (said(&silent, "does not answer"), said(&drained, "is drained"));
+        let silent = said(&silent, "does not answer", "do not answer");
+        let drained = said(&drained, "is drained", "are drained");
         let total = voters.len();
         let why = format!("{well} of {total} voters would be left, and {need} must answer{silent}{drained}");
         Some(Judged::refused(format!("{what}: {why}"), helps.join("; or ")))
@@ -322,7 +324,7 @@ impl Node {
 }
 
 /// What a removed agent needs to come back.
-pub(super) fn add_it_again() -> String {
+pub(in crate::node) fn add_it_again() -> String {
     "start it with a fresh data directory to join as a new node".into()
 }
 

@@ -101,8 +101,9 @@ impl Node {
         if spare.is_none() && count % 2 == 1 && !allow_even && !mutant!(DemotesToEven) {
             let (now_borne, then) = ((count - 1) / 2, (count - 2) / 2);
             let what = format!(
-                "{} voters would be left, which bear {then} failures instead of {now_borne}, and no learner could vote instead",
-                count - 1
+                "{} voters would be left, which bear {} instead of {now_borne}, and no learner could vote instead",
+                count - 1,
+                if then == 1 { "1 failure".into() } else { format!("{then} failures") }
             );
             return Judged::refused(what, "add an agent first; if the group must be even, use --allow-even");
         }

@@ -62,13 +62,21 @@ impl Node {
             .0
             .iter()
             .map(move |((node, name), s)| (*node, name.as_str(), s.addr, s.why.as_str(), now.mono.since(s.at)));
-        all.filter(|(.., ago)| *ago < REMEMBER)
+        all.filter(|(.., addr, _, ago)| *ago < REMEMBER && !self.is_let_in(*addr))
+    }
+
+    /// Somebody at this address has got in since: the disk that was turned away is there no more, or its time has come.
+    fn is_let_in(&self, addr: SocketAddr) -> bool {
+        self.peers.up().any(|peer| self.addr_of(peer.node) == Some(addr))
     }
 
     /// One line for each stranger that still tries.
     pub(super) fn stranger_problems(&self, now: Now) -> Vec<String> {
-        let lately = self.strangers.0.iter().filter(|(_, stranger)| now.mono.since(stranger.at) < REMEMBER);
-        lately.map(|(key, s)| format!("{} is not admitted: {}", self.stranger(key, s.addr), s.why)).collect()
+        let lately = self.strangers_lately(now);
+        let line = |(node, name, addr, why, _): Told<'_>| {
+            format!("{} is not admitted: {why}", self.stranger(&(node, name.to_owned()), addr))
+        };
+        lately.map(line).collect()
     }
 
     fn stranger(&self, (node, name): &(u64, String), addr: SocketAddr) -> String {

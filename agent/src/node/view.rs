@@ -193,10 +193,12 @@ impl Node {
         problems.extend(self.gossip_problems());
         problems.extend(self.formation_problem().map(|text| (Some(self.formation_cause(&text)), text)));
         problems.extend(self.seat_problem().into_iter().map(|text| (None, text)));
-        if self.log_id.is_some() && self.leader().is_none() {
+        // Who is not let in hears nobody: that there is no leader, and that nobody is seen, says nothing about them.
+        let is_shut_out = self.is_shut_out();
+        if self.log_id.is_some() && self.leader().is_none() && !is_shut_out {
             problems.push(of(Cause::NoLeader)(self.why_no_leader()));
         }
-        for voter in voters.iter().filter(|v| **v != self.me.get()) {
+        for voter in voters.iter().filter(|v| **v != self.me.get() && !is_shut_out) {
             match self.members.member(*voter).map(|m| m.state) {
                 Some(State::Alive | State::Leaving) => {}
                 Some(state) => {

@@ -10,6 +10,7 @@ use crate::api::{
 use crate::limits::printable;
 use crate::machine::registry::Command;
 use crate::machine::settings::Settings;
+use crate::node::operate::add_it_again;
 use crate::node::questions::{Asker, not_leading, still_pending};
 use crate::node::{LeaderAnswer, Node, level, not_applied};
 use quorate_raft::{Mono, NodeId, Now, Status};
@@ -183,14 +184,12 @@ impl Node {
     }
 
     fn explained(&self, now: Now, name: &str) -> Result<AutopilotExplained, Failure> {
-        let named = self.node_named(name).and_then(NodeId::new);
-        let Some(node) = named else {
-            let names: Vec<String> = self.members.members().map(|m| m.name.into()).collect();
-            let hint = match crate::spelling::nearest(name, names.iter().map(String::as_str)) {
-                Some(nearest) => format!("did you mean {}?", printable(nearest)),
-                None => "list all with `quorate members`".into(),
-            };
-            return Err(not_applied(Code::NotFound, format!("no agent {} is known", printable(name)), hint));
+        let Some(node) = self.node_named(name).and_then(NodeId::new) else {
+            if self.registry.forgotten().any(|(_, gone)| gone == name) {
+                let what = format!("{} was removed from the cluster", printable(name));
+                return Err(not_applied(Code::NotFound, what, add_it_again()));
+            }
+            return Err(self.unknown_name(name));
         };
         let member = self.picture_of(now, &self.raft.status(), node.get());
         Ok(AutopilotExplained { member, decisions: self.decisions.about(node, DECISIONS_SHOWN) })
