@@ -250,7 +250,7 @@ impl Default for Limits {
             peer_idle: Duration::from_secs(150),
             peer_keep_alive: Duration::from_secs(60),
             rpc_idle: Duration::from_secs(30),
-            dial_courtesy: Duration::from_millis(250),
+            dial_courtesy: Duration::from_millis(100),
             redial_min: Duration::from_millis(50),
             redial_max: Duration::from_secs(5),
             refusals_quiet: Duration::from_secs(10),

@@ -18,7 +18,7 @@ const DIAL_DEADLINE_US: u64 = 3 * SECOND;
 const REDIAL_US_MIN: u64 = 50 * MS;
 const REDIAL_US_MAX: u64 = 5 * SECOND;
 /// How long the one with the higher node id waits for the other to dial.
-const COURTESY_US: u64 = 250 * MS;
+const COURTESY_US: u64 = 100 * MS;
 /// After this a connection that nobody used says by itself that it lives, and is gone if that has no answer.
 const REST_US: u64 = 60 * SECOND;
 /// How long an older life at another address is asked whether it lives.
