@@ -1,7 +1,7 @@
 //! How a log is founded together, shown: every state of the protocol within bounds, and whole agents by the thousand.
 //!
 //! ```sh
-//! cargo run --release --features sim --example founding -- --explore 20000000
+//! cargo run --release --features sim --example founding -- --explore 3000000
 //! cargo run --release --features sim --example founding -- --seeds 0..1000
 //! ```
 
@@ -39,33 +39,22 @@ fn main() -> ExitCode {
 type World = (usize, u8, u8, u64);
 
 /// Where agents see each other, groups must form too. No round is out of bounds there.
-const LOOKING: [World; 12] = [
+const LOOKING: [World; 11] = [
     (3, 0, 0, u64::MAX),
     (3, 0, 1, u64::MAX),
-    (3, 0, 2, u64::MAX),
     (3, 1, 0, u64::MAX),
     (3, 1, 1, u64::MAX),
-    (3, 2, 1, u64::MAX),
+    (3, 2, 0, u64::MAX),
     (4, 0, 0, u64::MAX),
+    (4, 0, 1, u64::MAX),
     (4, 1, 0, u64::MAX),
-    (4, 1, 1, u64::MAX),
+    (5, 0, 0, u64::MAX),
     (5, 0, 1, u64::MAX),
     (5, 1, 0, u64::MAX),
-    (5, 1, 1, u64::MAX),
 ];
 /// Where nobody looks, any founders may be proposed.
-const BLIND: [World; 10] = [
-    (3, 0, 1, 3),
-    (3, 1, 1, 2),
-    (3, 1, 2, 2),
-    (4, 0, 0, 3),
-    (4, 0, 1, 2),
-    (4, 1, 0, 2),
-    (4, 1, 1, 1),
-    (5, 0, 0, 1),
-    (5, 0, 1, 1),
-    (5, 1, 0, 1),
-];
+const BLIND: [World; 8] =
+    [(3, 0, 1, 3), (3, 1, 1, 2), (4, 0, 0, 3), (4, 0, 1, 2), (4, 1, 0, 2), (5, 0, 0, 1), (5, 0, 1, 1), (5, 1, 0, 1)];
 
 /// Each of these worlds as a whole, or as far as so many states go; then walks at random, far deeper.
 fn explored(states_max: usize) -> bool {
@@ -93,7 +82,7 @@ fn explored(states_max: usize) -> bool {
     for bounds in &searches {
         let begun = Instant::now();
         // Where states are many, one in ten is tried.
-        let probe_every = if bounds.machines > 3 && bounds.wipes + bounds.call_offs > 1 { 10 } else { 1 };
+        let probe_every = if bounds.machines > 3 && bounds.wipes + bounds.call_offs > 0 { 10 } else { 1 };
         let explored = explore(&Bounds { probe_every: bounds.probe_every * probe_every, ..*bounds });
         (states, whole) = (states + explored.states, whole + usize::from(explored.is_whole));
         let Bounds { machines, wipes, call_offs, rounds, looking, reborn_low, .. } = bounds;

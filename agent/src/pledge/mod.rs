@@ -26,7 +26,7 @@
 //! A log needs the pledges of all its founders, and one founder holds one pledge at a time. A pledge ends only when its
 //! proposal is dead: by a founder that never pledged (no certificate exists, so nobody may vote for life), or by a majority
 //! that voted for death in one ballot (by Paxos, no majority ever votes for life). An agent whose disk is lost comes back as
-//! another node, and its old word stands. `explore` walks through every state of this with up to five agents.
+//! another node, and its old word stands. `explore` goes through every state of this with up to five agents.
 //!
 //! # What stays blocked
 //! If a majority of the founders of one proposal lose their disks before it is decided, the others cannot know what those

@@ -18,6 +18,26 @@
 //! [`explore`] visits for many states only one that can do all that they can: `lean` says which, and why nothing is lost by
 //! that. `tests` holds the one against the other.
 //!
+//! Whole worlds, with any number of crashes; of agents that see each other unless it says blind, where rounds are bounded:
+//!
+//! | machines | wipes | call-offs | states | steps |
+//! |---|---|---|---:|---:|
+//! | 3 | 0 | 0 | 61 | 276 |
+//! | 3 | 0 | 1 | 3,477 | 23,652 |
+//! | 3 | 1 | 0 | 562 | 2,463 |
+//! | 3 | 1 | 1 | 32,928 | 212,949 |
+//! | 4 | 0 | 0 | 2,007 | 10,496 |
+//! | 4 | 0 | 1 | 442,010 | 2,850,008 |
+//! | 4 | 1 | 0 | 38,427 | 202,048 |
+//! | 5 | 0 | 0 | 3,771 | 21,820 |
+//! | 5 | 0 | 1 | 776,506 | 5,519,844 |
+//! | 5 | 1, new id high | 0 | 74,442 | 439,191 |
+//! | 5 | 1, new id low | 0 | 82,632 | 486,862 |
+//! | 3, blind, 2 rounds | 1 | 1 | 103,540 | 374,073 |
+//! | 4, blind, 3 rounds | 0 | 0 | 14,809 | 50,816 |
+//! | 4, blind, 2 rounds | 0 | 1 | 1,198,862 | 5,597,388 |
+//! | 4, blind, 2 rounds | 1 | 0 | 809,717 | 2,801,756 |
+//!
 //! | file | idea |
 //! |---|---|
 //! | `bounds` | how far to go, and what was shown |
