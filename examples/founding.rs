@@ -39,12 +39,13 @@ fn main() -> ExitCode {
 type World = (usize, u8, u8, u64);
 
 /// Where agents see each other, groups must form too. No round is out of bounds there.
-const LOOKING: [World; 11] = [
+const LOOKING: [World; 12] = [
     (3, 0, 0, u64::MAX),
     (3, 0, 1, u64::MAX),
     (3, 1, 0, u64::MAX),
     (3, 1, 1, u64::MAX),
     (3, 2, 0, u64::MAX),
+    (3, 2, 1, u64::MAX),
     (4, 0, 0, u64::MAX),
     (4, 0, 1, u64::MAX),
     (4, 1, 0, u64::MAX),
