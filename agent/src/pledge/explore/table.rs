@@ -51,6 +51,8 @@ pub(super) enum Outcome {
     TellsUnsaved(Id),
 }
 
+/// All that there is to a machine that is up.
+type Body = (Founder, Record, Option<[u8; 16]>);
 /// Who else is there, as far as others can see.
 type Face = (Founder, u64, Option<ProposalId>, Option<[u8; 16]>);
 /// Somebody, what it is, and the faces of all.
@@ -59,7 +61,7 @@ type View = (usize, Id, Vec<Id>);
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) bounds: Bounds,
-    pub(super) machines: Numbered<(Founder, Record, Option<[u8; 16]>), Arc<Machine>>,
+    pub(super) machines: Numbered<Body, Arc<Machine>>,
     pub(super) rumours: Numbered<Rumour, Arc<Rumour>>,
     pub(super) logs: Numbered<Logs, Arc<Logs>>,
     faces: Numbered<Face, ()>,
@@ -114,7 +116,7 @@ impl Table {
 
     /// This member after a step, given what it was; nothing if that was no step.
     fn outcomes(&mut self, was: Id, mut changed: Member, into: &mut BTreeSet<Outcome>) {
-        if self.bounds.crashes > 0 && !changed.clone().poll_save().is_none() && changed.report().is_some() {
+        if self.bounds.crashes > 0 && changed.clone().poll_save().is_some() && changed.report().is_some() {
             let unsaved = self.essence(&changed);
             into.insert(Outcome::TellsUnsaved(unsaved));
         }
