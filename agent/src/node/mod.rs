@@ -74,8 +74,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often policies look at the world even if nothing happens.
-const RECONCILE_EVERY: Duration = Duration::from_millis(100);
+/// How often policies look at the world even if nothing happens. A little longer than the pause between two heartbeats at
+/// rest: so a round is taken along with each of them, instead of waking the agent just before or after.
+const RECONCILE_EVERY: Duration = Duration::from_millis(125);
 /// How often a leader tells agents outside Raft what has changed.
 const VIEW_EVERY: Duration = Duration::from_millis(500);
 /// The same is noted about the same agent only after this long.
