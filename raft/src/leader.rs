@@ -123,8 +123,12 @@ impl Raft {
         leader.peers.retain(|_, peer| peer.departing.is_none_or(|(_, until)| now < until));
         // Those that are due soon are taken along: one turn for all peers costs little more than one for a single peer.
         let soon = now.after(self.options.heartbeat / 2);
-        for peer in leader.peers.values_mut().filter(|peer| pace.due(peer) <= soon) {
-            peer.beat = true;
+        for peer in leader.peers.values_mut() {
+            let due = pace.due(peer);
+            peer.beat |= due <= soon;
+            if pace.is_late(now.since(due)) {
+                peer.stuttered = Some(now);
+            }
         }
     }
 
@@ -146,12 +150,17 @@ impl Raft {
 
     /// The peer's progress, if this node leads and the answer is of the membership that the peer has now.
     fn answering(&mut self, from: NodeId, fence: Fence, round: u64) -> Option<&mut Progress> {
+        let RoleState::Leader(leader) = &self.role else { return None };
+        let pace = self.pace(leader);
         let RoleState::Leader(leader) = &mut self.role else { return None };
         let is_of_now =
             |progress: &&mut Progress| progress.admitted == fence.admitted || mutant!(EarlierMembershipCounts);
         let progress = leader.peers.get_mut(&from).filter(is_of_now)?;
         if round > leader.rounds.round {
             return None;
+        }
+        if progress.heard < Some(progress.beaten) && pace.is_late(self.now.since(progress.beaten)) {
+            progress.stuttered = Some(self.now);
         }
         progress.heard = Some(self.now);
         progress.round = progress.round.max(round);

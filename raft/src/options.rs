@@ -49,6 +49,9 @@ impl Options {
     /// How often a leader shows that it lives to a peer that has the whole log and has answered the heartbeat before: two
     /// fifths of the shortest election timeout, 100 ms by default, and never more often than `heartbeat`.
     ///
+    /// Whoever was stalled in the last ten seconds (twenty of the longest timeouts) is paced like the busy: the pause costs
+    /// some of the time for which either side may stall before anybody asks for votes.
+    ///
     /// Two in a row may be lost, and nobody asks for votes: the one after a heartbeat without an answer comes as soon as to a
     /// busy peer. A leader that stalls for three fifths of the shortest election timeout is still heard in time.
     #[must_use]

@@ -48,6 +48,8 @@ pub(crate) struct Progress {
     pub(crate) beat: bool,
     /// When the last one went.
     pub(crate) beaten: Mono,
+    /// When one last went late, or its answer came late.
+    pub(crate) stuttered: Option<Mono>,
     /// The last index of each append that is not yet answered, in mode `Replicate`.
     pub(crate) batches: VecDeque<LogIndex>,
     /// Since when the first of them has been on its way, as far as answers tell.
@@ -58,7 +60,15 @@ pub(crate) struct Progress {
     pub(crate) departing: Option<(LogIndex, Mono)>,
 }
 
+/// A heartbeat that goes so late, or whose answer comes so late, as a part of the pause at rest: somebody was stalled.
+const LATE_PART: u32 = 4;
+/// A stall is remembered for so many of the longest election timeouts.
+const STALL_TIMEOUTS: u32 = 20;
+
 /// How often a leader shows that it lives, by what a peer is in need of.
+///
+/// The longer pause at rest is paid for with the time that either side may be stalled before anybody asks for votes. So it is
+/// for those who are not stalled: on a machine that is starved of the processor the pace is that of the busy.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     /// The last entry of the log.
@@ -79,8 +89,14 @@ impl Pace {
         let has_all = peer.mode == Mode::Replicate && peer.matched == self.last;
         let has_answered = peer.heard.is_some_and(|heard| heard >= peer.beaten);
         let is_gone = peer.beaten.since(peer.heard.unwrap_or(self.since)) >= self.silent;
-        let is_at_rest = has_all && has_answered || is_gone;
+        let is_on_time = peer.stuttered.is_none_or(|at| peer.beaten.since(at) >= self.silent * STALL_TIMEOUTS);
+        let is_at_rest = has_all && has_answered && is_on_time || is_gone;
         peer.beaten.after(if is_at_rest { self.at_rest } else { self.busy })
+    }
+
+    /// Is something so late that whoever was to do it must have been stalled?
+    pub(crate) fn is_late(&self, by: Duration) -> bool {
+        by >= self.at_rest / LATE_PART
     }
 }
 
@@ -99,6 +115,7 @@ impl Progress {
             commit_sent: LogIndex::ZERO,
             beat: true,
             beaten: Mono::default(),
+            stuttered: None,
             batches: VecDeque::new(),
             batch_sent: Mono::default(),
             full: false,
@@ -247,6 +264,16 @@ mod tests {
             ("has all, has answered", well.clone(), 100),
             ("lacks an entry", Progress { matched: LogIndex(6), ..well.clone() }, 50),
             ("is probed", Progress { mode: Mode::Probe { sent: true }, ..well.clone() }, 50),
+            (
+                "has stalled of late",
+                Progress { stuttered: Some(ms(0)), beaten: ms(9_999), heard: Some(ms(9_999)), ..well.clone() },
+                9_049,
+            ),
+            (
+                "has stalled long ago",
+                Progress { stuttered: Some(ms(0)), beaten: ms(10_000), heard: Some(ms(10_000)), ..well.clone() },
+                9_100,
+            ),
             ("has not answered the last one", Progress { heard: Some(ms(999)), ..well.clone() }, 50),
             (
                 "has not answered for long, but for less than that",

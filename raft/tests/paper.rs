@@ -193,6 +193,28 @@ fn an_answer_that_is_owed_quickens_the_heart_for_a_while() {
     assert!((18..=22).contains(&slow), "{slow} heartbeats to two peers in a second");
 }
 
+/// A leader that oversleeps beats at the quick pace for a while: the longer pause is for those who can afford it.
+#[test]
+fn a_stalled_leader_does_not_rest() {
+    let mut c = Cluster::of(3);
+    let leader = c.elect();
+    c.settle();
+    c.run(200 * MS);
+    // Nothing is handled meanwhile, and nobody waits long enough to ask for votes.
+    c.now += 140 * MS;
+    c.run(10 * MS);
+    assert_eq!(c.leader(), Some(leader));
+    let before = c.sent("heartbeat");
+    c.run(1_000 * MS);
+    let quick = c.sent("heartbeat") - before;
+    assert!((36..=44).contains(&quick), "{quick} heartbeats to two peers in a second");
+    c.run(10_000 * MS);
+    let before = c.sent("heartbeat");
+    c.run(1_000 * MS);
+    let calm = c.sent("heartbeat") - before;
+    assert!((18..=22).contains(&calm), "{calm} heartbeats to two peers in a second");
+}
+
 /// §3.4: election timeouts are random within their bounds, and drawn anew.
 #[test]
 fn election_timeouts_are_random_within_their_bounds() {

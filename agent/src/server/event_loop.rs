@@ -32,6 +32,12 @@ const TURN_MAX: usize = 256;
 /// And for how long: what a client may ask at once can take a second to answer, and heartbeats leave at the end of a turn.
 const TURN_TIME_MAX: Duration = Duration::from_millis(5);
 
+/// An alarm that is heard so late rang while this process did not run: stopped, or starved of the processor.
+const OVERSLEPT: Duration = Duration::from_millis(20);
+/// So long it then listens before it judges anybody by its clock. What came in meanwhile waits in the socket: the tasks of the
+/// transport run while the loop rests, and need far less for all of it.
+const LISTEN: Duration = Duration::from_millis(2);
+
 /// Questions for which other agents are asked at once: each costs as many handshakes as there are agents.
 pub(super) const GATHERING_MAX: usize = 4;
 
@@ -118,8 +124,11 @@ impl EventLoop {
         self.act();
         let mut stopping = false;
         let mut alarm = pin!(tokio::time::sleep(Duration::ZERO));
+        let mut rings = Instant::now();
         let ended = loop {
-            self.set(alarm.as_mut());
+            if let Some(at) = self.set(alarm.as_mut()) {
+                rings = at;
+            }
             tokio::select! {
                 biased;
                 _ = context::stopped(&mut from.stop), if !stopping => {
@@ -136,6 +145,10 @@ impl EventLoop {
                 () = alarm.as_mut() => {
                     if !self.is_due() {
                         continue;
+                    }
+                    // A leader is not silent whose heartbeats were not read, nor a quorum whose answers were not.
+                    if rings.elapsed() >= OVERSLEPT {
+                        tokio::time::sleep(LISTEN).await;
                     }
                     self.input(Input::Timeout);
                 }
@@ -155,11 +168,14 @@ impl EventLoop {
 
     /// Sets the alarm for when the node wants to be woken. One that is set too early stays: deadlines move on with
     /// nearly every message, and each move of a timer costs more than now and then an alarm that is set again.
-    fn set(&self, alarm: Pin<&mut tokio::time::Sleep>) {
+    /// Tells when it can ring, if it was set: what was due before is due now.
+    fn set(&self, alarm: Pin<&mut tokio::time::Sleep>) -> Option<Instant> {
         let at = self.clock.instant(self.node.poll_timeout().unwrap_or(Mono(u64::MAX)));
-        if alarm.is_elapsed() || at < alarm.deadline() {
-            alarm.reset(at);
+        if !alarm.is_elapsed() && at >= alarm.deadline() {
+            return None;
         }
+        alarm.reset(at);
+        Some(Instant::now().max(at.into()))
     }
 
     /// Does the node want to be woken by now, as the alarm says?
