@@ -86,7 +86,8 @@ pub(crate) struct Pace {
 impl Pace {
     /// When the next heartbeat to this peer is due. What was lost, on the way there or back, shows as an answer that is owed.
     pub(crate) fn due(&self, peer: &Progress) -> Mono {
-        let has_all = peer.mode == Mode::Replicate && peer.matched == self.last;
+        // To a peer without room all news travels with heartbeats, that of a commit too.
+        let has_all = peer.mode == Mode::Replicate && peer.matched == self.last && !peer.full;
         let has_answered = peer.heard.is_some_and(|heard| heard >= peer.beaten);
         let is_gone = peer.beaten.since(peer.heard.unwrap_or(self.since)) >= self.silent;
         let is_on_time = peer.stuttered.is_none_or(|at| peer.beaten.since(at) >= self.silent * STALL_TIMEOUTS);
@@ -263,6 +264,7 @@ mod tests {
         let cases = [
             ("has all, has answered", well.clone(), 100),
             ("lacks an entry", Progress { matched: LogIndex(6), ..well.clone() }, 50),
+            ("has no room", Progress { full: true, ..well.clone() }, 50),
             ("is probed", Progress { mode: Mode::Probe { sent: true }, ..well.clone() }, 50),
             (
                 "has stalled of late",
