@@ -181,9 +181,11 @@ impl Raft {
         }
         let now = self.now;
         if let Some(progress) = self.answering(from, fence, round) {
-            let before = progress.matched;
+            let (before, was_probed) = (progress.matched, matches!(progress.mode, Mode::Probe { .. }));
             progress.accepted(matched, verified);
             progress.set_full(full, verified);
+            // What it may take goes with heartbeats: the first one at once, now that it is known what it lacks.
+            progress.beat |= full && was_probed;
             if progress.matched > before {
                 progress.batch_sent = now;
             }
