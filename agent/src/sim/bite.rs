@@ -66,6 +66,8 @@ pub fn harness(mutant: Mutant) -> Harness {
         Mutant::ZonesIgnored => Harness::Tales("replacing::voters_are_spread"),
         Mutant::FlapperPromoted => Harness::Tales("flapping::a_spare_that_flaps"),
         Mutant::StabilityWaived => Harness::Tales("flapping::an_election_neither"),
+        // It takes a quick network and a member that is called failed again and again: `no-storm` ends that world.
+        Mutant::HintsFollowedAtOnce => Harness::Tales("storming::who_is_called_failed"),
         // What is refused leaves no trace in a world: the next guard stands behind it.
         Mutant::DrainsTheQuorum => Harness::Tales("draining::what_would_stop_with_it"),
         Mutant::LaggardCounts => Harness::Tales("draining::a_voter_that_lags"),

@@ -12,6 +12,11 @@ impl Node {
     pub(super) fn learner_step(&mut self, now: Now, status: &Status) -> Option<Step> {
         let Configuration { voters, learners, .. } = &status.configuration;
         let room = self.options.replicas_max.saturating_sub(voters.len() + learners.len());
+        // Where all the room is taken by voters nobody could ever take the seat of a dead one: one more learns, until that is gone.
+        let patience = self.settings().replace_after();
+        let is_full_of_voters = room == 0 && learners.is_empty();
+        let heir_wanted = is_full_of_voters && voters.iter().any(|v| self.why_not_dead(*v, patience).is_none());
+        let room = room.max(usize::from(heir_wanted));
         let newcomers: Vec<NodeId> = self
             .registry
             .nodes()

@@ -186,3 +186,22 @@ fn a_damaged_file_of_pledges_is_named() {
     });
     w.one_history();
 }
+
+/// Seven have founded a log, as many as may hold it, so the eighth stays outside. One of the seven dies for good: the eighth
+/// learns beyond that room, and takes the seat. (Nobody ever did.)
+#[test]
+fn of_seven_founders_a_dead_one_gives_its_seat_to_the_eighth() {
+    let mut eight = identical(8, 7);
+    (eight.knobs.replace_after_us, eight.knobs.stabilization_us) = (15 * SECOND, SECOND);
+    let mut w = World::new(eight);
+    w.must("seven vote", 30 * SECOND, |w| w.voters() == 7);
+    w.run_to(w.at + 10 * SECOND);
+    let (leader, votes): (_, Vec<bool>) = (w.leader(), (0..8).map(|agent| w.votes(agent)).collect());
+    let eighth = votes.iter().position(|votes| !votes).expect("seven of eight vote");
+    let dead = (0..8).find(|agent| votes[*agent] && Some(*agent) != leader).expect("a follower");
+    w.act(&Action::Kill { agent: dead, down_us: 3_600 * SECOND });
+    w.must("the eighth votes", 90 * SECOND, |w| w.votes(eighth));
+    let members = w.witness.configuration().map_or(0, |c| c.members().len());
+    assert_eq!((w.voters(), members), (7, 7));
+    w.appends(eighth);
+}
