@@ -5,7 +5,7 @@
 
 use crate::node::Node;
 use quorate_membership::State;
-use quorate_raft::{Mono, NodeId, Status, mutant};
+use quorate_raft::{Mono, NodeId, Now, Status, mutant};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -51,11 +51,16 @@ impl Node {
         Some(now.since(last)).filter(|unheard| *unheard >= UNHEARD_MIN)
     }
 
-    /// Answered within two heartbeats, and no connection of it was lost since.
+    /// Answered the last heartbeat, or the one before while that one's answer is on its way; and no connection of it was lost
+    /// since.
     pub(super) fn is_here(&self, now: Mono, status: &Status, node: NodeId) -> bool {
+        node == self.me || (self.has_answered_lately(now, status, node) && self.peers.is_up(node.get()))
+    }
+
+    fn has_answered_lately(&self, now: Mono, status: &Status, node: NodeId) -> bool {
         let heard = status.peers.get(&node).and_then(|p| p.last_heard);
-        let recent = heard.is_some_and(|at| now.since(at) <= self.options.raft.heartbeat_at_rest() * 2);
-        node == self.me || (recent && self.peers.is_up(node.get()))
+        let window = self.options.raft.heartbeat_at_rest() + self.options.raft.heartbeat;
+        heard.is_some_and(|at| now.since(at) <= window)
     }
 
     /// Answered after this moment.
@@ -69,10 +74,18 @@ impl Node {
         well > voters.len() / 2 || mutant!(StepWithoutMajority)
     }
 
-    /// Holds everything that is committed, give or take what is on its way, and answered within two heartbeats.
+    /// Would these voters still be a majority that answers if any one of the newcomers among them died in the middle of the
+    /// change? What could be better is not worth less than that.
+    pub(super) fn bears_a_newcomer(&self, now: Now, status: &Status, voters: &BTreeSet<NodeId>) -> bool {
+        let well = voters.iter().filter(|v| self.is_healthy(now.mono, status, **v)).count();
+        let has_newcomers = voters.difference(&status.configuration.voters).next().is_some();
+        well.saturating_sub(usize::from(has_newcomers)) > voters.len() / 2
+    }
+
+    /// Holds everything that is committed, give or take what is on its way, and has answered lately.
     pub(in crate::node) fn is_caught_up(&self, now: Mono, status: &Status, node: NodeId) -> bool {
         let Some(peer) = status.peers.get(&node) else { return node == self.me };
-        let recent = peer.last_heard.is_some_and(|at| now.since(at) <= self.options.raft.heartbeat_at_rest() * 2);
+        let recent = self.has_answered_lately(now, status, node);
         peer.replicating && recent && peer.matched.0 + CAUGHT_UP_ENTRIES >= status.committed.0
     }
 }

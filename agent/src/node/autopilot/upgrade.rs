@@ -1,7 +1,8 @@
 //! Upgrades: spares of a newer version take the seats of older ones, and one of the newer ones leads.
 //!
 //! An upgrade in place needs nothing of this: each agent keeps its seat through its restart. It never acts while a voter
-//! does not answer or tells a version that is no version.
+//! does not answer or tells a version that is no version, and never where the group would stand still if one of those that
+//! come in died meanwhile: a single voter is joined by others first, or gives its seat away as its operator says.
 
 use super::candidates::Seat;
 use super::step::Step;
@@ -56,9 +57,7 @@ impl Node {
         // The leader last: it hands over first, once most voters are of the newer version.
         older.sort_by_key(|v| (*v == self.me, Reverse(self.flaps(v.get())), self.comparable(*v), *v));
         older.truncate(ready.len());
-        if older.len() > 1 || voters.len() > 1 {
-            older.retain(|v| *v != self.me);
-        }
+        older.retain(|v| *v != self.me);
         let victims: BTreeSet<NodeId> = older.into_iter().collect();
         let rest = voters.difference(&victims).copied().collect();
         let spares = self.spread(&ready, &rest, victims.len(), None);
@@ -69,7 +68,9 @@ impl Node {
         let to = spares.first().map(|n| self.version_of(n.get())).unwrap_or_default();
         let why = format!("{} of version {to} take the seats of {}", names(&spares), names(&victims));
         let (voters, learners) = swapped(voters, learners, &victims, &spares);
-        self.is_healthy_majority(now.mono, status, &voters).then_some(Step::Change { voters, learners, why })
+        let is_safe =
+            self.is_healthy_majority(now.mono, status, &voters) && self.bears_a_newcomer(now, status, &voters);
+        is_safe.then_some(Step::Change { voters, learners, why })
     }
 
     /// An older leader hands over once most voters are of a newer version.

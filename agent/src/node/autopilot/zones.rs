@@ -36,7 +36,9 @@ impl Node {
             crowd(&victim)
         );
         let (voters, learners) = swapped(voters, learners, &[victim].into(), &[spare].into());
-        self.is_healthy_majority(now.mono, status, &voters).then_some(Step::Change { voters, learners, why })
+        let is_safe =
+            self.is_healthy_majority(now.mono, status, &voters) && self.bears_a_newcomer(now, status, &voters);
+        is_safe.then_some(Step::Change { voters, learners, why })
     }
 
     /// May the autopilot take this seat on its own account?

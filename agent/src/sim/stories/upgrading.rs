@@ -2,7 +2,7 @@
 
 use super::plan;
 use crate::node::level::FEATURE_LEVEL;
-use crate::sim::plan::{Action, SECOND};
+use crate::sim::plan::{Action, MS, SECOND};
 use crate::sim::world::World;
 
 impl World {
@@ -90,4 +90,22 @@ fn machines_of_a_newer_version_take_the_seats_and_the_lead() {
         w.leader().is_some_and(|leader| w.machines[leader].version == "1.1.0")
     });
     w.appends(third);
+}
+
+/// One agent votes yet, and one of the others is of a newer version. It does not take the only seat alone: had it died in the
+/// middle, nobody would lead for good. They vote together first.
+#[test]
+fn the_only_voter_gives_its_seat_to_no_other_one_alone() {
+    let mut five = plan(5);
+    // Sooner than the patience of growth: else all are ready at once, and growth comes first anyway.
+    five.knobs.stabilization_us = 100 * MS;
+    let mut w = World::new(five);
+    for (agent, machine) in w.machines.iter_mut().enumerate() {
+        machine.version = if agent == 3 { "1.1.0" } else { "1.0.0" }.into();
+    }
+    w.must("five vote", 30 * SECOND, |w| w.voters() == 5);
+    let voters: Vec<_> = w.witness.configurations().map(|c| c.voters.clone()).collect();
+    let next = voters.windows(2).find(|two| two[0].len() == 1 && two[1] != two[0]).map(|two| two[1].len());
+    assert!(next > Some(1), "{voters:?}");
+    w.keeps_promises();
 }

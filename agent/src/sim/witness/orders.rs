@@ -114,11 +114,17 @@ impl Witness {
         };
         let fits = |(count, bytes): (u64, u64)| count <= 1 || bytes <= cap;
         let (mut from, mut waiting) = (self.ledger.len(), weigh(self.ledger.len()));
-        // Nobody has applied yet what may be committed all the same.
+        // Nobody has applied yet what may be committed all the same, by the configuration of then or by the newest, which
+        // counts for all that is not committed when it comes (§4.1).
+        let configurations = &machines[by].configurations;
+        let is_committed = |index: u64, chain: u64| {
+            let then = configurations.range(..=index).next_back();
+            let now = configurations.iter().next_back();
+            then.into_iter().chain(now).any(|(_, c)| is_held(machines, c, index, chain))
+        };
         while !fits(waiting)
             && let Some(entry) = process.ordered.get(from)
-            && let Some((_, configuration)) = machines[by].configurations.range(..=from as u64 + 1).next_back()
-            && is_held(machines, configuration, from as u64 + 1, entry.header().chain)
+            && is_committed(from as u64 + 1, entry.header().chain)
         {
             from += 1;
             waiting = weigh(from);
