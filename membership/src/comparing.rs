@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// After this long an exchange without an answer is over; the transport gives up sooner.
-const OVER_AFTER: Duration = Duration::from_secs(5);
+pub(crate) const OVER_AFTER: Duration = Duration::from_secs(5);
 /// A table of no more rows is sent whole at first contact; who has a larger one sends hashes of it.
 const WHOLE_MAX: usize = 32;
 /// Members of whom two sides say different things of one time are asked themselves: so many at once.
@@ -234,7 +234,7 @@ impl Membership {
         let Some((_, message)) = self.decode_exchange(from, bytes) else { return };
         match message {
             Message::Table(rows) => {
-                self.comparing.under_way.remove(&from);
+                self.comparing.end(from);
                 self.roster.compares(from);
                 self.hear_farewell_confirmed(from, &rows);
                 self.hear_table(from, rows);
@@ -248,7 +248,7 @@ impl Membership {
             Message::Tags(tags) => self.hear_tags(from, &tags),
             Message::Accusation(told) => self.hear_accusation(from, &told),
             Message::Nothing => {
-                if self.comparing.under_way.remove(&from).is_some() {
+                if self.comparing.end(from).is_some() {
                     self.roster.compares(from);
                 }
             }
@@ -259,7 +259,7 @@ impl Membership {
     /// Where the tables differ the other one has told all; it is told what it lacks.
     fn hear_differing(&mut self, from: u64, differs: &[bool], rows: Vec<Row>) {
         // Only in answer to hashes, once: else one word would be answered with a table.
-        let Some((_, Some(buckets))) = self.comparing.under_way.remove(&from) else { return };
+        let Some((_, Some(buckets))) = self.comparing.end(from) else { return };
         if buckets != differs.len() {
             return self.alarm(from, "an answer to other hashes than were sent");
         }

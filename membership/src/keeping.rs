@@ -2,6 +2,7 @@
 //!
 //! It never wakes without need: each timer is set only while there is something to do for it.
 
+use crate::comparing::OVER_AFTER;
 use crate::exchange::Row;
 use crate::identity::Identity;
 use crate::io::Output;
@@ -21,6 +22,8 @@ const REDIALS_MAX: usize = 8;
 const REDIAL_ALWAYS: usize = 10;
 /// How many nameless members are asked for their records at once; their answers name others, too.
 const ASKED_MAX: usize = 3;
+/// How many members are tried in one turn to exchange tables, until one answers.
+const EXCHANGE_TRIES: u32 = 3;
 /// Node ids remembered as gone for good: operators forget one disk at a time.
 const FORGOTTEN_MAX: usize = 4096;
 /// To how many members a leaving node gives its table.
@@ -66,7 +69,8 @@ impl Membership {
         while let Some(due) = self.timers.pop_own(self.now.mono) {
             match due {
                 Due::Gossip => self.gossip(),
-                Due::Exchange => self.exchange_with_someone(),
+                Due::Exchange => self.exchange_with_someone(0),
+                Due::ExchangeAgain => self.exchange_again(),
                 Due::Reconnect => self.reconnect(),
                 Due::Introduce => self.introduce_overdue(),
                 Due::Leave => self.leave_further(),
@@ -102,12 +106,16 @@ impl Membership {
         }
         if alone || self.departed {
             self.timers.clear(Due::Exchange);
+            self.comparing.turn = None;
             self.exchange_wait = EXCHANGE_WAIT_MIN;
         } else if !self.timers.is_set(Due::Exchange) {
             let wait = self.exchange_wait.min(self.options.exchange_period(self.roster.present()));
             let at = now.after(self.jitter(wait));
             self.timers.set(Due::Exchange, at);
             self.exchange_wait = wait * 2;
+        }
+        if self.comparing.turn.is_none() {
+            self.timers.clear(Due::ExchangeAgain);
         }
         if self.departed || !(alone || self.roster.failed() > 0) {
             self.timers.clear(Due::Reconnect);
@@ -165,10 +173,23 @@ impl Membership {
         }
     }
 
-    fn exchange_with_someone(&mut self) {
-        let present: Vec<u64> = self.roster.others().map(|entry| entry.node).collect();
-        for node in self.choose(present, 1) {
+    /// After so many who did not answer.
+    fn exchange_with_someone(&mut self, unanswered: u32) {
+        let silent = self.comparing.turn.map(|(node, _)| node).filter(|_| unanswered > 0);
+        let others = self.roster.others().map(|entry| entry.node).filter(|node| Some(*node) != silent).collect();
+        for node in self.choose(others, 1) {
             self.exchange_with(node);
+            self.comparing.turn = Some((node, unanswered));
+            self.timers.set(Due::ExchangeAgain, self.now.mono.after(OVER_AFTER));
+        }
+    }
+
+    /// Who was chosen may be gone, or out of reach; the next turn is minutes away, and until then whoever is not heard of by
+    /// gossip would stay unknown.
+    fn exchange_again(&mut self) {
+        match self.comparing.turn {
+            Some((_, unanswered)) if unanswered + 1 < EXCHANGE_TRIES => self.exchange_with_someone(unanswered + 1),
+            _ => self.comparing.turn = None,
         }
     }
 

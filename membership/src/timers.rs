@@ -16,6 +16,8 @@ pub(crate) enum Due {
     Gossip,
     /// Exchange tables with a random member.
     Exchange,
+    /// Exchange tables with another, since who was chosen did not answer.
+    ExchangeAgain,
     /// Dial failed members, ask for seeds.
     Reconnect,
     /// Announce members whose records did not arrive.

@@ -16,6 +16,8 @@ pub(crate) const SETTLE_AGAIN: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(crate) struct Comparing {
     pub(crate) under_way: BTreeMap<u64, (Mono, Option<usize>)>,
+    /// The random member whose turn it is and who has not answered yet, and how many before it did not.
+    pub(crate) turn: Option<(u64, u32)>,
     pub(crate) settle_from: Mono,
     /// Members that others hold for present, and when each may be tried again.
     hinted: BTreeMap<u64, Mono>,
@@ -29,6 +31,13 @@ impl Comparing {
     pub(crate) fn has_room(&mut self, now: Mono) -> bool {
         self.under_way.retain(|_, (until, _)| now < *until);
         self.under_way.len() < UNDER_WAY_MAX
+    }
+
+    /// It answered: what was under way with it is over. Says what that was.
+    pub(crate) fn end(&mut self, with: u64) -> Option<(Mono, Option<usize>)> {
+        let ended = self.under_way.remove(&with)?;
+        self.turn.take_if(|(node, _)| *node == with);
+        Some(ended)
     }
 
     /// Each hint is followed once in a while: the answer to it may be the same hint again.

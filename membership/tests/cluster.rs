@@ -7,7 +7,9 @@
 mod looking;
 
 pub(crate) use looking::{brief, news};
-use quorate_membership::{Event, Input, Local, Membership, Mono, Now, Options, Output, PACKET_BYTES_MAX, Pool, Tags};
+use quorate_membership::{
+    Event, Input, Local, Membership, Mono, Now, Options, Output, PACKET_BYTES_MAX, Pool, Tags, is_only_news,
+};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
@@ -17,6 +19,22 @@ pub(crate) const MS: u64 = 1_000;
 pub(crate) const S: u64 = 1_000_000;
 /// How long a transport needs to notice that the other side is gone.
 const IDLE_TIMEOUT: u64 = 5 * S;
+/// What is said to a member that is not connected waits for the connection, as an agent lets it: so many messages each, each
+/// no longer than a probe lasts.
+const WAITING_MAX: usize = 8;
+/// Where connections are bounded a younger one is not closed for room, as in an agent.
+const AGE_MIN: u64 = 5 * S;
+/// There dials are bounded, too: so many at once and a second; mere news leaves some of them to other messages.
+const DIALS_BURST: u64 = 32;
+const DIALS_PER_SECOND: u64 = 16;
+const DIALS_RESERVED: u64 = 16;
+
+/// What is said to another member.
+#[derive(Debug)]
+enum Word {
+    Datagram(Vec<u8>),
+    Request(Vec<u8>),
+}
 
 #[derive(Debug)]
 enum Happening {
@@ -55,6 +73,15 @@ enum Happening {
     },
 }
 
+/// A live connection: the other side's boot, a number, since when it is up, and when this side last used it.
+#[derive(Clone, Copy, Debug)]
+struct Peer {
+    boot: u64,
+    connection: u64,
+    since: u64,
+    used: u64,
+}
+
 pub(crate) struct Agent {
     pub(crate) core: Membership,
     pub(crate) addr: SocketAddr,
@@ -62,11 +89,15 @@ pub(crate) struct Agent {
     pub(crate) boot: u64,
     pub(crate) up: bool,
     pub(crate) seeds: Vec<SocketAddr>,
-    /// Live connections: the other side's boot, a number, and when this side last used it.
-    peers: BTreeMap<Node, (u64, u64, u64)>,
+    /// Live connections.
+    peers: BTreeMap<Node, Peer>,
     /// A timer of the core is set for then.
     wake_at: Option<u64>,
     dialling: BTreeMap<SocketAddr, u64>,
+    /// What waits for a connection with whom, and until when it is worth anything.
+    waiting: BTreeMap<Node, VecDeque<(u64, Word)>>,
+    /// Dials allowed now, in millionths, and as of when.
+    dials: (u64, u64),
     pub(crate) events: Vec<(u64, Event)>,
     pub(crate) alarms: Vec<(Node, &'static str)>,
     pub(crate) left: bool,
@@ -206,6 +237,8 @@ impl Cluster {
             peers: BTreeMap::new(),
             wake_at: None,
             dialling: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            dials: (DIALS_BURST * S, self.now),
             events: vec![],
             alarms: vec![],
             left: false,
@@ -220,8 +253,8 @@ impl Cluster {
         self.agents.get_mut(&node).unwrap().up = false;
         let boot = self.agents[&node].boot;
         let peers: Vec<_> =
-            self.agents.iter().filter(|(_, a)| a.peers.get(&node).is_some_and(|p| p.0 == boot)).collect();
-        let peers: Vec<_> = peers.iter().map(|(n, a)| (**n, a.peers[&node].1)).collect();
+            self.agents.iter().filter(|(_, a)| a.peers.get(&node).is_some_and(|p| p.boot == boot)).collect();
+        let peers: Vec<_> = peers.iter().map(|(n, a)| (**n, a.peers[&node].connection)).collect();
         for (peer, connection) in peers {
             self.at(self.now + IDLE_TIMEOUT, peer, Happening::Lost { with: node, boot, connection });
         }
@@ -260,7 +293,7 @@ impl Cluster {
                 self.cut.insert((a, b));
                 self.cut.insert((b, a));
                 for (x, y) in [(a, b), (b, a)] {
-                    if let Some((boot, connection, _)) = self.agents[&x].peers.get(&y).copied() {
+                    if let Some(Peer { boot, connection, .. }) = self.agents[&x].peers.get(&y).copied() {
                         self.at(self.now + IDLE_TIMEOUT, x, Happening::Lost { with: y, boot, connection });
                     }
                 }
@@ -303,17 +336,14 @@ impl Cluster {
                 }
             }
             match output {
-                Output::Datagram { to, addr, bytes } => self.send_datagram(node, boot, to, addr, bytes),
-                Output::Exchange { to, addr, bytes } => {
-                    if self.uses(node, to) {
-                        self.streams += 1;
-                        self.stream_bytes += bytes.len() as u64;
-                        let delay = self.stream_delay();
-                        self.at(self.now + delay, to, Happening::Request { from: node, boot, bytes });
-                    } else {
-                        self.dial(node, addr);
-                    }
+                Output::Datagram { to, addr, bytes } => {
+                    assert!(bytes.len() <= PACKET_BYTES_MAX, "a datagram of {} bytes", bytes.len());
+                    self.datagrams += 1;
+                    self.bytes += bytes.len() as u64;
+                    self.largest = self.largest.max(bytes.len());
+                    self.say(node, boot, to, addr, Word::Datagram(bytes));
                 }
+                Output::Exchange { to, addr, bytes } => self.say(node, boot, to, addr, Word::Request(bytes)),
                 Output::ExchangeReply { bytes, .. } => {
                     assert!(reply.replace(bytes).is_none(), "one reply to a request");
                 }
@@ -335,13 +365,17 @@ impl Cluster {
                 Output::SaveMembers => {}
             }
         }
-        if let Some(at) = wake.map(|at| at.0.max(self.now))
+        self.wake_at(node, wake);
+        reply
+    }
+
+    fn wake_at(&mut self, node: Node, at: Option<Mono>) {
+        if let Some(at) = at.map(|at| at.0.max(self.now))
             && self.agents[&node].wake_at.is_none_or(|set| at < set)
         {
             self.agents.get_mut(&node).unwrap().wake_at = Some(at);
             self.at(at, node, Happening::Wake);
         }
-        reply
     }
 
     fn keep(&mut self, node: Node, event: Event) {
@@ -357,18 +391,42 @@ impl Cluster {
         }
     }
 
-    fn send_datagram(&mut self, node: Node, boot: u64, to: Node, addr: SocketAddr, bytes: Vec<u8>) {
-        assert!(bytes.len() <= PACKET_BYTES_MAX, "a datagram of {} bytes", bytes.len());
-        self.datagrams += 1;
-        self.bytes += bytes.len() as u64;
-        self.largest = self.largest.max(bytes.len());
-        if !self.uses(node, to) {
-            return self.dial(node, addr);
+    /// Says it over a connection, or lets it wait for one.
+    fn say(&mut self, node: Node, boot: u64, to: Node, addr: SocketAddr, word: Word) {
+        if self.uses(node, to) {
+            return self.carry(node, boot, to, word);
         }
-        let blocked = self.datagrams_blocked || self.blocked.contains(&(node, to));
-        if !blocked && self.random() % 1000 >= self.loss_per_mille {
-            let delay = self.delay();
-            self.at(self.now + delay, to, Happening::Datagram { from: node, boot, bytes });
+        let now = self.now;
+        let is_dialled = self.agents[&node].dialling.get(&addr).is_some_and(|until| *until > now);
+        let is_news = matches!(&word, Word::Datagram(bytes) if is_only_news(bytes));
+        if !is_dialled && !self.may_dial(node, is_news) {
+            return;
+        }
+        let until = now + u64::try_from(self.options.probe_period.as_micros()).unwrap();
+        let waiting = self.agents.get_mut(&node).unwrap().waiting.entry(to).or_default();
+        waiting.retain(|(until, _)| now <= *until);
+        if waiting.len() == WAITING_MAX {
+            waiting.pop_front();
+        }
+        waiting.push_back((until, word));
+        self.dial(node, addr);
+    }
+
+    fn carry(&mut self, node: Node, boot: u64, to: Node, word: Word) {
+        match word {
+            Word::Datagram(bytes) => {
+                let blocked = self.datagrams_blocked || self.blocked.contains(&(node, to));
+                if !blocked && self.random() % 1000 >= self.loss_per_mille {
+                    let delay = self.delay();
+                    self.at(self.now + delay, to, Happening::Datagram { from: node, boot, bytes });
+                }
+            }
+            Word::Request(bytes) => {
+                self.streams += 1;
+                self.stream_bytes += bytes.len() as u64;
+                let delay = self.stream_delay();
+                self.at(self.now + delay, to, Happening::Request { from: node, boot, bytes });
+            }
         }
     }
 
@@ -401,22 +459,36 @@ impl Cluster {
     fn uses(&mut self, from: Node, to: Node) -> bool {
         let now = self.now;
         let peer = self.agents.get_mut(&from).unwrap().peers.get_mut(&to);
-        peer.map(|peer| peer.2 = now).is_some()
+        peer.map(|peer| peer.used = now).is_some()
     }
 
-    /// Room for one more connection: the one that was not used for longest is closed, and both sides know why.
+    /// Room for one more connection: those not used for longest are closed, and both sides know why.
     fn make_room(&mut self, node: Node, but: Node) {
         let peers = &self.agents[&node].peers;
         if peers.len() < self.connections_max || peers.contains_key(&but) {
             return;
         }
-        let Some((peer, _)) = peers.iter().min_by_key(|(peer, (_, _, used))| (*used, **peer)) else { return };
-        let peer = *peer;
-        for (at, with) in [(node, peer), (peer, node)] {
-            if self.agents.get_mut(&at).unwrap().peers.remove(&with).is_some() && self.agents[&at].up {
-                self.input(at, Input::Released { node: with });
+        let mut old: Vec<(u64, Node)> =
+            peers.iter().filter(|(_, p)| self.now - p.since >= AGE_MIN).map(|(n, p)| (p.used, *n)).collect();
+        old.sort_unstable();
+        old.truncate(peers.len() + 1 - self.connections_max);
+        for (_, peer) in old {
+            for (at, with) in [(node, peer), (peer, node)] {
+                if self.agents.get_mut(&at).unwrap().peers.remove(&with).is_some() && self.agents[&at].up {
+                    self.input(at, Input::Released { node: with });
+                }
             }
         }
+    }
+
+    /// For what is to be said. Where each is connected with each nobody dials often, and there is no bound.
+    fn may_dial(&mut self, node: Node, is_news: bool) -> bool {
+        let now = self.now;
+        let dials = &mut self.agents.get_mut(&node).unwrap().dials;
+        let left = (dials.0 + (now - dials.1) * DIALS_PER_SECOND).min(DIALS_BURST * S);
+        let may = left >= if is_news { (DIALS_RESERVED + 1) * S } else { S };
+        *dials = (if may { left - S } else { left }, now);
+        may || self.connections_max == usize::MAX
     }
 
     fn reaches(&self, from: Node, to: Node) -> bool {
@@ -451,10 +523,21 @@ impl Cluster {
             (peer.epoch, peer.addr)
         };
         let name = self.agents[&with].core.member(with).unwrap().name.to_string();
-        self.agents.get_mut(&node).unwrap().peers.insert(with, (boot, connection, self.now));
+        self.agents
+            .get_mut(&node)
+            .unwrap()
+            .peers
+            .insert(with, Peer { boot, connection, since: self.now, used: self.now });
         self.agents.get_mut(&node).unwrap().dialling.remove(&addr);
         let version = "0.1.0".to_string();
         self.input(node, Input::Contact { node: with, name, addr, epoch, boot, version });
+        let agent = self.agents.get_mut(&node).unwrap();
+        let (mine, waiting) = (agent.boot, agent.waiting.remove(&with).unwrap_or_default());
+        for (until, word) in waiting {
+            if self.now <= until && self.uses(node, with) {
+                self.carry(node, mine, with, word);
+            }
+        }
     }
 
     fn is_current(&self, node: Node, boot: u64) -> bool {
@@ -474,18 +557,20 @@ impl Cluster {
         match what {
             Happening::Wake => {
                 self.agents.get_mut(&node).unwrap().wake_at.take_if(|at| *at <= self.now);
-                if self.agents[&node].core.poll_timeout().is_some_and(|at| at.0 <= self.now) {
-                    self.input(node, Input::Timeout);
+                match self.agents[&node].core.poll_timeout() {
+                    Some(at) if at.0 <= self.now => drop(self.input(node, Input::Timeout)),
+                    // It was put off meanwhile.
+                    later => self.wake_at(node, later),
                 }
             }
             Happening::Datagram { from, boot, bytes } => {
-                let known = self.agents[&node].peers.get(&from).is_some_and(|peer| peer.0 == boot);
+                let known = self.agents[&node].peers.get(&from).is_some_and(|peer| peer.boot == boot);
                 if known && self.reaches(from, node) {
                     self.input(node, Input::Datagram { from, bytes });
                 }
             }
             Happening::Request { from, boot, bytes } => {
-                let known = self.agents[&node].peers.get(&from).is_some_and(|peer| peer.0 == boot);
+                let known = self.agents[&node].peers.get(&from).is_some_and(|peer| peer.boot == boot);
                 if known && self.reaches(from, node) {
                     let reply = self.input(node, Input::Exchange { from, bytes }).expect("a reply");
                     self.stream_bytes += reply.len() as u64;
@@ -494,7 +579,7 @@ impl Cluster {
                 }
             }
             Happening::Reply { from, boot, bytes } => {
-                let known = self.agents[&node].peers.get(&from).is_some_and(|peer| peer.0 == boot);
+                let known = self.agents[&node].peers.get(&from).is_some_and(|peer| peer.boot == boot);
                 if known && self.reaches(from, node) {
                     assert!(self.input(node, Input::ExchangeReply { from, bytes }).is_none());
                 }
@@ -513,7 +598,8 @@ impl Cluster {
                 }
             }
             Happening::Lost { with, boot, connection } => {
-                let same = self.agents[&node].peers.get(&with).is_some_and(|p| (p.0, p.1) == (boot, connection));
+                let same =
+                    self.agents[&node].peers.get(&with).is_some_and(|p| (p.boot, p.connection) == (boot, connection));
                 if same && !(self.reaches(with, node) && self.is_current(with, boot)) {
                     self.agents.get_mut(&node).unwrap().peers.remove(&with);
                     self.input(node, Input::Lost { node: with });

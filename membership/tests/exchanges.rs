@@ -265,3 +265,51 @@ fn unasked_answers_cost_nothing() {
     let out = outputs(&mut a, 1, Input::Exchange { from: 2, bytes: wants });
     assert!(out.iter().any(|o| matches!(o, Output::Alarm { lie: Some(_), .. })), "{out:?}");
 }
+
+/// When a core among forty others, with whom it has compared tables, begins to compare with whom, in the `span` from then on.
+fn compared_with(span: u64, answers: impl Fn(usize) -> bool) -> Vec<(u64, u64)> {
+    let mut core = core(1, Tags::default());
+    for node in 2..=41 {
+        outputs(&mut core, 0, contact(node));
+    }
+    let (mut all, mut now) = (vec![], 0);
+    while now < span * S {
+        now = core.poll_timeout().map_or(span * S, |at| at.0.max(now));
+        core.handle(Now { mono: Mono(now), wall_us: 0 }, Input::Timeout);
+        let said: Vec<_> = std::iter::from_fn(|| core.poll_output()).collect();
+        for output in said {
+            // Hashes: see the table of messages.
+            if let Output::Exchange { to, bytes, .. } = output
+                && bytes.starts_with(&[2, 3])
+            {
+                all.push((now / S, to));
+                if answers(all.len()) {
+                    core.handle(
+                        Now { mono: Mono(now), wall_us: 0 },
+                        Input::ExchangeReply { from: to, bytes: vec![2, 0] },
+                    );
+                    while core.poll_output().is_some() {}
+                }
+            }
+        }
+    }
+    all
+}
+
+/// Among many, turns to compare tables are minutes apart. One that gets no answer must not be lost: another is asked.
+#[test]
+fn who_does_not_answer_is_not_the_only_one_asked_in_a_turn() {
+    let answered = compared_with(600, |_| true);
+    let turns = answered.len();
+    assert!((10..=22).contains(&turns), "some at first, then one a minute: {answered:?}");
+
+    let silent = compared_with(600, |_| false);
+    println!("{turns} exchanges in 600 s if all answer, {} if nobody does", silent.len());
+    assert!(silent.len() > turns * 2 && silent.len() <= (turns + 2) * 3, "two more in each turn: {silent:?}");
+    let again: Vec<_> = silent.windows(2).filter(|two| two[1].0 - two[0].0 == 5).collect();
+    assert!(again.len() >= turns && again.iter().all(|two| two[0].1 != two[1].1), "with another: {silent:?}");
+
+    // All but every second one: each turn ends with an answer, and no more are asked.
+    let half = compared_with(600, |count| count % 2 == 0);
+    assert!(half.len() <= turns * 2 + 3, "{half:?}");
+}

@@ -62,7 +62,13 @@ pub(crate) fn live(n: u64, loss_per_mille: u64, seed: u64, idle: u64, say: impl 
         seen.known_ms[at] = took / MS;
         say(&format!("{share} of all pairs know each other after {} s", took as f64 / S as f64), &c);
     }
-    let took = c.run_while_not(600 * S, "all know each other by name", Cluster::is_whole);
+    let start = c.now;
+    while !c.is_whole() {
+        assert!(c.now - start < 600 * S, "all know each other by name: not within 600 s");
+        // Who looks at thousands each time looks seldom.
+        c.run(if n > 500 { S } else { 100 * MS });
+    }
+    let took = c.now - start;
     say(&format!("all are known by name after {} s more", took as f64 / S as f64), &c);
     c.run(60 * S);
     say("a minute later", &c);
@@ -100,7 +106,8 @@ pub(crate) fn live(n: u64, loss_per_mille: u64, seed: u64, idle: u64, say: impl 
 #[test]
 fn every_member_of_a_whole_cluster_hears_of_everything() {
     let seen = live(50, 20, 7, 10 * S, |_, _| {});
-    assert!(seen.known_ms[3] < 60_000, "{seen:?}");
+    println!("{seen:?}");
+    assert!(seen.known_ms[3] < 10_000, "the last pair is no later than a few exchanges: {seen:?}");
     assert_eq!((seen.failed_ms.len(), seen.left_ms.len()), (49, 49), "each is told once of each, who leaves too");
     assert_eq!(seen.false_failures, 0, "{seen:?}");
     assert!(seen.failed_ms.iter().all(|ms| *ms < 30_000) && seen.left_ms.iter().all(|ms| *ms < 10_000), "{seen:?}");
