@@ -12,7 +12,7 @@
 //! `detect`: how long until a killed member is known as failed, among 2 to 50. `calm`: 15 of 100 datagrams are lost and at
 //! any time one member is stopped for five seconds; nobody may be declared failed. `stops`: stops a little
 //! shorter than a suspect has to answer. `scale`: a large cluster joins, idles,
-//! takes in newcomers and loses a member. `whole`: every member of a cluster of up to some 5,000, which hold 8 GiB: all start
+//! takes in newcomers and loses a member. `whole`: every member of a cluster of up to some 5,000, which hold 10 GiB: all start
 //! at once, idle, lose one by a kill and one by its leave. `one`: what a single core costs that knows so many.
 
 #![allow(clippy::unwrap_used, dead_code)]
