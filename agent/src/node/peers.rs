@@ -76,6 +76,7 @@ impl Node {
         self.speak_warmed(now, node, addr);
         self.say_asked_tags(now, node);
         self.tell_history(node);
+        self.repair_helper_came(now, node);
         self.hurry(now);
     }
 

@@ -6,8 +6,8 @@
 //!
 //! One range at a time, in pieces, in order, from one member; the next piece is asked for while the one before is being
 //! written, and was read by then. Members are asked one after another, the leader last; when all were asked in vain it
-//! begins anew, later each time. Pieces that were given survive the loss of a connection (another member goes on) but not a restart: then the
-//! range, at most a segment, begins anew.
+//! begins anew, later each time, and at once when a member comes that was not there. Pieces that were given survive the
+//! loss of a connection (another member goes on) but not a restart: then the range, at most a segment, begins anew.
 
 use super::options::configuration_of;
 use super::{Class, Level, Node, Output, PeerMessage, RepairFailed, Spare};
@@ -25,9 +25,10 @@ pub(super) const PIECE_BYTES: usize = 4 << 20;
 const PIECES_WRITING_MAX: usize = 1;
 /// A member that has not answered for so long is passed over: a read of a busy disk, and a megabyte on a slow line.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
-/// After all members were asked in vain: at first, and at most.
+/// After all members were asked in vain: at first, and at most; and at most if one of them could not say, and may have it.
 const ASK_AGAIN_MIN: Duration = Duration::from_secs(1);
 const ASK_AGAIN_MAX: Duration = Duration::from_secs(30);
+const ASK_DOUBTFUL_AGAIN_MAX: Duration = Duration::from_secs(5);
 /// Until a full disk is asked again to take a copy of a segment.
 const ROOM_AGAIN: Duration = Duration::from_secs(5);
 /// Control entries kept while a range is given back: more than any segment of honest use holds.
@@ -56,6 +57,8 @@ pub(super) struct Repair {
     common: BTreeSet<LogIndex>,
     irreparable: bool,
     rounds: u32,
+    /// In this round a member could not say whether it has a range.
+    doubtful: bool,
     not_before: Mono,
     no_room: Option<String>,
     repaired_entries: u64,
@@ -67,8 +70,10 @@ pub(super) struct Repair {
 enum Vain {
     /// It has not got them, for good.
     Hopeless,
-    /// Not now: it was silent, busy, or what it gave did not fit.
+    /// Not now: it was silent, busy, or gone.
     Later,
+    /// What it gave did not fit.
+    Wrong,
 }
 
 /// A range that is being given back.
@@ -275,12 +280,24 @@ impl Node {
             );
         }
         self.weigh_damage(now);
+        self.repair.doubtful |= self.repair.vain.values().any(|why| *why == Vain::Later);
         self.repair.vain.clear();
         self.repair.turn = self.repair.turn.wrapping_add(1);
         if self.repair.turn.is_multiple_of(self.repair.damaged.len().max(1)) {
-            let wait = ASK_AGAIN_MIN.saturating_mul(1 << self.repair.rounds.min(5)).min(ASK_AGAIN_MAX);
+            let doubtful = std::mem::take(&mut self.repair.doubtful);
+            let most = if doubtful { ASK_DOUBTFUL_AGAIN_MAX } else { ASK_AGAIN_MAX };
+            let wait = ASK_AGAIN_MIN.saturating_mul(1 << self.repair.rounds.min(5)).min(most);
             self.repair.rounds = self.repair.rounds.saturating_add(1);
             self.repair.not_before = now.mono.after(wait);
+        }
+    }
+
+    /// Somebody is here who was not: that all before were asked in vain says nothing of this one.
+    pub(super) fn repair_helper_came(&mut self, now: Now, node: u64) {
+        if self.repair.is_damaged() && self.repair_members().contains(&node) {
+            let pause = if self.repair.no_room.is_some() { ROOM_AGAIN } else { Duration::ZERO };
+            self.repair.rounds = 0;
+            self.repair.not_before = self.repair.not_before.min(now.mono.after(pause));
         }
     }
 
@@ -349,7 +366,7 @@ impl Node {
             || !entries.windows(2).all(in_order)
             || entries.iter().any(|e| Some(e.header().seed) != self.log_seed())
         {
-            self.pass_over(Vain::Later);
+            self.pass_over(Vain::Wrong);
             return self.cut_off(
                 now,
                 node,
@@ -376,7 +393,7 @@ impl Node {
             }
         }
         if current.runs.len() > RUNS_MAX {
-            self.pass_over(Vain::Later);
+            self.pass_over(Vain::Wrong);
             self.repair.current = None;
             return self.note_about(now, node, "what it gave for a repair has more terms than any log");
         }
@@ -409,7 +426,7 @@ impl Node {
                 self.repair.current = None;
                 // Of several helpers nobody can say which one was wrong: the next try is with one alone.
                 if let (1, Some(node)) = (helpers.len(), helpers.first()) {
-                    self.repair.vain.insert(*node, Vain::Later);
+                    self.repair.vain.insert(*node, Vain::Wrong);
                     self.note_about(now, *node, &format!("the entries it gave for a repair were refused: {why}"));
                 }
                 self.hurry(now);

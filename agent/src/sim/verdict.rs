@@ -33,7 +33,10 @@ const LOOK_EVERY_US: u64 = 500 * MS;
 /// hold; and some time for what else there is to do.
 const CATCH_UP_PER_SECOND: u64 = 100;
 const CATCH_UP_WITHIN_US: u64 = 5 * SECOND;
-/// And gives back what it could not read within this time: several tries, and some pieces each.
+/// Who cannot read its own log applies nothing of that before it is given back; whoever could not say whether it has that is
+/// asked again within this time, answers included.
+const ASKED_AGAIN_WITHIN_US: u64 = 15 * SECOND;
+/// And gets back what it could not read within this time: several tries, and some pieces each.
 const REPAIR_WITHIN_US: u64 = 30 * SECOND;
 /// A request in a calm world is answered well within this time.
 const SERVE_WITHIN_US: u64 = 5 * SECOND;
@@ -281,7 +284,10 @@ impl World {
             replicas.map(|m| (applied(m), m.name.clone())).min().filter(|(applied, _)| *applied < standing)
         };
         let missing = last(self).map_or(0, |(applied, _)| standing - applied);
-        let within = CATCH_UP_WITHIN_US + missing * SECOND / CATCH_UP_PER_SECOND;
+        let is_damaged = |m: &Machine| m.process.as_ref().is_some_and(|p| !p.damaged.is_empty());
+        let asks = self.machines.iter().any(|m| m.counts() && is_damaged(m));
+        let within =
+            CATCH_UP_WITHIN_US + missing * SECOND / CATCH_UP_PER_SECOND + if asks { ASKED_AGAIN_WITHIN_US } else { 0 };
         if !self.run_until(within, |w| last(w).is_none())
             && let Some((applied, name)) = last(self)
         {

@@ -72,6 +72,52 @@ fn a_rotten_minority_is_repaired_by_the_others() {
     w.reads(victim);
 }
 
+/// One that starts alone finds nobody to ask, and looks again later each time. Who comes then is asked at once: that nobody
+/// was there says nothing of whoever is.
+#[test]
+fn who_comes_back_is_asked_at_once() {
+    let mut w = World::formed(3);
+    w.fill(0, 40);
+    let victim = (w.leader().unwrap() + 1) % 3;
+    for agent in 0..3 {
+        let down_us = if agent == victim { SECOND } else { 40 * SECOND };
+        w.act(&Action::Kill { agent, down_us });
+    }
+    w.rot(victim, 0);
+    w.run_to(w.at + 2 * SECOND);
+    w.scrub(victim);
+    assert!(!w.whole(), "it is found");
+    w.must("the others are back", 60 * SECOND, |w| w.status(victim).is_some_and(|s| s.leader.is_some()));
+    w.must("given back", 2 * SECOND, |w| w.repaired() > 0 && w.whole());
+    w.converges(20 * SECOND);
+    w.appends(victim);
+}
+
+/// Answers get lost for long, on a connection that stands: who could not say is asked again every few seconds.
+#[test]
+fn who_could_not_say_is_asked_again_soon() {
+    let mut far = plan(3);
+    (far.knobs.delay_us_min, far.knobs.delay_us_max) = (20 * MS, 30 * MS);
+    let mut w = World::new(far);
+    w.converges(15 * SECOND);
+    w.fill(0, 40);
+    let victim = (w.leader().unwrap() + 1) % 3;
+    w.act(&Action::Kill { agent: victim, down_us: SECOND });
+    w.rot(victim, 0);
+    w.run_to(w.at + 2 * SECOND);
+    w.converges(10 * SECOND);
+    w.scrub(victim);
+    assert!(!w.whole(), "it is found");
+    let until = w.at + 33 * SECOND;
+    while w.at < until {
+        w.act(&Action::LoseBulk { agent: victim });
+        w.run_to(w.at + 30 * MS);
+    }
+    assert_eq!(w.repaired(), 0, "no answer arrived");
+    w.must("given back", 6 * SECOND, |w| w.repaired() > 0 && w.whole());
+    w.converges(20 * SECOND);
+}
+
 /// All of them, each elsewhere: they make each other whole before anybody leads, unattended.
 #[test]
 fn all_are_rotten_in_different_places() {
