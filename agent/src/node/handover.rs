@@ -7,7 +7,8 @@ use super::{LeaderAnswer, Level, Node, not_applied};
 use crate::api::{Code, Effect, Failure};
 use quorate_membership::State;
 use quorate_raft::{Mono, NodeId, Now, Outcome, Reject, Status, Ticket, mutant};
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Committed entries that an heir may lack: so many are sent and synced well within an election timeout. More would
@@ -15,6 +16,9 @@ use std::time::Duration;
 const LAG_ENTRIES_MAX: u64 = 1024;
 /// After a handover that this node began by itself and that came to nothing, before the next one.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// Who was asked to take over and has not is asked after the others for so long: disks that hang return within that, or do
+/// not return.
+const DECLINED_FOR: Duration = Duration::from_secs(60);
 
 /// Why this node hands over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +88,8 @@ pub(super) struct Handover {
     current: Option<Current>,
     /// Not by itself again before this.
     not_before: Mono,
+    /// Who was asked to take over and has not, and when that showed.
+    declined: BTreeMap<NodeId, Mono>,
 }
 
 impl Handover {
@@ -159,14 +165,21 @@ impl Node {
     pub(super) fn heir(&self, now: Now) -> Option<NodeId> {
         let status = self.raft.status();
         let others = status.peers.iter().filter(|(node, _)| self.why_no_heir(now, &status, **node).is_none());
-        others.max_by_key(|(_, peer)| (!peer.full, peer.matched, peer.last_heard)).map(|(node, _)| *node)
+        let best = others.max_by_key(|(node, peer)| (!peer.full, self.trust(**node), peer.matched, peer.last_heard));
+        best.map(|(node, _)| *node)
+    }
+
+    /// Only a voter itself knows all that keeps it from standing: its disk that hangs or cannot be read, say. Who was asked
+    /// and did not take over comes after the others, who did so lately last of all.
+    fn trust(&self, node: NodeId) -> Reverse<Option<Mono>> {
+        Reverse(self.handover.declined.get(&node).copied())
     }
 
     /// Hands over to the best of these that could lead, if there is one.
     pub(super) fn hand_over_to_one_of(&mut self, now: Now, heirs: &BTreeSet<NodeId>, why: Why) {
         let status = self.raft.status();
         let able = heirs.iter().copied().filter(|heir| self.why_no_heir(now, &status, *heir).is_none());
-        let best = able.max_by_key(|heir| status.peers.get(heir).map(|peer| peer.matched));
+        let best = able.max_by_key(|heir| (self.trust(*heir), status.peers.get(heir).map(|peer| peer.matched)));
         if let Some(heir) = best.filter(|_| !self.handover.is_under_way()) {
             self.begin_handover(now, heir, why, None);
         }
@@ -238,6 +251,10 @@ impl Node {
             Ok(_) => {}
             Err(failure) => {
                 self.handover.not_before = now.mono.after(TRY_AGAIN);
+                self.handover.declined.retain(|_, at| now.mono.since(*at) < DECLINED_FOR);
+                if matches!(outcome, Outcome::Rejected(Reject::HeirLate { asked: true })) {
+                    self.handover.declined.insert(current.heir, now.mono);
+                }
                 // What it cannot read it cannot send: whoever wins now leads better.
                 if current.why == Why::Damaged && self.heir(now).is_some() {
                     self.raft.handle(now, quorate_raft::Input::StepDown);

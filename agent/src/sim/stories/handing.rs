@@ -4,8 +4,10 @@ use super::plan;
 use crate::api::{Answer, Code, Effect, Transferred};
 use crate::node::{Input, Reply};
 use crate::sim::client::{End, Kind};
-use crate::sim::plan::{Action, MS, SECOND};
+use crate::sim::plan::{Action, MS, Plan, SECOND};
 use crate::sim::world::World;
+use quorate_raft::LogIndex;
+use quorate_raft::wal::DamagedRange;
 
 /// Three voters and a learner.
 fn with_a_learner() -> World {
@@ -303,6 +305,30 @@ fn a_leader_with_a_hanging_disk_hands_over() {
     w.converges(20 * SECOND);
     assert_eq!(w.leader(), Some(new));
     assert!(w.problems_of(sick).is_empty(), "{}", w.problems_of(sick));
+}
+
+/// A leader that must hand over knows that an heir cannot read its log only while that asks it for entries. Such an heir is
+/// asked in vain once, not again and again: then the other one is.
+#[test]
+fn who_did_not_take_over_is_asked_after_the_others() {
+    for seed in 0..12 {
+        let mut w = World::new(Plan { seed, ..plan(3) });
+        w.converges(15 * SECOND);
+        w.fill(0, 5);
+        w.run_to(w.at + SECOND);
+        let sick = w.leader().expect("one leads");
+        let unable = (sick + 1 + seed as usize % 2) % 3;
+        // It says so, and nothing that it is given makes it whole: it asks every second, then less and less often.
+        let (file, what) = ("1.wal".to_owned(), "as it were".to_owned());
+        let range = DamagedRange { file, at: 0, what, first: LogIndex(2), last: LogIndex(2) };
+        w.feed(unable, Input::Damaged { ranges: vec![range] });
+        w.run_to(w.at + 26 * SECOND);
+        assert_eq!(w.leader(), Some(sick));
+        w.act(&Action::Clock { agent: sick, by_us: 31 * SECOND as i64 });
+        // Its clock is off for a second, one try takes half of one, and the next one comes a second later.
+        w.must("another one leads", 4 * SECOND, |w| w.leader().is_some_and(|l| l != sick));
+        assert_eq!(w.leader(), Some(3 - sick - unable), "who can");
+    }
 }
 
 /// All disks are slow alike: nobody is better, so nobody hands over.
