@@ -223,7 +223,13 @@ impl View {
             return None;
         }
         let point = extent.points.partition_point(|p| p.index <= index).checked_sub(1)?;
-        Some(self.route_from(extent, extent.points.get(point)?))
+        let point = extent.points.get(point)?;
+        // No walk passes a hole. Where no good frame was met behind one, its end is the only way to what stood there.
+        let behind = self.holes.partition_point(|hole| hole.last < index).checked_sub(1);
+        let hole = behind.and_then(|at| self.holes.get(at)).filter(|hole| hole.segment.seq == extent.segment.seq);
+        let behind = hole.filter(|hole| hole.last >= point.index);
+        let point = behind.map_or(*point, |hole| Point { index: hole.last + 1, at: hole.end, ..*point });
+        Some(self.route_from(extent, &point))
     }
 
     /// A walk ends before the next hole.

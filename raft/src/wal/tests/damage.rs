@@ -194,6 +194,27 @@ fn a_read_of_rot_is_refused() {
     }
 }
 
+/// Two neighbours rot, and the second one's header with it: whoever asks for that one hears of its damage too, and is not
+/// told that nothing is there.
+#[test]
+fn a_damaged_entry_behind_a_damaged_one_is_named() {
+    let (disk, entries) = written();
+    let name = &segments(&disk)[0];
+    let frame = frame::framed_len(ENTRY_HEADER_BYTES + 200);
+    // The only way to an entry is from the beginning of its segment.
+    let options = Options { verify_at_open_bytes: 0, index_every_bytes: 64 << 10, ..small(9) };
+    let log = open(disk.attach(), options).unwrap();
+    disk.flip_bit(name, 4096 + 2 * frame + 300, 3);
+    disk.flip_bit(name, 4096 + 3 * frame + 3, 3);
+    for index in [3, 4, 3, 4] {
+        let read = log.reader.read(LogIndex(index), LogIndex(index), usize::MAX);
+        assert!(matches!(read, Err(Error::Corrupt { .. })), "{index}: {read:?}");
+    }
+    assert_eq!(log.reader.read(LogIndex(5), LogIndex(9), usize::MAX).unwrap(), entries[4..9]);
+    let damaged: Vec<_> = log.reader.damaged().iter().map(|range| (range.first.0, range.last.0)).collect();
+    assert_eq!(damaged, [(3, 4)]);
+}
+
 /// Damage that reaches over damage which is known already: all of it is named, and no entry is taken for one behind the end
 /// of the log.
 #[test]
