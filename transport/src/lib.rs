@@ -57,10 +57,10 @@
 //!
 //! # How long a connection lasts
 //!
-//! A connection at rest says nothing; only one that nobody used for a minute is kept open by a packet, for the sake of
-//! firewalls that forget. It is gone when something that was said on it had no answer for `peer_unanswered`: so whoever
-//! talks with a dead peer soon knows, and whoever has nothing to say need not. To notice the death of a silent peer is
-//! the caller's business.
+//! A connection at rest says nothing, but for a packet each twelve seconds that keeps it open: whatever is silent for half a
+//! minute is let go, since it may be a client that left something behind. It is gone when something that was said on it had
+//! no answer for `peer_unanswered`: so whoever talks with a dead peer soon knows, and whoever has nothing to say need not. To
+//! notice the death of a silent peer is the caller's business.
 #![warn(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

@@ -190,10 +190,12 @@ pub struct Limits {
     pub received_bytes_max: usize,
     /// A peer connection on which something was said, and nothing came back for this long, is gone. In whole seconds.
     pub peer_unanswered: Duration,
-    /// A peer connection without any packet for this long is gone, though nobody had anything to say.
+    /// A peer connection without any packet for this long is gone, though nobody had anything to say. Not more than
+    /// `rpc_idle`: who accepts does not know yet whether a peer or a client comes, and what a client leaves behind, half a
+    /// large frame or a thousand streams, would be held for as long.
     pub peer_idle: Duration,
-    /// The dialling side of a peer connection that was not used for so long says that it lives. It is for firewalls, which
-    /// forget a path after two minutes or more; death is noticed by who has something to say.
+    /// The dialling side of a peer connection that was not used for so long says that it lives: two of these may be lost
+    /// within `peer_idle`. Death is noticed sooner, by who has something to say.
     pub peer_keep_alive: Duration,
     /// A client's or bulk connection without any packet for this long is gone.
     pub rpc_idle: Duration,
@@ -247,8 +249,8 @@ impl Default for Limits {
             events_max: 4_096,
             received_bytes_max: 256 * MIB,
             peer_unanswered: Duration::from_secs(4),
-            peer_idle: Duration::from_secs(150),
-            peer_keep_alive: Duration::from_secs(60),
+            peer_idle: Duration::from_secs(30),
+            peer_keep_alive: Duration::from_secs(12),
             rpc_idle: Duration::from_secs(30),
             dial_courtesy: Duration::from_millis(100),
             redial_min: Duration::from_millis(50),

@@ -1,5 +1,5 @@
 //! Silence: a connection on which something was said and nothing came back is gone, long before its idle timeout.
-//! Never says anything itself: who has nothing to say need not know, so a connection at rest costs no packet.
+//! Never says anything itself: who has nothing to say need not know.
 
 use std::sync::Arc;
 use std::time::Duration;

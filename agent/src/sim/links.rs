@@ -20,7 +20,7 @@ const REDIAL_US_MAX: u64 = 5 * SECOND;
 /// How long the one with the higher node id waits for the other to dial.
 const COURTESY_US: u64 = 100 * MS;
 /// After this a connection that nobody used says by itself that it lives, and is gone if that has no answer.
-const REST_US: u64 = 60 * SECOND;
+const REST_US: u64 = 12 * SECOND;
 /// How long an older life at another address is asked whether it lives.
 const PROBE_US: u64 = SECOND;
 /// After this the gate of whoever has met somebody is drawn anew.
